@@ -1,0 +1,119 @@
+"""The ASGI gateway: `RaincheckMiddleware` wraps any ASGI application.
+
+On asyncio and trio. Place it inside CORS and trusted-host middleware and outside everything else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+from raincheck import monitor
+from raincheck.asgi.exchange import Exchange
+from raincheck.asgi.gateway import Gateway
+from raincheck.asgi.lifespan import run_lifespan
+from raincheck.asgi.translation import send_response
+from raincheck.core import Raincheck
+from raincheck.errors import ConfigurationError
+from raincheck.links import parse_target, route_path
+from raincheck.messages import Response, field_value
+from raincheck.options import Options, Settings
+from raincheck.policy import Candidate, Refusal
+from raincheck.stores.default import store_from
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["RaincheckMiddleware"]
+
+_PROBE = "0" * 32
+OVERLOADED_RETRY_AFTER = 5  # seconds
+
+
+class RaincheckMiddleware:
+    """Answer slow requests of an ASGI application with 202 and a status monitor.
+
+    Args:
+        app: The application.
+        options: See `raincheck.options.Settings` for each, with unit and default.
+
+    Raises:
+        ConfigurationError: An option is unknown, has a wrong value, or contradicts another.
+    """
+
+    def __init__(self, app: ASGIApp, **options: Unpack[Options]) -> None:
+        settings = Settings.build(options)
+        self.app = app
+        self._gateway = Gateway(app, Raincheck(settings, store_from(settings.store)))
+        self._decide = settings.policy().decide
+        self._is_mounted = settings.status_url is not None
+        self._below = "" if self._is_mounted else f"{settings.prefix}/"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection as ASGI has it."""
+        if scope["type"] != "http":
+            await self._pass(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if scope.get("root_path"):
+            path = route_path(path, scope["root_path"])
+        if self._is_mounted:
+            if self._is_poll(scope, path):
+                scope["raincheck"] = self._gateway
+                await self.app(scope, receive, send)
+                return
+        elif path.startswith(self._below):
+            await self._monitor(scope, send, path[len(self._below) :])
+            return
+        headers = scope["headers"]
+        prefer = length = None
+        if b"prefer" in dict(headers):
+            prefer = field_value(headers, b"prefer")
+            length = _content_length(headers)
+        decision = self._decide(scope["method"], path, prefer, length)
+        if decision is None:
+            await self.app(scope, receive, send)
+        elif type(decision) is Candidate and not (decision.budget == 0 and self._is_full):
+            gateway = self._gateway
+            await Exchange(gateway, gateway.loop, scope, receive, send, decision).serve()
+        else:
+            await send_response(scope, send, _refuse(decision))
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await run_lifespan(self._gateway, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._gateway.core.is_full
+
+    async def _monitor(self, scope: Scope, send: Send, tail: str) -> None:
+        target = parse_target(tail)
+        if target is None:
+            await send_response(scope, send, monitor.not_found())
+        else:
+            await self._gateway.show(scope, send, *target)
+
+    def _is_poll(self, scope: Scope, path: str) -> bool:
+        """Tell whether this is for the monitor that the application has mounted itself."""
+        if "app" not in scope:
+            raise ConfigurationError(
+                "status_url needs to know the application's routes: install the middleware with "
+                "the application's add_middleware() and not around it"
+            )
+        mounted = self._gateway.path_of(scope, _PROBE) or ""
+        below = route_path(mounted, scope.get("root_path", "")).partition(_PROBE)[0]
+        return path.startswith(below)
+
+
+def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    value = field_value(headers, b"content-length")
+    return int(value) if value and value.isdigit() else None
+
+
+def _refuse(decision: Candidate | Refusal) -> Response:
+    """Refuse before anything has run; a candidate is refused because too much runs already."""
+    if isinstance(decision, Refusal):
+        return monitor.problem(decision.status, decision.code, decision.detail)
+    return monitor.unavailable("Too many operations are in flight.", OVERLOADED_RETRY_AFTER)

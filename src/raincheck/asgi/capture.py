@@ -1,0 +1,130 @@
+"""Where the messages of a deferred application go: into the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.messages import Headers
+from raincheck.operation import Operation, Reason
+from raincheck.recording import Recording
+
+if TYPE_CHECKING:
+    from starlette.types import Message
+
+    from raincheck.asgi.loops import Loop
+
+
+class Capture:
+    """Takes the messages that a server would, and complains where servers do.
+
+    Args:
+        stop: Called when no more is wanted: the response is too large, or can't be stored.
+    """
+
+    def __init__(
+        self, core: Raincheck, operation: Operation, loop: Loop, stop: Callable[[], None]
+    ) -> None:
+        self.operation = operation
+        self._recording = Recording(core, operation)
+        self._loop = loop
+        self._stop = stop
+        self._expects_trailers = False
+        self._trailers: Headers = ()
+        self._is_complete = False
+
+    async def send(self, message: Message) -> None:
+        """Take one message.
+
+        Raises:
+            RuntimeError: It can't come here (ASGI specification, HTTP connection scope).
+        """
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+        elif kind == "http.response.body":
+            await self._body(message)
+        elif kind == "http.response.trailers":
+            await self._take_trailers(message)
+        elif kind == "http.response.pathsend":
+            await self._file(os.open(message["path"], os.O_RDONLY), 0, None)
+            await self._end_of_body()
+        elif kind == "http.response.zerocopysend":
+            await self._zero_copy(message)
+        # What is left can be lost: early hints, pushes, debugging aids.
+
+    async def fail(self, reason: Reason) -> None:
+        """End the operation without a response, unless it has one."""
+        if not self._recording.is_over:
+            await self._loop.record(self._recording.fail, reason)
+
+    def _start(self, message: Message) -> None:
+        if self._recording.has_started:
+            raise RuntimeError("http.response.start was sent a second time")
+        self._recording.start(message["status"], message.get("headers", ()))
+        self._expects_trailers = message.get("trailers", False)
+
+    async def _body(self, message: Message) -> None:
+        self._expect_body()
+        if self._recording.feed(message.get("body", b"")):
+            await self._flush()
+        if not message.get("more_body", False):
+            await self._end_of_body()
+
+    async def _take_trailers(self, message: Message) -> None:
+        self._trailers += tuple((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
+        if not message.get("more_trailers", False):
+            await self._complete()
+
+    async def _zero_copy(self, message: Message) -> None:
+        descriptor = os.dup(message["file"])  # closed here, and the application closes its own
+        await self._file(descriptor, message.get("offset"), message.get("count"))
+        if not message.get("more_body", False):
+            await self._end_of_body()
+
+    async def _file(self, descriptor: int, offset: int | None, count: int | None) -> None:
+        self._expect_body()
+        pieces = _pieces(descriptor, offset, count)
+        try:
+            while (piece := await self._loop.record(next, pieces, b"")) != b"":
+                if self._recording.feed(piece):
+                    await self._flush()
+        finally:
+            os.close(descriptor)
+
+    async def _flush(self) -> None:
+        await self._loop.record(self._recording.flush)
+        if self._recording.is_over:
+            self._stop()
+
+    async def _end_of_body(self) -> None:
+        if not self._expects_trailers:
+            await self._complete()
+
+    async def _complete(self) -> None:
+        self._is_complete = True
+        await self._loop.record(self._recording.complete, self._trailers)
+
+    def _expect_body(self) -> None:
+        if not self._recording.has_started:
+            raise RuntimeError("a body was sent before http.response.start")
+        if self._is_complete:
+            raise RuntimeError("a body was sent after the response was complete")
+
+
+def _pieces(descriptor: int, offset: int | None, count: int | None) -> Iterator[bytes]:
+    """Read a file from `offset` (or where it stands) in pieces, `count` bytes or to its end."""
+    position, rest = offset, count
+    while rest is None or rest > 0:
+        size = CHUNK_SIZE if rest is None else min(CHUNK_SIZE, rest)
+        if position is None:
+            piece = os.read(descriptor, size)
+        else:
+            piece = os.pread(descriptor, size, position)
+            position += len(piece)
+        if not piece:
+            return
+        rest = None if rest is None else rest - len(piece)
+        yield piece

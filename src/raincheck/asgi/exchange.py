@@ -1,0 +1,353 @@
+"""One request that may be deferred, from the call of the application to its end.
+
+The application runs in its own task and the server's task waits for it. Whichever comes first
+wakes the server's task: the application is over, its budget is, or its handler is marked. Until a
+202 is decided on, messages go straight between application and server. `hold` is the one gate:
+while it is closed, the application can't start a response.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from asgiref.sync import markcoroutinefunction
+
+from raincheck.asgi.capture import Capture
+from raincheck.asgi.translation import has_body, send_response, to_request
+from raincheck.asgi.upload import Upload
+from raincheck.errors import RaincheckError, abbreviate
+from raincheck.marking import CURRENT
+from raincheck.operation import Operation, Progress, Reason
+from raincheck.policy import Candidate
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from raincheck.asgi.gateway import Gateway
+    from raincheck.asgi.loops import Awaits, Job, Loop
+
+logger = logging.getLogger("raincheck")
+
+GRACE = 0.5  # seconds between the disconnect a handler may see and its cancellation
+
+
+class Exchange:
+    """Runs the application for one request, and defers it if need be."""
+
+    # Defaults of what few requests need are on the class: setting them costs every request.
+    started = False  # the application's response, towards the server
+    hold = False
+    over = False  # the application has returned or raised
+    is_cancelled = False
+    error: BaseException | None = None
+    operation: Operation | None = None
+    capture: Capture | None = None
+    waiter: Any = None
+    upload: Upload | None = None
+    progress: Progress | None = None
+    _watched: dict[Awaits, float] | None = None
+    _decision: anyio.Event | None = None
+    _stop: anyio.Event | None = None
+    _is_deciding = False
+    _server_left = False
+    _is_concluded = False
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        loop: Loop,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        candidate: Candidate,
+    ) -> None:
+        self.gateway = gateway
+        self.loop = loop
+        self.scope = scope
+        self.server_receive: Receive = receive
+        self.server_send: Send = send
+        self.candidate = candidate
+        self.in_receive = 0
+        self.body_is_complete = False
+        self.client_is_gone = False
+
+    # --- the server's task ---------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Do for the server what calling the application would, or send a 202."""
+        budget = self.candidate.budget
+        self.hold = budget == 0
+        token = CURRENT.set(self)
+        self.job: Job = self.loop.spawn(self._run())
+        CURRENT.reset(token)
+        if not self.over:
+            self.waiter = waiter = self.loop.waiter()
+            if budget:
+                self._watched = self.loop.watch(self, budget)
+            try:
+                if not self.hold:
+                    await waiter
+                if not self.over:
+                    await self._promote()
+            except BaseException as error:
+                await self._leave(error)
+                raise
+        if self.error is not None and self.capture is None:
+            try:
+                raise self.error
+            finally:
+                self.error = None  # or its traceback would keep this object alive
+
+    async def _leave(self, error: BaseException) -> None:
+        """End the application as the server ends this task; after the 202, leave it alone."""
+        if self._is_deciding:
+            self._server_left = True
+        elif self.capture is None and not self.over and not isinstance(error, GeneratorExit):
+            await self.loop.see_off(self.job, self._is_over, self._pause)
+
+    async def _promote(self) -> None:
+        """Answer 202, or let the request go on as it is."""
+        if await self._read_ahead() and not self.started and not self.over:
+            self.hold = True
+            await self._accept()
+        if self.operation is not None:
+            await self._send_accepted(self.operation)
+            return
+        self._open_gate()
+        while not self.over:
+            await self._pause()
+
+    async def _read_ahead(self) -> bool:
+        """Read what the handler has not read of the body: after the 202 it would be lost.
+
+        Returns:
+            False if it is too large, the client has left, or the application has answered.
+        """
+        if self.body_is_complete or not has_body(self.scope):
+            return not self.client_is_gone
+        upload = self.upload = Upload(self.gateway.core.limits.request_body)
+        while not self.body_is_complete:
+            if self.started or self.over or self.client_is_gone or upload.is_too_large:
+                return False
+            if self.in_receive:
+                await self._pause()
+            else:
+                with upload.reading():
+                    self._note(message := await self.server_receive())
+                    upload.put(message)
+        return not upload.is_too_large
+
+    async def _accept(self) -> None:
+        # In a task of its own: a server that cancels this one must not come between the record
+        # of an operation and the handler that works on it.
+        self._is_deciding = True
+        self.loop.spawn(self._record())
+        while self._is_deciding:
+            await self._pause()
+
+    async def _record(self) -> None:
+        try:
+            operation = await self.loop.record(self._create)
+        except RaincheckError as error:
+            logger.warning("%s stays synchronous: %s", self._route, error)
+        except Exception:
+            logger.exception("%s stays synchronous", self._route)
+        else:
+            self._detach(operation)
+        self._is_deciding = False
+        self._open_gate()
+        self._wake()
+        if self.operation is None and self._server_left:
+            self.job.cancel()
+        elif self.operation is not None and self.over:
+            await self._conclude()
+
+    def _create(self) -> Operation:
+        return self.gateway.core.accept(
+            self,
+            method=self.scope["method"],
+            route=self._route,
+            owner=self.gateway.owner(self.scope),
+            progress=self.progress,
+        )
+
+    def _detach(self, operation: Operation) -> None:
+        """From here on the application answers to the store, and nothing to the server."""
+        self.operation = operation
+        self.capture = Capture(self.gateway.core, operation, self.loop, self.stop)
+        self.scope["extensions"] = {}  # what this server can do, the replaying one may not
+        self.gateway.adopt(self)
+
+    async def _send_accepted(self, operation: Operation) -> None:
+        send, scope = self.server_send, self.scope
+        # The server's objects for this request can go.
+        del self.server_send, self.server_receive
+        path = self.gateway.path_of(scope, operation.id)
+        applied = self.candidate.applied
+        response = self.gateway.core.started(operation, to_request(scope), applied, path)
+        await send_response(scope, send, response)
+
+    def budget_is_over(self) -> None:
+        """Let the server's task promote the request, unless its response has started."""
+        if not self.started:
+            self._wake()
+
+    async def _pause(self) -> None:
+        """Wait until something has changed."""
+        self.waiter = waiter = self.loop.waiter()
+        await waiter
+
+    def _wake(self) -> None:
+        if self.waiter is not None:
+            self.loop.wake(self.waiter)
+
+    def _is_over(self) -> bool:
+        return self.over
+
+    def _open_gate(self) -> None:
+        self.hold = False
+        if self._decision is not None:
+            self._decision.set()
+
+    @property
+    def _route(self) -> str:
+        return str(self.scope["path"])
+
+    # --- the application's task ----------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            await self.gateway.app(self.scope, self.receive, self.send)
+        except BaseException as error:
+            self.error = error
+        self.over = True
+        if self._watched is not None:
+            self._watched.pop(self, None)
+        if self.capture is None:
+            self._wake()
+        else:
+            await self._conclude()
+
+    async def _conclude(self) -> None:
+        """End the operation, if its response did not."""
+        capture, error, self.error = self.capture, self.error, None
+        if capture is None or self._is_concluded:
+            return
+        self._is_concluded = True
+        if error is not None and not self.is_cancelled and isinstance(error, Exception):
+            shown = abbreviate(capture.operation.id)
+            logger.error("the handler of operation %s raised", shown, exc_info=error)
+        # Cancelled, and not by a client: the loop is being closed.
+        at_exit = error is not None and not isinstance(error, Exception)
+        await capture.fail(Reason.SHUTDOWN if at_exit else Reason.EXCEPTION)
+        self.gateway.release(self)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise error
+
+    # Not `async def`: handing back the server's own coroutine is cheaper.
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message of the application on: to the server, or into the store."""
+        if self.started:
+            return self.server_send(message)
+        if self.hold:
+            return self._send_when_decided(message)
+        if self.capture is not None:
+            return self.capture.send(message)
+        if message["type"] == "http.response.start":
+            self.started = True
+            if self.upload is not None:
+                self._wake()
+        return self.server_send(message)
+
+    async def _send_when_decided(self, message: Message) -> None:
+        if self._decision is None:
+            self._decision = anyio.Event()
+        await self._decision.wait()
+        await self.send(message)
+
+    async def receive(self) -> Message:
+        """Pass a message of the server on; after the 202 there is no disconnect."""
+        if self.upload is not None or self.capture is not None:
+            return await self._receive_after_reading_ahead()
+        return await self._receive_from_server()
+
+    async def _receive_from_server(self) -> Message:
+        self.in_receive += 1
+        try:
+            message = await self.server_receive()
+        finally:
+            self.in_receive -= 1
+        if self.capture is not None:  # deferred while it waited here for a disconnect
+            return await self._wait_for_stop()
+        self._note(message)
+        if self.upload is not None:
+            self._wake()
+        return message
+
+    def _note(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            self.client_is_gone = True
+        elif not message.get("more_body", False):
+            self.body_is_complete = True
+
+    async def _receive_after_reading_ahead(self) -> Message:
+        upload = self.upload
+        while upload is not None:
+            if upload.messages:
+                return upload.messages.popleft()
+            if not upload.is_being_read:
+                break
+            await upload.wait()
+        if self.capture is None:
+            return await self._receive_from_server()
+        return await self._wait_for_stop()
+
+    async def _wait_for_stop(self) -> Message:
+        if self._stop is None:
+            self._stop = anyio.Event()
+        await self._stop.wait()
+        return {"type": "http.disconnect"}
+
+    # --- what the handler and others say -------------------------------------------------------
+
+    @property
+    def operation_id(self) -> str | None:
+        """The operation's id, once there is one."""
+        return self.operation.id if self.operation else None
+
+    def defer(self) -> None:
+        """Have the request answered 202, unless it has been answered or is over."""
+        if not (self.started or self.hold or self.over or self.operation):
+            self.hold = True
+            self.loop.call(self._wake)
+
+    def report(self, progress: Progress) -> None:
+        """Keep a handler's progress until there is an operation, then pass it on."""
+        self.progress = progress
+        if self.operation is not None:
+            self.gateway.core.report(self.operation, progress)
+
+    def request_cancel(self) -> None:
+        """Have the handler stopped; from any thread."""
+        self.is_cancelled = True
+        self.loop.call(self.stop)
+
+    def stop(self) -> None:
+        """Stop the handler: some frameworks heed a disconnect only, others a cancellation only."""
+        self.is_cancelled = True
+        if self._stop is None:
+            self._stop = anyio.Event()
+        if not self._stop.is_set() and not self.over:
+            self._stop.set()
+            self.loop.spawn(self._cancel())
+
+    async def _cancel(self) -> None:
+        await anyio.sleep(GRACE)
+        await self.loop.cancel(self.job, self._is_over)
+
+
+# asgiref's adapters refuse a `send` that they don't take for a coroutine function.
+markcoroutinefunction(Exchange.send)

@@ -1,0 +1,124 @@
+"""What all requests of one middleware share: application, core, and who is still running."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from raincheck import monitor
+from raincheck.asgi.exchange import Exchange
+from raincheck.asgi.loops import Loop, running_loop
+from raincheck.asgi.translation import (
+    send_response,
+    send_start,
+    send_trailers,
+    to_request,
+)
+from raincheck.core import Poll, Raincheck
+from raincheck.errors import BodyMissing
+from raincheck.links import Resource
+from raincheck.messages import Response, StoredBody
+from raincheck.operation import Reason
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Scope, Send
+
+logger = logging.getLogger("raincheck")
+
+LAST_WORDS = 2.0  # seconds that shutdown gives handlers it has cancelled
+
+
+class Gateway:
+    """Holds no state of any request; those are exchanges."""
+
+    def __init__(self, app: ASGIApp, core: Raincheck) -> None:
+        self.app = app
+        self.core = core
+        self._loop: Loop | None = None
+        self._exchanges: set[Exchange] = set()
+        self._idle: anyio.Event | None = None
+
+    @property
+    def loop(self) -> Loop:
+        """The running event loop."""
+        self._loop = running_loop(self._loop)
+        return self._loop
+
+    def owner(self, scope: Scope) -> str | None:
+        """Name the principal that a request belongs to."""
+        find = self.core.settings.owner
+        return find(scope) if find is not None else None
+
+    def path_of(self, scope: Scope, operation_id: str) -> str | None:
+        """Return where the application has mounted R; None if it is intercepted."""
+        status_url = self.core.settings.status_url
+        return status_url(scope, operation_id) if status_url is not None else None
+
+    def adopt(self, exchange: Exchange) -> None:
+        """Keep a deferred exchange alive: its server has forgotten it."""
+        self._exchanges.add(exchange)
+
+    def release(self, exchange: Exchange) -> None:
+        """Let go of an exchange whose application is over."""
+        self._exchanges.discard(exchange)
+        if not self._exchanges and self._idle is not None:
+            self._idle.set()
+
+    async def show(self, scope: Scope, send: Send, operation_id: str, resource: Resource) -> None:
+        """Answer a request to the status monitor."""
+        loop = self.loop
+        poll = Poll(
+            request=to_request(scope),
+            operation_id=operation_id,
+            resource=resource,
+            owner=self.owner(scope),
+            path=self.path_of(scope, operation_id),
+        )
+        response = await loop.poll(self.core.respond, poll)
+        if isinstance(response.body, StoredBody):
+            await self._show_stored(loop, scope, send, response, response.body)
+        else:
+            await send_response(scope, send, response)
+
+    async def _show_stored(
+        self, loop: Loop, scope: Scope, send: Send, response: Response, body: StoredBody
+    ) -> None:
+        chunks = self.core.read(body)
+        try:
+            # Before the status is sent: a body that has just been purged is no 200.
+            chunk = await loop.poll(next, chunks, b"")
+        except BodyMissing as error:
+            logger.error("%s", error)
+            await send_response(scope, send, monitor.gone("The response is no longer kept."))
+            return
+        with_trailers = await send_start(scope, send, response)
+        rest = body.stop - body.start - len(chunk)
+        while rest:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await loop.poll(next, chunks, b"")
+            rest -= len(chunk)
+        await send({"type": "http.response.body", "body": chunk, "more_body": False})
+        if with_trailers:
+            await send_trailers(send, response)
+
+    async def drain(self) -> None:
+        """Let running handlers end for a while, then record the rest as ended by the shutdown."""
+        with anyio.move_on_after(self.core.settings.drain):
+            await self._until_idle()
+        left = list(self._exchanges)
+        for exchange in left:
+            if exchange.capture is not None:
+                await exchange.capture.fail(Reason.SHUTDOWN)
+            exchange.stop()
+        if left:
+            logger.warning("shutdown ended %d operations that were still running", len(left))
+            with anyio.move_on_after(LAST_WORDS):
+                await self._until_idle()
+        await self.loop.record(self.core.close)
+
+    async def _until_idle(self) -> None:
+        while self._exchanges:
+            self._idle = anyio.Event()
+            await self._idle.wait()

@@ -1,0 +1,43 @@
+"""Start-up and shutdown: passed to the application, with a drain before it sees the shutdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from raincheck.asgi.gateway import Gateway
+
+
+async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the application's lifespan, or one of our own if it has none.
+
+    While handlers drain, what the application opened at start-up is still open.
+    """
+    is_used = False
+
+    async def receive_for_application() -> Message:
+        nonlocal is_used
+        is_used = True
+        return await _receive(gateway, receive)
+
+    try:
+        await gateway.app(scope, receive_for_application, send)
+    except Exception:
+        if is_used:
+            raise
+    if not is_used:  # Django and others: servers would skip the shutdown, and with it the drain
+        await _receive(gateway, receive)
+        await send({"type": "lifespan.startup.complete"})
+        await _receive(gateway, receive)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _receive(gateway: Gateway, receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "lifespan.startup":
+        gateway.core.heartbeat.ensure()  # ends what an earlier process left behind
+    elif message["type"] == "lifespan.shutdown":
+        await gateway.drain()
+    return message

@@ -1,0 +1,307 @@
+"""What a gateway needs of an event loop, natively for asyncio and for trio.
+
+This is on the path of every request that may be deferred. anyio would do all of it in one
+implementation and cost seven times as much there, so it is used for the cold parts only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+if TYPE_CHECKING:
+    import trio
+
+_T = TypeVar("_T")
+_POLLS_AT_ONCE = 16
+_RECORDINGS_AT_ONCE = 16  # apart from polls: these may wait for a store that fails
+_THREAD_CHECK = 0.1  # seconds
+_NOWHERE = Context()  # or a timer would run in, and keep alive, the context of some request
+
+
+class Awaits(Protocol):
+    """Whoever waits for its budget to run out."""
+
+    def budget_is_over(self) -> None: ...
+
+
+class Job(Protocol):
+    """A coroutine that runs on its own."""
+
+    def cancel(self) -> object: ...
+
+
+class Loop(Protocol):
+    """One event loop, for as long as it runs."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Job:
+        """Run a coroutine on its own; it handles its exceptions."""
+        ...
+
+    def waiter(self) -> Any:
+        """Return what one task can await until `wake`."""
+        ...
+
+    def wake(self, waiter: Any) -> None:
+        """Let the task that awaits `waiter` go on; a second time does nothing."""
+        ...
+
+    def watch(self, who: Awaits, budget: float) -> dict[Awaits, float]:
+        """Tell `who` when `budget` seconds are over, unless it is popped from what is returned."""
+        ...
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in the loop's thread, at once if this is it."""
+        ...
+
+    async def see_off(
+        self, job: Job, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Cancel a job because the task that waits for it was cancelled, and wait for its end."""
+        ...
+
+    async def cancel(self, job: Job, is_over: Callable[[], bool]) -> None:
+        """Cancel a job without abandoning a thread that it waits for."""
+        ...
+
+    async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call what may block on the store, in a thread."""
+        ...
+
+    async def record(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call what writes a response, in a thread; not interrupted by a cancellation."""
+        ...
+
+
+class _Threads:
+    """Threads for the store, so that neither it nor the application starves the other."""
+
+    def __init__(self) -> None:
+        self._polls = anyio.CapacityLimiter(_POLLS_AT_ONCE)
+        self._recordings = anyio.CapacityLimiter(_RECORDINGS_AT_ONCE)
+        self._thread = threading.get_ident()
+
+    async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._polls)
+
+    async def record(self, function: Callable[..., _T], *args: Any) -> _T:
+        with anyio.CancelScope(shield=True):
+            return await anyio.to_thread.run_sync(function, *args, limiter=self._recordings)
+
+
+class _Budget:
+    """All who wait for the same number of seconds, in order: one armed timer serves them all."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self.seconds = seconds
+        self.waiting: dict[Awaits, float] = {}
+        self.is_armed = False
+        self._clock = clock
+
+    def release(self) -> float | None:
+        """Tell everybody whose time has come; return when the next one's comes."""
+        now = self._clock()
+        while self.waiting:
+            who, since = next(iter(self.waiting.items()))
+            if since + self.seconds > now:
+                return since + self.seconds
+            del self.waiting[who]
+            who.budget_is_over()
+        return None
+
+
+class AsyncioLoop(_Threads):
+    """The running asyncio loop, whichever implements it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.loop = loop
+        self.waiter = loop.create_future
+        self._budgets: dict[float, _Budget] = {}
+
+    if sys.version_info >= (3, 12):
+
+        def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            # An eager task costs half if it never suspends, and no more if it does.
+            return asyncio.Task(coroutine, loop=self.loop, eager_start=True)
+    else:
+
+        def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            return self.loop.create_task(coroutine)
+
+    def wake(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def watch(self, who: Awaits, budget: float) -> dict[Awaits, float]:
+        group = self._budgets.get(budget)
+        if group is None:
+            group = self._budgets[budget] = _Budget(budget, self.loop.time)
+        group.waiting[who] = now = self.loop.time()
+        if not group.is_armed:
+            group.is_armed = True
+            self.loop.call_at(now + budget, self._tick, group, context=_NOWHERE)
+        return group.waiting
+
+    def _tick(self, group: _Budget) -> None:
+        due = group.release()
+        group.is_armed = due is not None
+        if due is not None:
+            self.loop.call_at(due, self._tick, group, context=_NOWHERE)
+
+    def call(self, function: Callable[[], None]) -> None:
+        if threading.get_ident() == self._thread:
+            function()
+        else:
+            self.loop.call_soon_threadsafe(function)
+
+    async def see_off(
+        self, job: Job, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
+    ) -> None:
+        job.cancel()
+        while not is_over():
+            try:
+                await pause()
+            except asyncio.CancelledError:
+                job.cancel()
+
+    async def cancel(self, job: Job, is_over: Callable[[], bool]) -> None:
+        assert isinstance(job, asyncio.Task)
+        while not is_over() and _waits_for_thread(job):
+            await anyio.sleep(_THREAD_CHECK)
+        if not is_over():
+            job.cancel()
+
+
+# Where the usual ways into a thread wait for it. Cancelling a task there abandons the thread:
+# the work goes on, and "cancelled" would be a lie.
+_THREAD_HOPS = {
+    ("anyio", "run_sync"),
+    ("asyncio", "to_thread"),
+    ("asgiref", "__call__"),
+}
+
+
+def _waits_for_thread(task: asyncio.Task[Any]) -> bool:
+    coroutine: Any = task.get_coro()
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
+        if frame is not None:
+            package = frame.f_globals.get("__name__", "").partition(".")[0]
+            if (package, frame.f_code.co_name) in _THREAD_HOPS:
+                return True
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
+    return False
+
+
+class TrioLoop(_Threads):
+    """The running trio loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import trio
+
+        self._trio = trio
+        self._token = trio.lowlevel.current_trio_token()
+        self._budgets: dict[float, _Budget] = {}
+
+    def is_current(self) -> bool:
+        return self._trio.lowlevel.current_trio_token() is self._token
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> trio.CancelScope:
+        scope = self._trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await coroutine
+
+        self._trio.lowlevel.spawn_system_task(run, context=copy_context())
+        return scope
+
+    def waiter(self) -> _TrioWaiter:
+        return _TrioWaiter(self._trio)
+
+    def wake(self, waiter: _TrioWaiter) -> None:
+        waiter.wake()
+
+    def watch(self, who: Awaits, budget: float) -> dict[Awaits, float]:
+        group = self._budgets.get(budget)
+        if group is None:
+            group = self._budgets[budget] = _Budget(budget, self._trio.current_time)
+        group.waiting[who] = self._trio.current_time()
+        if not group.is_armed:
+            group.is_armed = True
+            self._trio.lowlevel.spawn_system_task(self._tick, group, context=_NOWHERE.copy())
+        return group.waiting
+
+    async def _tick(self, group: _Budget) -> None:
+        due: float | None = self._trio.current_time() + group.seconds
+        while due is not None:
+            await self._trio.sleep_until(due)
+            due = group.release()
+        group.is_armed = False
+
+    def call(self, function: Callable[[], None]) -> None:
+        if threading.get_ident() == self._thread:
+            function()
+        else:
+            self._token.run_sync_soon(function)
+
+    async def see_off(
+        self, job: Job, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
+    ) -> None:
+        job.cancel()
+        with self._trio.CancelScope(shield=True):
+            while not is_over():
+                await pause()
+
+    async def cancel(self, job: Job, is_over: Callable[[], bool]) -> None:
+        if not is_over():
+            job.cancel()  # trio itself waits for threads
+
+
+class _TrioWaiter:
+    def __init__(self, trio_module: Any) -> None:
+        self._trio = trio_module
+        self._task: Any = None
+        self._is_woken = False
+
+    def wake(self) -> None:
+        self._is_woken = True
+        if self._task is not None:
+            task, self._task = self._task, None
+            self._trio.lowlevel.reschedule(task)
+
+    def __await__(self) -> Any:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        if self._is_woken:
+            return
+        self._task = self._trio.lowlevel.current_task()
+
+        def abort(_: object) -> Any:
+            self._task = None
+            return self._trio.lowlevel.Abort.SUCCEEDED
+
+        await self._trio.lowlevel.wait_task_rescheduled(abort)
+
+
+def running_loop(known: Loop | None) -> Loop:
+    """Return the running loop: `known` if it is that one, as it almost always is."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        if isinstance(known, TrioLoop) and known.is_current():
+            return known
+        return TrioLoop()
+    if type(known) is AsyncioLoop and known.loop is loop:
+        return known
+    return AsyncioLoop(loop)

@@ -1,0 +1,68 @@
+"""Between ASGI's dictionaries and `raincheck.messages`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raincheck.messages import Request, Response
+
+if TYPE_CHECKING:
+    from starlette.types import Scope, Send
+
+_TRAILERS = "http.response.trailers"
+
+
+def to_request(scope: Scope) -> Request:
+    """Describe the request of a scope, without its body."""
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        scheme=scope.get("scheme", "http"),
+        http_version=scope.get("http_version", "1.1"),
+        raw_path=scope.get("raw_path") or b"",
+        query=scope.get("query_string", b""),
+        root_path=scope.get("root_path", ""),
+        headers=tuple((bytes(name), bytes(value)) for name, value in scope["headers"]),
+        client=_address(scope.get("client")),
+        server=_address(scope.get("server")),
+    )
+
+
+def _address(pair: tuple[str, int] | list[object] | None) -> tuple[str, int] | None:
+    return (str(pair[0]), pair[1]) if pair else None  # type: ignore[return-value]
+
+
+def has_body(scope: Scope) -> bool:
+    """Tell whether a body may follow (RFC 9112 §6): in HTTP/1 a header field announces it."""
+    if scope.get("http_version", "1.1") not in ("1.0", "1.1"):
+        return True
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")):
+            return True
+    return False
+
+
+async def send_response(scope: Scope, send: Send, response: Response) -> None:
+    """Send a response whose body is in memory."""
+    await send_start(scope, send, response)
+    body = response.body if isinstance(response.body, bytes) else b""
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def send_start(scope: Scope, send: Send, response: Response) -> bool:
+    """Send status and header fields; tell whether trailers are to follow."""
+    message = {
+        "type": "http.response.start",
+        "status": response.status,
+        "headers": list(response.headers),
+    }
+    with_trailers = bool(response.trailers) and _TRAILERS in (scope.get("extensions") or {})
+    if with_trailers:
+        message["trailers"] = True
+    await send(message)
+    return with_trailers
+
+
+async def send_trailers(send: Send, response: Response) -> None:
+    """Send the trailer fields of a response that has them."""
+    await send({"type": _TRAILERS, "headers": list(response.trailers), "more_trailers": False})

@@ -1,0 +1,56 @@
+"""The part of a request body that was read ahead of the handler."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from starlette.types import Message
+
+
+class Upload:
+    """Messages for the handler, read by somebody else.
+
+    Args:
+        limit: Bytes that may be read ahead.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.messages: deque[Message] = deque()
+        self.is_being_read = False
+        self._limit = limit
+        self._size = 0
+        self._arrival: anyio.Event | None = None
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether more was read than may be."""
+        return self._size > self._limit
+
+    def put(self, message: Message) -> None:
+        """Keep a message for the handler."""
+        self._size += len(message.get("body", b""))
+        self.messages.append(message)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Say that somebody reads for the handler, which waits meanwhile."""
+        self.is_being_read = True
+        try:
+            yield
+        finally:
+            self.is_being_read = False
+            if self._arrival is not None:
+                self._arrival.set()
+                self._arrival = None
+
+    async def wait(self) -> None:
+        """Wait until what is being read has arrived."""
+        if self._arrival is None:
+            self._arrival = anyio.Event()
+        await self._arrival.wait()

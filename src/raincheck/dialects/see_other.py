@@ -1,0 +1,6 @@
+"""`Location` is M, a status document that ends in a 303 to R (RFC 9110 §15.4.4)."""
+
+from raincheck.dialects.dialect import Dialect
+from raincheck.links import Resource
+
+DIALECT = Dialect("see-other", poll=Resource.STATUS, see_other=True)

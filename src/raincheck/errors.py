@@ -1,0 +1,62 @@
+"""Every exception raincheck raises on purpose.
+
+RaincheckError
+├── ConfigurationError       an option or a combination of options is wrong (also a ValueError)
+├── OperationCancelled       raised into a handler that asked whether it is still wanted
+├── Overloaded               nothing was started; try again later (503)
+├── InvalidTransition        an event that the operation's state does not allow
+└── StoreError               the store did not do what it was asked
+    ├── StoreUnavailable     it may do so later: locked, unreachable, out of space
+    └── BodyMissing          chunks that a record refers to are not there
+"""
+
+
+class RaincheckError(Exception):
+    """The base of every error that raincheck raises on purpose."""
+
+
+class ConfigurationError(RaincheckError, ValueError):
+    """An option is unknown, has a wrong type or value, or contradicts another one."""
+
+
+class OperationCancelled(RaincheckError):
+    """The client has cancelled the operation whose handler is running."""
+
+
+class Overloaded(RaincheckError):
+    """The limit of operations in flight is reached, so nothing was started."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} operations are in flight in this process, which is the limit; "
+            "raise `max_operations` or add processes"
+        )
+
+
+class InvalidTransition(RaincheckError):
+    """An operation in this state can't undergo this event."""
+
+    def __init__(self, state: str, event: str) -> None:
+        super().__init__(f"an operation that is {state} can't undergo {event}")
+
+
+class StoreError(RaincheckError):
+    """The store refused or failed; the driver's own error is the ``__cause__``."""
+
+
+class StoreUnavailable(StoreError):
+    """The store can't answer now, but may later."""
+
+
+class BodyMissing(StoreError):
+    """A stored body lacks chunks that its record promises."""
+
+    def __init__(self, operation_id: str, fence: int) -> None:
+        super().__init__(
+            f"the body of operation {abbreviate(operation_id)} (fence {fence}) is not all there"
+        )
+
+
+def abbreviate(operation_id: str) -> str:
+    """Shorten an id for messages and logs: whoever knows all of it may read the response."""
+    return f"{operation_id[:6]}…"

@@ -1,0 +1,127 @@
+"""The one background thread of a process: it beats for its operations and keeps house.
+
+A thread and not a task of the handler's event loop: a handler that blocks its loop must not lose
+its lease. It starts with the first operation or poll, never at construction, and again after a
+fork; it ends with the object it beats for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from typing import Protocol
+
+from raincheck.errors import StoreError
+
+logger = logging.getLogger("raincheck")
+
+BEAT = 1.0  # seconds between beats while operations run here: how late progress and cancels may be
+RECOVER = 5.0  # seconds between looks for operations that nobody runs any more, ± a quarter
+PURGE = 60.0  # seconds between purges
+
+
+class Duties(Protocol):
+    """What is to be done; each may raise `StoreError` and is then done again at the next turn."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether operations run in this process."""
+        ...
+
+    def beat(self) -> None:
+        """Renew leases, carry progress up and cancellations down."""
+        ...
+
+    def recover(self) -> int:
+        """End what nobody runs any more."""
+        ...
+
+    def purge(self) -> int:
+        """Delete what is no longer promised."""
+        ...
+
+
+class Heartbeat:
+    """Starts and stops the thread of the current process."""
+
+    def __init__(self, duties: Duties) -> None:
+        self._duties = weakref.ref(duties)
+        self._beaters: dict[int, _Beater] = {}
+
+    def ensure(self) -> None:
+        """Have the thread run, and beat soon."""
+        # setdefault is atomic and needs no lock, which a fork could have inherited locked.
+        self._beaters.setdefault(os.getpid(), _Beater(self._duties)).ensure()
+
+    def stop(self) -> None:
+        """Let the thread end; it may be started again."""
+        beater = self._beaters.pop(os.getpid(), None)
+        if beater is not None:
+            beater.stop()
+
+
+class _Beater:
+    def __init__(self, duties: weakref.ref[Duties]) -> None:
+        self._duties = duties
+        self._wake = threading.Event()
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._failing = False
+        self._due = {"recover": 0.0, "purge": time.monotonic() + random.uniform(0, PURGE)}  # noqa: S311
+
+    def ensure(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._loop, name="raincheck-heartbeat", daemon=True
+                )
+                self._thread.start()
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._stopped:
+            duties = self._duties()
+            if duties is None:
+                return
+            self._turn(duties)
+            pause = BEAT if duties.is_busy else RECOVER
+            del duties  # or this thread would keep it alive while it waits
+            if self._wake.wait(pause):
+                self._wake.clear()
+                # Let several operations that begin together share a beat.
+                if not self._stopped:
+                    time.sleep(0.01)
+
+    def _turn(self, duties: Duties) -> None:
+        """Do what is due; a store that fails is logged once, and everything is done again later."""
+        try:
+            duties.beat()
+            if self._is_due("recover", RECOVER):
+                duties.recover()
+            if self._is_due("purge", PURGE):
+                duties.purge()
+            self._failing = False
+        except StoreError as error:
+            if not self._failing:
+                logger.warning("the heartbeat goes on trying: %s", error)
+            self._failing = True
+        except Exception:
+            logger.exception("the heartbeat met a defect and goes on")
+
+    def _is_due(self, duty: str, every: float) -> bool:
+        now = time.monotonic()
+        if now < self._due[duty]:
+            return False
+        self._due[duty] = now + every * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        return True

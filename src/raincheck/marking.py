@@ -1,0 +1,178 @@
+"""What a handler can say to raincheck: that it is slow, how far it is; and hear: that it may stop.
+
+Neutral to frameworks, and reaches the gateway through one context variable. Where there is no
+raincheck around, everything here does nothing. Imports no framework.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, Protocol, TypeVar, overload
+
+from raincheck.errors import OperationCancelled
+from raincheck.operation import Progress
+
+MARK = "__raincheck__"
+
+
+class Deferrable(Protocol):
+    """The request that is being handled, as far as its handler has to do with it. Thread-safe."""
+
+    def defer(self) -> None:
+        """Have the request answered 202 now, if it still can be."""
+        ...
+
+    def report(self, progress: Progress) -> None:
+        """Take note of how far the handler is."""
+        ...
+
+    @property
+    def operation_id(self) -> str | None:
+        """The operation's id, once there is one."""
+        ...
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants the response any more."""
+        ...
+
+
+CURRENT: ContextVar[Deferrable | None] = ContextVar("raincheck", default=None)
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@overload
+def long_running(handler: _F, /) -> _F: ...
+@overload
+def long_running() -> Callable[[_F], _F]: ...
+def long_running(handler: Any = None, /) -> Any:
+    """Mark a handler as slow: its requests are answered 202 as soon as it is called.
+
+    Put it directly above the function, below the framework's decorators, so that authentication
+    and validation come first and their 401, 403 and 422 stay what they are. Works for functions,
+    methods and generators, sync and async.
+
+    Raises:
+        TypeError: What is decorated is not a function: a class, a `classmethod`, or what a
+            framework's decorator made of it.
+    """
+    if handler is None:
+        return long_running
+    _check(handler)
+    wrapper = _adopt(_wrapper(handler), handler)
+    for marked in (wrapper, handler):
+        # Bound methods and builtins take no attributes; their wrapper does.
+        if isinstance(marked, (FunctionType, functools.partial)):
+            setattr(marked, MARK, True)
+    return wrapper
+
+
+def is_marked(handler: object) -> bool:
+    """Tell whether a handler, or what it wraps, was marked with `long_running`."""
+    return bool(getattr(handler, MARK, False))
+
+
+def _check(handler: Any) -> None:
+    if isinstance(handler, (FunctionType, MethodType, BuiltinFunctionType, functools.partial)):
+        return
+    kind = handler.__name__ if isinstance(handler, type) else type(handler).__name__
+    raise TypeError(
+        f"@long_running can't mark {kind}: put it directly above the function, "
+        "below decorators of the framework and @classmethod"
+    )
+
+
+def _wrapper(handler: Any) -> FunctionType:
+    # The bodies below may use nothing but closure variables: `_adopt` exchanges their globals.
+    defer = _defer
+
+    async def wait_for(*args: Any, **kwargs: Any) -> Any:
+        defer()
+        return await handler(*args, **kwargs)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        defer()
+        return handler(*args, **kwargs)
+
+    # A generator is wrapped by `call`: it would otherwise be entered after its response started.
+    return wait_for if _is_coroutine_function(handler) else call  # type: ignore[return-value]
+
+
+def _is_coroutine_function(handler: Any) -> bool:
+    from asgiref.sync import iscoroutinefunction  # imports asyncio, which not everyone needs
+
+    # Before 3.12 `inspect` doesn't know functions that asgiref has marked.
+    return inspect.iscoroutinefunction(handler) or iscoroutinefunction(handler)
+
+
+def _adopt(wrapper: FunctionType, handler: Any) -> Any:
+    """Give the wrapper the handler's globals, where frameworks resolve its annotations."""
+    if isinstance(handler, FunctionType):
+        wrapper = FunctionType(
+            wrapper.__code__,
+            handler.__globals__,
+            handler.__name__,
+            wrapper.__defaults__,
+            wrapper.__closure__,
+        )
+    return functools.update_wrapper(wrapper, handler)
+
+
+def _defer() -> None:
+    request = CURRENT.get()
+    if request is not None:
+        request.defer()
+
+
+class CurrentOperation:
+    """The operation that the running handler works on, or may come to work on.
+
+    It may be passed to threads that don't inherit the context.
+    """
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Deferrable | None) -> None:
+        self._request = request
+
+    @property
+    def id(self) -> str | None:
+        """The operation's id; None before the request was deferred, and without raincheck."""
+        return self._request.operation_id if self._request else None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client has asked to stop, or the server is going away."""
+        return self._request is not None and self._request.is_cancelled
+
+    def progress(
+        self, completed: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Say how far the handler is; pollers see it within about a second.
+
+        Args:
+            completed: In any unit.
+            total: In the same unit, where known.
+            message: A few words for people.
+        """
+        if self._request is not None:
+            self._request.report(Progress(completed, total, message))
+
+    def raise_if_cancelled(self) -> None:
+        """Stop the handler if nobody wants its response any more.
+
+        Raises:
+            OperationCancelled: The operation is cancelled; don't catch it.
+        """
+        if self.cancelled:
+            raise OperationCancelled("the operation was cancelled")
+
+
+def current_operation() -> CurrentOperation:
+    """Return the operation of the running handler; without raincheck, one that does nothing."""
+    return CurrentOperation(CURRENT.get())

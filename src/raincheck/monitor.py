@@ -1,0 +1,305 @@
+"""The status monitor: from an operation and the request that asks to the response. Pure.
+
+Everything on the wire that is the same in all dialects is decided here, once, for every gateway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from raincheck import messages
+from raincheck.dialects import Dialect
+from raincheck.links import Links, Resource
+from raincheck.messages import Headers, Request, Response, StoredBody
+from raincheck.operation import EXPLANATIONS, Operation, Result, State, is_expired
+
+JSON = b"application/json"
+PROBLEM = b"application/problem+json"
+NO_STORE = (b"cache-control", b"no-store")
+LONGEST_RETRY_AFTER = 30  # seconds: a poller should see the end of a long operation soon enough
+ALLOWED: Mapping[Resource, tuple[str, ...]] = {
+    Resource.RESPONSE: ("GET", "HEAD", "DELETE"),
+    Resource.STATUS: ("GET", "HEAD"),
+    Resource.RESULT: ("GET", "HEAD"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at one operation: all that decides what the client sees.
+
+    Attributes:
+        now: Seconds since the epoch by the store's clock.
+        keep_cookies: Whether a replayed response keeps the handler's `Set-Cookie`.
+    """
+
+    operation: Operation
+    links: Links
+    dialect: Dialect
+    now: float
+    keep_cookies: bool = False
+
+
+def started(view: View, applied: str | None = None) -> Response:
+    """Answer the original request with 202 (RFC 9110 §15.3.3), its preference being `applied`."""
+    response = _accepted(view)
+    if applied is None:
+        return response
+    extra = ((b"preference-applied", applied.encode("ascii")), (b"vary", b"Prefer"))
+    return replace(response, headers=response.headers + extra)
+
+
+def read(view: View, resource: Resource, request: Request) -> Response:
+    """Answer a GET or HEAD of one of the operation's resources."""
+    if is_expired(view.operation, view.now):
+        return gone("The response is no longer kept.")
+    if resource is Resource.STATUS:
+        return _status(view, request)
+    if view.operation.is_terminal:
+        return _outcome(view, request)
+    if resource is Resource.RESULT or view.dialect.see_other:
+        return not_ready(view)
+    return _accepted(view)
+
+
+def deleted(view: View) -> Response:
+    """Answer a DELETE of R, after what it asked for was done (RFC 9110 §9.3.5)."""
+    if view.operation.forgotten:
+        return Response(204, (NO_STORE,))
+    return _accepted(view)
+
+
+def retry_after(operation: Operation, now: float) -> int:
+    """Return the seconds until the next poll is worthwhile: a tenth of the age, at least 1.
+
+    Never 0 and never a fraction: several clients then wait for 30 s or fail.
+    """
+    return max(1, min(LONGEST_RETRY_AFTER, math.ceil((now - operation.created) / 10)))
+
+
+def status_document(view: View) -> dict[str, Any]:
+    """Describe an operation in JSON; it never holds anything of the original request."""
+    operation = view.operation
+    document: dict[str, Any] = {
+        "id": operation.id,
+        "status": operation.state.value,
+        "created": timestamp(operation.created),
+        "updated": timestamp(operation.updated),
+    }
+    if operation.progress is not None:
+        known = ("completed", "total", "message")
+        values = {name: getattr(operation.progress, name) for name in known}
+        document["progress"] = {name: value for name, value in values.items() if value is not None}
+    if operation.is_terminal:
+        document |= _terminal_members(view)
+    document["links"] = {
+        "response": view.links.path(Resource.RESPONSE),
+        "status": view.links.path(Resource.STATUS),
+        "result": view.links.path(Resource.RESULT),
+    }
+    return document
+
+
+def timestamp(seconds: float) -> str:
+    """Write a time as RFC 3339, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def problem(status: int, code: str, detail: str, headers: Headers = ()) -> Response:
+    """Say what is wrong as RFC 9457 has it; `code` is the member to program against."""
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    body = _dump(document)
+    fields = ((b"content-type", PROBLEM), (b"content-length", b"%d" % len(body)), NO_STORE)
+    return Response(status, fields + headers, body)
+
+
+def not_found() -> Response:
+    """Answer for an unknown operation, or somebody else's: the same, to the byte."""
+    return problem(404, "not-found", "There is no such operation.")
+
+
+def gone(detail: str) -> Response:
+    """Answer for an operation whose response will not come back (RFC 9110 §15.5.11)."""
+    return problem(410, "gone", detail)
+
+
+def not_ready(view: View) -> Response:
+    """Answer for a result that does not exist yet."""
+    wait = b"%d" % retry_after(view.operation, view.now)
+    detail = "The operation is still in flight."
+    return problem(404, "result-not-ready", detail, ((b"retry-after", wait),))
+
+
+def method_not_allowed(resource: Resource) -> Response:
+    """Answer for a method that the resource does not have; §15.5.6: with `Allow`."""
+    allow = ", ".join(ALLOWED[resource]).encode("ascii")
+    return problem(405, "method-not-allowed", "See Allow.", ((b"allow", allow),))
+
+
+def unavailable(detail: str, seconds: int) -> Response:
+    """Answer that nothing is wrong with the request and it may be repeated in `seconds`."""
+    return problem(503, "unavailable", detail, ((b"retry-after", b"%d" % seconds),))
+
+
+def for_head(response: Response) -> Response:
+    """Keep the header fields that a GET would get, and send no content (RFC 9110 §9.3.2)."""
+    return replace(response, body=b"")
+
+
+# --- documents ---------------------------------------------------------------------------------
+
+
+def _dump(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _terminal_members(view: View) -> dict[str, Any]:
+    operation = view.operation
+    members: dict[str, Any] = {}
+    if operation.result is not None:
+        members["result"] = {"status": operation.result.status}
+    if operation.state is State.FAILED:
+        members["error"] = _error(operation)
+    if operation.state is not State.CANCELLED:
+        members["resourceLocation"] = view.links.url(Resource.RESPONSE)
+    return members
+
+
+def _error(operation: Operation) -> dict[str, str]:
+    if operation.reason is not None:
+        return {"code": operation.reason.value, "message": EXPLANATIONS[operation.reason]}
+    status = operation.result.status if operation.result else 500
+    return {"code": f"http_{status}", "message": f"The handler answered {status}."}
+
+
+def _accepted(view: View) -> Response:
+    """Build the 202: the same at the start, at every poll of R and for a cancellation."""
+    links, status_url = view.links, view.links.url(Resource.STATUS).encode("ascii")
+    poll = links.url(view.dialect.poll).encode("ascii")
+    body = _dump(status_document(view))
+    fields = (
+        (b"content-type", JSON),
+        (b"content-length", b"%d" % len(body)),
+        (b"location", poll),
+        (b"content-location", poll),
+        (b"operation-location", status_url),
+        (b"link", b'<%s>; rel="status"' % status_url),
+        (b"retry-after", b"%d" % retry_after(view.operation, view.now)),
+        NO_STORE,
+    )
+    return Response(202, fields, body)
+
+
+def _status(view: View, request: Request) -> Response:
+    """Answer M: always 200 with the document, unless the client has it or can't read it."""
+    if view.dialect.see_other and view.operation.is_terminal:
+        location = view.links.url(Resource.RESPONSE).encode("ascii")
+        return Response(303, ((b"location", location), (b"content-length", b"0"), NO_STORE))
+    if not messages.accepts(request.header(b"accept"), JSON):
+        return problem(406, "not-acceptable", "The status document is application/json.")
+    body = _dump(status_document(view))
+    etag = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode("ascii")
+    fields: Headers = ((b"etag", etag), NO_STORE)
+    if not view.operation.is_terminal:
+        wait = b"%d" % retry_after(view.operation, view.now)
+        fields = ((b"retry-after", wait), *fields)
+    content = ((b"content-type", JSON), (b"content-length", b"%d" % len(body)))
+    return _conditional(Response(200, content + fields, body), request)
+
+
+# --- the handler's response --------------------------------------------------------------------
+
+
+def _outcome(view: View, request: Request) -> Response:
+    operation = view.operation
+    status_field = (b"operation-status", operation.state.value.encode("ascii"))
+    if operation.state is State.CANCELLED:
+        return problem(410, "cancelled", "The operation was cancelled.", (status_field,))
+    if operation.result is None:
+        error = _error(operation)
+        return problem(500, error["code"], error["message"], (status_field,))
+    response = _replay(operation.id, operation.result, view.keep_cookies)
+    response = replace(response, headers=(*response.headers, status_field))
+    if response.status != 200 or operation.result.status != 200:
+        return response
+    return _ranged(_conditional(_with_validator(response, operation.result), request), request)
+
+
+def _replay(operation_id: str, result: Result, keep_cookies: bool) -> Response:
+    """Rebuild the response as it can be sent again, on another connection and another day."""
+    dropped = messages.HOP_BY_HOP | messages.connection_options(result.headers) | {b"date"}
+    if not keep_cookies:  # it was for the first response: it would overwrite a newer session
+        dropped |= {b"set-cookie"}
+    headers = messages.without(result.headers, dropped)
+    if messages.field_value(headers, b"content-length") is None:
+        headers += _content_length(result)
+    if not any(name.lower() in (b"cache-control", b"expires") for name, _ in headers):
+        headers += (NO_STORE,)
+    body = StoredBody(operation_id, result.fence, result.chunk_size, 0, result.length)
+    if result.status == 202:  # a poller of R takes 202 for "still running" and would never stop
+        headers += ((b"operation-result-status", b"202"),)
+        return Response(200, headers, body, result.trailers)
+    return Response(result.status, headers, body, result.trailers)
+
+
+def _content_length(result: Result) -> Headers:
+    if result.status in messages.WITHOUT_CONTENT:
+        return ()
+    return ((b"content-length", b"%d" % result.length),)
+
+
+def _with_validator(response: Response, result: Result) -> Response:
+    """Let a client ask for the rest of a body, or whether it has it; the handler's own tag wins."""
+    extra: Headers = ()
+    if response.header(b"etag") is None:
+        extra = ((b"etag", b'"%d-%d"' % (result.fence, result.length)),)
+    if response.header(b"accept-ranges") is None:
+        extra = (*extra, (b"accept-ranges", b"bytes"))
+    return replace(response, headers=response.headers + extra)
+
+
+_CONTENT_FIELDS = frozenset({b"content-type", b"content-length", b"content-range"})
+
+
+def _conditional(response: Response, request: Request) -> Response:
+    """Apply RFC 9110 §13.2.2 to what would be a 200."""
+    etag, modified = response.header(b"etag"), response.header(b"last-modified")
+    if messages.precondition_fails(request, etag, modified):
+        return problem(412, "precondition-failed", "The representation is another one.")
+    if messages.is_not_modified(request, etag, modified):
+        return Response(304, messages.without(response.headers, _CONTENT_FIELDS))
+    return response
+
+
+def _ranged(response: Response, request: Request) -> Response:
+    if response.status != 200 or not isinstance(response.body, StoredBody):
+        return response
+    length = response.body.stop
+    etag, modified = response.header(b"etag"), response.header(b"last-modified")
+    try:
+        wanted = messages.requested_range(request, length, etag, modified)
+    except messages.RangeNotSatisfiable:
+        actual = ((b"content-range", b"bytes */%d" % length),)
+        return problem(416, "range-not-satisfiable", f"There are {length} bytes.", actual)
+    if wanted is None:
+        return response
+    start, stop = wanted
+    fields = messages.without(response.headers, frozenset({b"content-length"}))
+    extra = (
+        (b"content-length", b"%d" % (stop - start)),
+        (b"content-range", b"bytes %d-%d/%d" % (start, stop - 1, length)),
+    )
+    return Response(206, fields + extra, replace(response.body, start=start, stop=stop))

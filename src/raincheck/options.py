@@ -1,0 +1,185 @@
+"""The options of the middleware: one list of them for every gateway, checked at construction.
+
+Pure: a store's URL is only looked at here; `stores` opens it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, TypedDict
+from urllib.parse import urlsplit
+
+from raincheck.contracts import Store
+from raincheck.dialects import DIALECTS
+from raincheck.errors import ConfigurationError
+from raincheck.links import Location
+from raincheck.policy import Limits, Mode, Policy
+
+LOCATIONS = ("absolute", "path", "relative")
+MODES = ("auto", "prefer", "marked")
+
+
+class Options(TypedDict, total=False):
+    """What may be passed to a middleware; `Settings` says what each means."""
+
+    budget: float | None
+    mode: Mode
+    include: Iterable[str]
+    exclude: Iterable[str]
+    budgets: Mapping[str, float | None]
+    max_wait: float
+    prefix: str
+    status_url: Callable[[Any, str], str] | None
+    location: Location
+    public_url: str | None
+    dialect: str
+    retention: float
+    owner: Callable[[Any], str | None] | None
+    keep_cookies: bool
+    limits: Limits | Mapping[str, int]
+    drain: float
+    store: str | Store | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every option with its default; times in seconds, sizes in bytes.
+
+    Attributes:
+        budget: Seconds a handler may take before its request is promoted. 0 defers every request
+            that may be deferred, None only marked ones. Default 10: well below the 29 or 30 s at
+            which gateways give up.
+        mode: Who may get a 202: anyone (`auto`, the default), only a client that sent
+            `Prefer: respond-async` (`prefer`), or only requests to marked handlers (`marked`).
+        include: Path patterns that may be deferred; default: all.
+        exclude: Path patterns that are never deferred, marked or not; they win over `include`.
+        budgets: Budgets of single path patterns; the first that matches wins.
+        max_wait: The longest `Prefer: wait` that is honoured, in seconds. Default 25.
+        prefix: Path below which operations are found. Default `/operations`.
+        status_url: Callable (scope, operation id) → path of R, for a monitor that the application
+            mounts itself; then raincheck intercepts nothing.
+        location: How URLs are written: `absolute` (default), `path` or `relative`.
+        public_url: The URL under which the outside sees the application's root.
+        dialect: `location` (default) or `see-other`.
+        retention: Seconds a finished operation stays readable. Default 86,400 (a day).
+        owner: Callable (scope) → the principal a request belongs to, or None.
+        keep_cookies: Whether a replayed response keeps `Set-Cookie`. Default False.
+        limits: A `Limits`, or a mapping of its fields.
+        drain: Seconds that shutdown waits for running handlers. Default 10.
+        store: A store or its URL; default: `RAINCHECK_STORE`, else an SQLite file in the user's
+            state directory.
+
+    Raises:
+        ConfigurationError: An option is unknown, has a wrong value, or contradicts another.
+    """
+
+    budget: float | None = 10.0
+    mode: Mode = "auto"
+    include: Iterable[str] = ()
+    exclude: Iterable[str] = ()
+    budgets: Mapping[str, float | None] | None = None
+    max_wait: float = 25.0
+    prefix: str = "/operations"
+    status_url: Callable[[Any, str], str] | None = None
+    location: Location = "absolute"
+    public_url: str | None = None
+    dialect: str = "location"
+    retention: float = 86_400.0
+    owner: Callable[[Any], str | None] | None = None
+    keep_cookies: bool = False
+    limits: Limits | Mapping[str, int] = field(default_factory=Limits)
+    drain: float = 10.0
+    store: str | Store | None = None
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any]) -> Self:
+        """Check the names, then the values."""
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+                raise ConfigurationError(f"unknown option {name!r}{hint}")
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        _check_seconds("budget", self.budget, optional=True)
+        for pattern, budget in (self.budgets or {}).items():
+            _check_seconds(f"budgets[{pattern!r}]", budget, optional=True)
+        for name in ("max_wait", "drain", "retention"):
+            _check_seconds(name, getattr(self, name))
+        _check_choice("mode", self.mode, MODES)
+        _check_choice("location", self.location, LOCATIONS)
+        _check_choice("dialect", self.dialect, tuple(DIALECTS))
+        _check_prefix(self.prefix)
+        _check_public_url(self.public_url, self.location)
+        for name in ("owner", "status_url"):
+            _check_callable(name, getattr(self, name))
+        self.policy()  # raises where a pattern is wrong
+        self.effective_limits()
+
+    def effective_limits(self) -> Limits:
+        """Return `limits` as a `Limits`."""
+        if isinstance(self.limits, Limits):
+            return self.limits
+        try:
+            return Limits(**self.limits)
+        except TypeError:
+            known = ", ".join(f.name for f in fields(Limits))
+            raise ConfigurationError(f"limits has {known}, unlike {self.limits!r}") from None
+
+    def policy(self) -> Policy:
+        """Build the policy that these options describe."""
+        return Policy(
+            mode=self.mode,
+            budget=self.budget,
+            include=self.include,
+            exclude=self.exclude,
+            budgets=self.budgets,
+            max_wait=self.max_wait,
+            request_body=self.effective_limits().request_body,
+        )
+
+
+def _check_seconds(name: str, value: object, *, optional: bool = False) -> None:
+    if optional and value is None:
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < float("inf"):  # type: ignore[operator]
+        none = " or None" if optional else ""
+        raise ConfigurationError(f"{name} must be a number of seconds ≥ 0{none}, not {value!r}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # RFC 3986 §2.3: what never needs quoting
+
+
+def _check_prefix(prefix: object) -> None:
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise ConfigurationError(
+            f"prefix must be a path like /operations, with no slash at its end, not {prefix!r}"
+        )
+
+
+def _check_public_url(url: object, location: str) -> None:
+    if url is None:
+        return
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if not parts or parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigurationError(f"public_url must be like https://example.org/api, not {url!r}")
+    if parts.query or parts.fragment or not str(url).isascii():
+        raise ConfigurationError(f"public_url can't have a query or fragment: {url!r}")
+    if location != "absolute":
+        raise ConfigurationError(f'public_url needs location="absolute", not {location!r}')
+
+
+def _check_callable(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name} must be callable, not {value!r}")

@@ -1,0 +1,185 @@
+"""Which requests may be deferred, when, and within what limits. Pure.
+
+A decision is made from the request line and header fields alone, before the application is
+called. It is on the path of every request: what can be computed at construction is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from raincheck.errors import ConfigurationError
+from raincheck.messages import NO_PREFERENCES, Preferences, parse_prefer
+
+Mode = Literal["auto", "prefer", "marked"]
+
+# A HEAD can't be captured for the GET that polls; the others have no response worth keeping.
+NEVER_DEFERRED = frozenset({"HEAD", "OPTIONS", "TRACE", "CONNECT"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one process takes upon itself.
+
+    Attributes:
+        operations: Operations in flight. Above it, requests that would be deferred from the
+            start are refused with 503, and the others stay synchronous. Default 1,000.
+        request_body: Bytes of a request body that may be read ahead of its handler, so that the
+            202 can leave; a larger request is not promoted. Default 10 MiB.
+        response_body: Bytes of a response that are kept; a larger one fails its operation as
+            `response_too_large`. Default 1 GiB.
+    """
+
+    operations: int = 1_000
+    request_body: int = 10 * 1024 * 1024
+    response_body: int = 1024 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for name in ("operations", "request_body", "response_body"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ConfigurationError(f"limits: {name} must be an integer ≥ 0, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A request that may be deferred.
+
+    Attributes:
+        budget: Seconds its handler may take; 0 defers at once, None only if the handler is marked.
+        applied: What the 202 says in `Preference-Applied`.
+    """
+
+    budget: float | None
+    applied: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that insists (`handling=strict`) on what can't be done for it."""
+
+    status: int
+    code: str
+    detail: str
+
+
+Decision = Candidate | Refusal | None
+
+
+class Policy:
+    """Decides which requests may be deferred.
+
+    Args:
+        mode: `auto`, `prefer` or `marked`.
+        budget: Seconds; 0 defers every candidate at once, None leaves it to `@long_running`.
+        include: Patterns of paths that may be deferred; empty means all.
+        exclude: Patterns of paths that are never deferred; they win.
+        budgets: Budgets of single patterns; the first that matches wins.
+        max_wait: The longest `Prefer: wait` that is honoured, in seconds.
+        request_body: The limit of that name, in bytes.
+
+    Raises:
+        ConfigurationError: A pattern doesn't begin with a slash or an asterisk.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "auto",
+        budget: float | None = 10.0,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        budgets: Mapping[str, float | None] | None = None,
+        max_wait: float = 25.0,
+        request_body: int = Limits.request_body,
+    ) -> None:
+        self._mode = mode
+        self._max_wait = max_wait
+        self._request_body = request_body
+        self._include = _compile(include)
+        self._exclude = _compile(exclude)
+        self._default = Candidate(None if mode == "marked" else budget)
+        self._overrides = [
+            (_compile([pattern]), Candidate(None if mode == "marked" else value))
+            for pattern, value in (budgets or {}).items()
+        ]
+
+    def decide(
+        self, method: str, path: str, prefer: bytes | None, length: int | None = None
+    ) -> Decision:
+        """Say whether and when a request may be deferred; None: not at all.
+
+        Args:
+            path: Without the application's root path.
+            prefer: The `Prefer` field's value.
+            length: The request's `Content-Length`, where it has one.
+        """
+        if prefer is None:
+            return self._by_path(path) if self._may(method, path) else None
+        preferences = parse_prefer(prefer)
+        if not self._may(method, path):
+            return _refuse_if_strict(preferences)
+        if preferences.respond_async and preferences.strict and (length or 0) > self._request_body:
+            return Refusal(413, "request-too-large", "The request is too large to be deferred.")
+        return self._by_preference(path, preferences)
+
+    def _may(self, method: str, path: str) -> bool:
+        if method in NEVER_DEFERRED:
+            return False
+        if self._exclude is not None and self._exclude.fullmatch(path):
+            return False
+        return self._include is None or self._include.fullmatch(path) is not None
+
+    def _by_path(self, path: str) -> Candidate | None:
+        if self._mode == "prefer":
+            return None
+        for pattern, candidate in self._overrides:
+            if pattern is not None and pattern.fullmatch(path):
+                return candidate
+        return self._default
+
+    def _by_preference(self, path: str, preferences: Preferences) -> Candidate | None:
+        """Apply RFC 7240 §4.1 and §4.3: async at once, or what isn't done within the wait."""
+        wait = None if preferences.wait is None else min(preferences.wait, self._max_wait)
+        unasked = self._by_path(path)
+        if preferences.respond_async:
+            budget = None if self._mode == "marked" else (wait or 0)
+            return Candidate(budget, "respond-async")
+        if wait is None or unasked is None or self._mode == "marked":
+            return unasked
+        return Candidate(wait, f"wait={wait:g}")
+
+
+def _refuse_if_strict(preferences: Preferences) -> Refusal | None:
+    if preferences.strict and preferences != NO_PREFERENCES and preferences.respond_async:
+        return Refusal(400, "preference-not-honoured", "This request can't be answered later.")
+    return None
+
+
+_TOKEN = re.compile(r"\*\*|\*|\{\w+:path\}|\{\w*(?::\w+)?\}|<path:\w+>|<(?:\w+:)?\w+>")
+
+
+def _compile(patterns: Iterable[str]) -> re.Pattern[str] | None:
+    """Join patterns to one regular expression; `*` stays within a segment, `**` does not.
+
+    Placeholders as the frameworks write them (`{name}`, `{name:path}`, `<int:name>`) stand for
+    the same, so that a route can be pasted.
+    """
+    if isinstance(patterns, str):
+        raise ConfigurationError(f"give a list of path patterns, not the string {patterns!r}")
+    expressions = [_expression(pattern) for pattern in patterns]
+    return re.compile("|".join(expressions), re.DOTALL) if expressions else None
+
+
+def _expression(pattern: str) -> str:
+    if not isinstance(pattern, str) or not pattern.startswith(("/", "*")):
+        raise ConfigurationError(f"a path pattern begins with a slash or *, unlike {pattern!r}")
+    parts, position = [], 0
+    for token in _TOKEN.finditer(pattern):
+        deep = token[0] == "**" or token[0].endswith(":path}") or token[0].startswith("<path:")
+        parts += [re.escape(pattern[position : token.start()]), ".*" if deep else "[^/]*"]
+        position = token.end()
+    return "".join([*parts, re.escape(pattern[position:])])

@@ -1,0 +1,111 @@
+"""A handler's response on its way into the store, the same for every gateway.
+
+Bytes are gathered into chunks of one size. `feed` only gathers; what may block on the store is
+`flush`, `complete` and `fail`, so that a gateway with an event loop can call those in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+
+from raincheck.core import CHUNK_SIZE, Ending, Raincheck
+from raincheck.errors import StoreError, abbreviate
+from raincheck.messages import WITHOUT_CONTENT, Headers, field_value
+from raincheck.operation import Ended, Operation, Reason, Responded, Result
+
+logger = logging.getLogger("raincheck")
+
+
+class Recording:
+    """Records one response of one operation, and ends the operation exactly once."""
+
+    def __init__(self, core: Raincheck, operation: Operation) -> None:
+        self.operation = operation
+        self.is_over = False
+        self._core = core
+        self._status: int | None = None
+        self._headers: Headers = ()
+        self._buffer = bytearray()
+        self._length = 0
+        self._written = 0  # chunks
+        self._lock = threading.Lock()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether status and header fields are known."""
+        return self._status is not None
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take status and header fields as the handler gave them."""
+        self._status = status
+        self._headers = tuple((bytes(name), bytes(value)) for name, value in headers)
+
+    def feed(self, data: bytes) -> bool:
+        """Gather bytes of the body; True if there is enough to `flush`."""
+        self._buffer += data
+        self._length += len(data)
+        return len(self._buffer) >= CHUNK_SIZE
+
+    def flush(self) -> None:
+        """Write the whole chunks that were gathered; may end the operation."""
+        if self.is_over:
+            self._buffer.clear()
+            return
+        if self._length > self._core.limits.response_body:
+            self.fail(Reason.RESPONSE_TOO_LARGE)
+            return
+        try:
+            while len(self._buffer) >= CHUNK_SIZE:
+                chunk = bytes(memoryview(self._buffer)[:CHUNK_SIZE])
+                self._core.write(self.operation, self._written, chunk)
+                del self._buffer[:CHUNK_SIZE]
+                self._written += 1
+        except StoreError as error:
+            logger.error("the response of %s is lost: %s", abbreviate(self.operation.id), error)
+            self.fail(Reason.RESPONSE_LOST)
+
+    def complete(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """End the operation with the response that was recorded."""
+        self.flush()
+        if self.is_over:
+            return
+        if self._status is None or not self._has_declared_length():
+            self.fail(Reason.EXCEPTION)
+            return
+        last = (self._written, bytes(self._buffer)) if self._buffer else None
+        result = Result(
+            status=self._status,
+            headers=self._headers,
+            length=self._length,
+            chunk_size=CHUNK_SIZE,
+            fence=self.operation.fence,
+            trailers=tuple((bytes(name), bytes(value)) for name, value in trailers),
+        )
+        self._end(Ending(Responded(result), last))
+
+    def fail(self, reason: Reason) -> None:
+        """End the operation without a response, unless it has ended already."""
+        self._end(Ending(Ended(reason)))
+
+    def _end(self, ending: Ending) -> None:
+        with self._lock:  # shutdown may come while another thread completes
+            if self.is_over:
+                return
+            self.is_over = True
+        self._buffer.clear()
+        self._core.finish(self.operation, ending)
+
+    def _has_declared_length(self) -> bool:
+        """Tell whether as many bytes came as `Content-Length` says: else it is a cut response."""
+        declared = field_value(self._headers, b"content-length")
+        if declared is None or self._status in WITHOUT_CONTENT or declared == b"%d" % self._length:
+            return True
+        logger.error(
+            "operation %s declared %s bytes and sent %d: its response is not kept",
+            abbreviate(self.operation.id),
+            declared.decode("latin-1"),
+            self._length,
+        )
+        return False

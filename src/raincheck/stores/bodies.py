@@ -1,0 +1,95 @@
+"""Files for large chunks: one per operation and fence, only ever appended to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from raincheck.errors import BodyMissing, StoreUnavailable
+
+BodyFile = tuple[str, int]  # operation id, fence
+
+
+class BodyFiles:
+    """The files in one directory.
+
+    Args:
+        directory: Says which directory; it is made at the first write.
+        durable: Whether a write waits until the disk has it.
+    """
+
+    def __init__(self, directory: Callable[[], Path], *, durable: bool = False) -> None:
+        self._directory = directory
+        self._durable = durable
+
+    def append(self, operation_id: str, fence: int, data: bytes) -> int:
+        """Write `data` at the end of the file and return where it begins.
+
+        Raises:
+            StoreUnavailable: Not all of it could be written; what was is never referred to.
+        """
+        path = self._path(operation_id, fence)
+        try:
+            self._directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+            try:
+                return self._write(descriptor, data)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StoreUnavailable(f"can't write the body file {path}: {error}") from error
+
+    def _write(self, descriptor: int, data: bytes) -> int:
+        start = os.fstat(descriptor).st_size
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        if self._durable:
+            os.fsync(descriptor)
+        return start
+
+    @contextmanager
+    def reader(self, operation_id: str, fence: int) -> Iterator[Callable[[int, int], bytes]]:
+        """Give a function (start, size) → bytes that opens the file at its first use.
+
+        Once open, the file stays readable when somebody purges it.
+        """
+        descriptor: int | None = None
+
+        def read(start: int, size: int) -> bytes:
+            nonlocal descriptor
+            try:
+                if descriptor is None:
+                    descriptor = os.open(self._path(operation_id, fence), os.O_RDONLY)
+                data = os.pread(descriptor, size, start)
+            except OSError as error:
+                raise BodyMissing(operation_id, fence) from error
+            if len(data) != size:
+                raise BodyMissing(operation_id, fence)
+            return data
+
+        try:
+            yield read
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def remove(self, files: Iterable[BodyFile]) -> None:
+        """Delete files; those that are gone already are fine."""
+        for operation_id, fence in files:
+            self._path(operation_id, fence).unlink(missing_ok=True)
+
+    def older_than(self, moment: float) -> Iterator[BodyFile]:
+        """Yield the files that were last written at or before `moment`, epoch seconds."""
+        with suppress(FileNotFoundError), os.scandir(self._directory()) as entries:
+            for entry in entries:
+                name, _, fence = entry.name.rpartition(".")
+                with suppress(FileNotFoundError):
+                    if fence.isdigit() and entry.stat().st_mtime <= moment:
+                        yield unquote(name), int(fence)
+
+    def _path(self, operation_id: str, fence: int) -> Path:
+        return self._directory() / f"{quote(operation_id, safe='')}.{fence}"

@@ -1,0 +1,84 @@
+"""The store for those who chose none: a file in the user's state directory, one per application.
+
+An application is known by the directory it is started in and by what was started there, so that
+all workers of one server, and the next ones after a restart, come to the same file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from platformdirs import user_state_path
+
+from raincheck.contracts import Store
+from raincheck.errors import StoreUnavailable
+from raincheck.stores import open_store
+from raincheck.stores.sqlite import SQLiteStore
+
+logger = logging.getLogger("raincheck")
+_IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")  # as servers are given it
+
+
+def store_from(option: str | Store | None) -> Store:
+    """Return the store that the option `store` names.
+
+    Raises:
+        ConfigurationError: It is not the URL of a store.
+    """
+    if option is None:
+        return default_store()
+    return open_store(option) if isinstance(option, str) else option
+
+
+def default_store() -> Store:
+    """Return the store of `RAINCHECK_STORE`, else the application's own file.
+
+    Raises:
+        ConfigurationError: `RAINCHECK_STORE` is not the URL of a store.
+    """
+    url = os.environ.get("RAINCHECK_STORE")
+    return open_store(url) if url else SQLiteStore(_choose_path)
+
+
+def application_key(arguments: Sequence[str], directory: str) -> str:
+    """Name an application: readable first, then what makes it unique."""
+    started = next((a for a in arguments[1:] if _IMPORT_STRING.fullmatch(a)), None)
+    started = started or os.path.basename(arguments[0] if arguments else "")
+    digest = hashlib.sha256(f"{directory}\n{started}".encode(errors="replace")).hexdigest()[:12]
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(directory)).strip("-")
+    return f"{readable}-{digest}" if readable else digest
+
+
+def _choose_path() -> Path:
+    name = Path(application_key(sys.argv, os.getcwd())) / "operations.db"
+    try:
+        path = user_state_path("raincheck", appauthor=False) / name
+        _make_private(path.parent)
+        return path
+    except OSError as error:
+        fallback = Path(tempfile.gettempdir()) / f"raincheck-{os.getuid()}" / name
+        logger.warning("can't write the state directory (%s); using %s", error, fallback)
+    _make_private(fallback.parent.parent)
+    _make_private(fallback.parent)
+    return fallback
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory that only its owner can enter, or refuse somebody else's.
+
+    Raises:
+        OSError: It can't be written.
+        StoreUnavailable: It is a link or belongs to somebody else: /tmp is open to everyone.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+        raise StoreUnavailable(f"{directory} is not this user's own directory; set RAINCHECK_STORE")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(f"{directory} is not writable")

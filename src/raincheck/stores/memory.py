@@ -1,0 +1,164 @@
+"""A store in this process's memory: for tests, and for a single process that may forget."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from raincheck.contracts import Filter
+from raincheck.errors import BodyMissing, StoreError, abbreviate
+from raincheck.messages import Request
+from raincheck.operation import Operation
+
+LEFTOVER_AGE = 3600.0  # seconds
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """What is kept beside a record."""
+
+    request: Request | None = None
+    dedupe: str | None = None
+    chunks: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    touched: float = 0.0
+
+
+class MemoryStore:
+    """Keep everything in dictionaries; a forked process begins with a copy of its own.
+
+    Args:
+        clock: Returns seconds since the epoch.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._operations: dict[str, Operation] = {}
+        self._shelves: dict[str, _Shelf] = {}
+        self._dedupe: dict[str, str] = {}
+        self._names: dict[int, str] = {}
+
+    def create(
+        self, operation: Operation, request: Request | None = None, dedupe: str | None = None
+    ) -> Operation:
+        with self._lock:
+            if dedupe is not None and dedupe in self._dedupe:
+                return self._operations[self._dedupe[dedupe]]
+            if operation.id in self._operations:
+                raise StoreError(f"operation {abbreviate(operation.id)} exists already")
+            self._operations[operation.id] = operation
+            self._shelves[operation.id] = _Shelf(request, dedupe)
+            if dedupe is not None:
+                self._dedupe[dedupe] = operation.id
+            return operation
+
+    def get(self, operation_id: str) -> Operation | None:
+        return self._operations.get(operation_id)
+
+    def swap(self, old: Operation, new: Operation) -> bool:
+        with self._lock:
+            stored = self._operations.get(old.id)
+            if stored is None or stored.version != old.version:
+                return False
+            self._operations[old.id] = new
+            return True
+
+    def read_request(self, operation_id: str) -> Request | None:
+        shelf = self._shelves.get(operation_id)
+        return shelf.request if shelf else None
+
+    def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        with self._lock:
+            shelf = self._shelves.setdefault(operation_id, _Shelf())
+            shelf.chunks[fence, n] = bytes(data)
+            shelf.touched = self._clock()
+
+    def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
+        for n in range(start, stop):
+            shelf = self._shelves.get(operation_id)
+            if shelf is None or (fence, n) not in shelf.chunks:
+                raise BodyMissing(operation_id, fence)
+            yield shelf.chunks[fence, n]
+
+    def discard(self, operation_id: str) -> None:
+        with self._lock:
+            shelf = self._shelves.get(operation_id)
+            if shelf is not None:
+                shelf.request = None
+                shelf.chunks = {}
+
+    def find(
+        self, which: Filter, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[Operation], str | None]:
+        with self._lock:
+            operations = [o for o in self._operations.values() if _matches(o, which)]
+        operations.sort(key=_position)
+        if cursor is not None:
+            operations = [o for o in operations if _position(o) > _parse_cursor(cursor)]
+        page = operations[:limit]
+        more = len(operations) > limit
+        return page, f"{page[-1].created!r} {page[-1].id}" if more and page else None
+
+    def purge(self, before: float, limit: int = 500) -> int:
+        with self._lock:
+            due = [
+                operation
+                for operation in self._operations.values()
+                if operation.forgotten and (operation.expires or 0.0) <= before
+            ][:limit]
+            for operation in due:
+                del self._operations[operation.id]
+                shelf = self._shelves.pop(operation.id)
+                if shelf.dedupe is not None:
+                    del self._dedupe[shelf.dedupe]
+            self._purge_leftovers()
+            return len(due)
+
+    def _purge_leftovers(self) -> None:
+        limit = self._clock() - LEFTOVER_AGE
+        for key in [k for k, s in self._shelves.items() if s.touched <= limit]:
+            if key not in self._operations:
+                del self._shelves[key]
+
+    def now(self) -> float:
+        return self._clock()
+
+    def close(self) -> None:
+        """Keep everything: it would be lost otherwise."""
+
+    def incarnation(self) -> str:
+        pid = os.getpid()
+        return self._names.setdefault(pid, f"{pid}-{secrets.token_hex(8)}")
+
+    def lives(self, incarnation: str) -> bool:
+        return incarnation == self.incarnation()
+
+
+def _position(operation: Operation) -> tuple[float, str]:
+    return operation.created, operation.id
+
+
+def _parse_cursor(cursor: str) -> tuple[float, str]:
+    created, _, operation_id = cursor.partition(" ")
+    return float(created), operation_id
+
+
+def _matches(operation: Operation, which: Filter) -> bool:
+    checks = (
+        which.states is None or operation.state in which.states,
+        which.owner is None or operation.owner == which.owner,
+        which.worker is None or operation.worker == which.worker,
+        which.queue is None or operation.queue == which.queue,
+        _is_due(operation.lease, which.lease_before),
+        _is_due(operation.expires, which.expires_before),
+        which.forgotten is None or operation.forgotten == which.forgotten,
+    )
+    return all(checks)
+
+
+def _is_due(moment: float | None, before: float | None) -> bool:
+    return before is None or (moment is not None and moment <= before)

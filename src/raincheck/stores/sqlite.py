@@ -1,0 +1,274 @@
+"""The default store: one SQLite file that all processes of one machine share.
+
+Records, requests and small chunks are rows; larger chunks go to files beside the database, so
+that a big body neither blocks other writers nor fills memory. On a local disk only: the
+write-ahead log needs shared memory, which network file systems don't give.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any
+
+from raincheck.contracts import Filter
+from raincheck.errors import BodyMissing, StoreError, abbreviate
+from raincheck.messages import Request
+from raincheck.operation import Operation, decode, decode_headers, encode
+from raincheck.stores.bodies import BodyFiles
+from raincheck.stores.database import Database
+from raincheck.stores.processes import ProcessLock
+
+ROW_LIMIT = 64 * 1024  # bytes; from here on a file is faster, and others' writes don't wait for it
+LEFTOVER_AGE = 3600.0  # seconds
+REQUEST_FENCE = 0  # the first claim has fence 1
+
+SCHEMA = """
+CREATE TABLE operations (
+    id TEXT PRIMARY KEY, version INTEGER NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,
+    owner TEXT, queue TEXT, worker TEXT, lease REAL, expires REAL, forgotten INTEGER NOT NULL,
+    dedupe TEXT UNIQUE, document TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX operations_by_state ON operations (state, created);
+CREATE INDEX operations_by_expiry ON operations (expires) WHERE expires IS NOT NULL;
+CREATE INDEX operations_by_owner ON operations (owner, created) WHERE owner IS NOT NULL;
+CREATE TABLE requests (operation_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE chunks (
+    operation_id TEXT NOT NULL, fence INTEGER NOT NULL, n INTEGER NOT NULL,
+    data BLOB, start INTEGER, size INTEGER NOT NULL, written REAL NOT NULL,
+    UNIQUE (operation_id, fence, n)
+);
+"""
+_Chunk = tuple[bytes | None, int | None, int]  # in a row, or where in the file; and its size
+_COLUMNS = "version, state, created, owner, queue, worker, lease, expires, forgotten, document"
+_SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
+
+
+class SQLiteStore:
+    """Keep operations in an SQLite file, usable by many processes of one machine.
+
+    Args:
+        path: The database file, or a callable that says which at first use. Its directory is
+            made if need be; everything in it is readable by its owner only.
+        synchronous: `normal` (default): no kill of any process loses a commit, a power cut may
+            lose the last ones. `full`: not even that, at a fifth of the speed.
+        clock: Returns seconds since the epoch; all users of a file must agree on it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Callable[[], Path],
+        *,
+        synchronous: str = "normal",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._database = Database(path, SCHEMA, synchronous)
+        self._bodies = BodyFiles(lambda: self._beside("-bodies"), durable=synchronous == "full")
+        self._process = ProcessLock(lambda: self._beside("-processes"))
+        self._swept = 0.0
+
+    def _beside(self, suffix: str) -> Path:
+        path = self._database.path
+        return path.with_name(path.name + suffix)
+
+    def create(
+        self, operation: Operation, request: Request | None = None, dedupe: str | None = None
+    ) -> Operation:
+        chunks = (
+            [self._place(operation.id, REQUEST_FENCE, c) for c in request.body] if request else []
+        )
+
+        def work(connection: Connection) -> Operation:
+            if dedupe is not None:
+                query = "SELECT document FROM operations WHERE dedupe = ?"
+                held = connection.execute(query, (dedupe,)).fetchone()
+                if held is not None:
+                    return decode(held[0])
+            insert = f"INSERT OR IGNORE INTO operations (id, dedupe, {_COLUMNS})"
+            values = (operation.id, dedupe, *_row(operation))
+            marks = ", ".join("?" * len(values))
+            if not connection.execute(f"{insert} VALUES ({marks})", values).rowcount:
+                raise StoreError(f"operation {abbreviate(operation.id)} exists already")
+            if request is not None:
+                values = (operation.id, _encode_request(request))
+                connection.execute("INSERT INTO requests VALUES (?, ?)", values)
+                for n, chunk in enumerate(chunks):
+                    self._insert_chunk(connection, operation.id, REQUEST_FENCE, n, chunk)
+            return operation
+
+        return self._database.write(work)
+
+    def get(self, operation_id: str) -> Operation | None:
+        query = "SELECT document FROM operations WHERE id = ?"
+        rows = self._database.read(query, (_as_text(operation_id),))
+        return decode(rows[0][0]) if rows else None
+
+    def swap(self, old: Operation, new: Operation) -> bool:
+        update = f"UPDATE operations SET {_SET} WHERE id = ? AND version = ?"  # noqa: S608
+        values = (*_row(new), old.id, old.version)
+        return self._database.write(lambda c: c.execute(update, values).rowcount == 1)
+
+    def read_request(self, operation_id: str) -> Request | None:
+        query = "SELECT document FROM requests WHERE operation_id = ?"
+        rows = self._database.read(query, (operation_id,))
+        if not rows:
+            return None
+        count = "SELECT count(*) FROM chunks WHERE operation_id = ? AND fence = ?"
+        chunks = self._database.read(count, (operation_id, REQUEST_FENCE))[0][0]
+        body = tuple(self.read_chunks(operation_id, REQUEST_FENCE, 0, chunks))
+        return _decode_request(rows[0][0], body)
+
+    def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        chunk = self._place(operation_id, fence, data)
+        self._database.write(lambda c: self._insert_chunk(c, operation_id, fence, n, chunk))
+
+    def _place(self, operation_id: str, fence: int, data: bytes) -> _Chunk:
+        """Write what is large to its file, outside of any transaction: others need not wait."""
+        if len(data) < ROW_LIMIT:
+            return data, None, len(data)
+        return None, self._bodies.append(operation_id, fence, data), len(data)
+
+    def _insert_chunk(
+        self, connection: Connection, operation_id: str, fence: int, n: int, chunk: _Chunk
+    ) -> None:
+        values = (operation_id, fence, n, *chunk, self._clock())
+        connection.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
+        query = (
+            "SELECT data, start, size FROM chunks WHERE operation_id = ? AND fence = ? AND n = ?"
+        )
+        with self._bodies.reader(operation_id, fence) as read:
+            for n in range(start, stop):
+                rows = self._database.read(query, (operation_id, fence, n))
+                if not rows:
+                    raise BodyMissing(operation_id, fence)
+                data, position, size = rows[0]
+                yield read(position, size) if data is None else data
+
+    def discard(self, operation_id: str) -> None:
+        files = self._database.write(lambda c: _delete_bodies(c, [operation_id]))
+        self._bodies.remove(files)
+
+    def find(
+        self, which: Filter, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[Operation], str | None]:
+        clause, values = _where(which, cursor)
+        query = f"SELECT document FROM operations {clause} ORDER BY created, id LIMIT ?"  # noqa: S608
+        rows = self._database.read(query, (*values, limit + 1))
+        page = [decode(row[0]) for row in rows[:limit]]
+        more = len(rows) > limit
+        return page, f"{page[-1].created!r} {page[-1].id}" if more and page else None
+
+    def purge(self, before: float, limit: int = 500) -> int:
+        def work(connection: Connection) -> tuple[int, list[tuple[str, int]]]:
+            query = "SELECT id FROM operations WHERE forgotten AND expires <= ? LIMIT ?"
+            ids = [row[0] for row in connection.execute(query, (before, limit))]
+            files = _delete_bodies(connection, ids)
+            connection.executemany("DELETE FROM operations WHERE id = ?", [(i,) for i in ids])
+            return len(ids), files
+
+        deleted, files = self._database.write(work)
+        self._bodies.remove(files)
+        if self._swept <= (now := self._clock()) - LEFTOVER_AGE:
+            self._swept = now
+            self._sweep(now - LEFTOVER_AGE)
+        return deleted
+
+    def _sweep(self, before: float) -> None:
+        """Delete what a killed process left: chunks without a record, files without a chunk."""
+
+        def work(connection: Connection) -> list[tuple[str, int]]:
+            query = """SELECT DISTINCT operation_id FROM chunks WHERE written <= ? AND NOT EXISTS
+                       (SELECT 1 FROM operations WHERE id = operation_id)"""
+            return _delete_bodies(connection, [r[0] for r in connection.execute(query, (before,))])
+
+        self._bodies.remove(self._database.write(work))
+        known = "SELECT 1 FROM chunks WHERE operation_id = ? AND fence = ? LIMIT 1"
+        for file in self._bodies.older_than(before):
+            if not self._database.read(known, file):
+                self._bodies.remove([file])
+
+    def now(self) -> float:
+        return self._clock()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def incarnation(self) -> str:
+        return self._process.name()
+
+    def lives(self, incarnation: str) -> bool:
+        return self._process.is_held(incarnation)
+
+
+def _as_text(value: str) -> str:
+    """Make any string bindable: one with lone surrogates is nobody's id."""
+    with suppress(UnicodeEncodeError):
+        value.encode("utf-8")
+        return value
+    return ""
+
+
+def _row(operation: Operation) -> tuple[Any, ...]:
+    names = [name.strip() for name in _COLUMNS.split(",")]
+    return (*(getattr(operation, name) for name in names[:-1]), encode(operation))
+
+
+def _delete_bodies(connection: Connection, ids: list[str]) -> list[tuple[str, int]]:
+    """Delete the rows of bodies and requests; return the files that nothing refers to now."""
+    files: list[tuple[str, int]] = []
+    for operation_id in ids:
+        query = """SELECT DISTINCT operation_id, fence FROM chunks
+                   WHERE operation_id = ? AND data IS NULL"""
+        files += connection.execute(query, (operation_id,)).fetchall()
+        connection.execute("DELETE FROM chunks WHERE operation_id = ?", (operation_id,))
+        connection.execute("DELETE FROM requests WHERE operation_id = ?", (operation_id,))
+    return files
+
+
+def _where(which: Filter, cursor: str | None) -> tuple[str, list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+
+    def require(condition: str, *given: Any) -> None:
+        conditions.append(condition)
+        values.extend(given)
+
+    if which.states is not None:
+        require(f"state IN ({', '.join('?' * len(which.states))})", *sorted(which.states))
+    for name in ("owner", "worker", "queue", "forgotten"):
+        if (value := getattr(which, name)) is not None:
+            require(f"{name} = ?", value)
+    for name in ("lease", "expires"):
+        if (value := getattr(which, f"{name}_before")) is not None:
+            require(f"{name} <= ?", value)
+    if cursor is not None:
+        created, _, operation_id = cursor.partition(" ")
+        require("(created, id) > (?, ?)", float(created), operation_id)
+    return f"WHERE {' AND '.join(conditions)}" if conditions else "", values
+
+
+def _encode_request(request: Request) -> str:
+    def text(value: object) -> object:
+        return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+    names = [name for name in Request.__slots__ if name != "body"]
+    return json.dumps({"v": 1} | {n: getattr(request, n) for n in names}, default=text)
+
+
+def _decode_request(text: str, body: tuple[bytes, ...]) -> Request:
+    document = json.loads(text)
+    document = {n: document[n] for n in Request.__slots__ if n in document}
+    for name in ("raw_path", "query"):
+        document[name] = document[name].encode("latin-1")
+    for name in ("client", "server"):
+        document[name] = tuple(document[name]) if document[name] else None
+    document["headers"] = decode_headers(document["headers"])
+    return Request(**document, body=body)
