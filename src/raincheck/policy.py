@@ -19,6 +19,8 @@ Mode = Literal["auto", "prefer", "marked"]
 # A HEAD can't be captured for the GET that polls; the others have no response worth keeping.
 NEVER_DEFERRED = frozenset({"HEAD", "OPTIONS", "TRACE", "CONNECT"})
 
+REQUEST_BODY = 10 * 1024 * 1024  # bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -34,7 +36,7 @@ class Limits:
     """
 
     operations: int = 1_000
-    request_body: int = 10 * 1024 * 1024
+    request_body: int = REQUEST_BODY
     response_body: int = 1024 * 1024 * 1024
 
     def __post_init__(self) -> None:
@@ -94,7 +96,7 @@ class Policy:
         exclude: Iterable[str] = (),
         budgets: Mapping[str, float | None] | None = None,
         max_wait: float = 25.0,
-        request_body: int = Limits.request_body,
+        request_body: int = REQUEST_BODY,
     ) -> None:
         self._mode = mode
         self._max_wait = max_wait
@@ -175,7 +177,7 @@ def _compile(patterns: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def _expression(pattern: str) -> str:
-    if not isinstance(pattern, str) or not pattern.startswith(("/", "*")):
+    if not str(pattern).startswith(("/", "*")):
         raise ConfigurationError(f"a path pattern begins with a slash or *, unlike {pattern!r}")
     parts, position = [], 0
     for token in _TOKEN.finditer(pattern):

@@ -110,7 +110,7 @@ class Exchange:
 
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
-        if await self._read_ahead() and not self.started and not self.over:
+        if await self._read_ahead() and not self._is_answered():
             self.hold = True
             await self._accept()
         if self.operation is not None:
@@ -130,7 +130,7 @@ class Exchange:
             return not self.client_is_gone
         upload = self.upload = Upload(self.gateway.core.limits.request_body)
         while not self.body_is_complete:
-            if self.started or self.over or self.client_is_gone or upload.is_too_large:
+            if self._is_answered() or self.client_is_gone or upload.is_too_large:
                 return False
             if self.in_receive:
                 await self._pause()
@@ -206,6 +206,9 @@ class Exchange:
 
     def _is_over(self) -> bool:
         return self.over
+
+    def _is_answered(self) -> bool:
+        return self.started or self.over
 
     def _open_gate(self) -> None:
         self.hold = False

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -92,8 +92,10 @@ class _Threads:
         return await anyio.to_thread.run_sync(function, *args, limiter=self._polls)
 
     async def record(self, function: Callable[..., _T], *args: Any) -> _T:
+        result: Any = None
         with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(function, *args, limiter=self._recordings)
+            result = await anyio.to_thread.run_sync(function, *args, limiter=self._recordings)
+        return cast(_T, result)
 
 
 class _Budget:
@@ -173,7 +175,6 @@ class AsyncioLoop(_Threads):
                 job.cancel()
 
     async def cancel(self, job: Job, is_over: Callable[[], bool]) -> None:
-        assert isinstance(job, asyncio.Task)
         while not is_over() and _waits_for_thread(job):
             await anyio.sleep(_THREAD_CHECK)
         if not is_over():
@@ -189,8 +190,8 @@ _THREAD_HOPS = {
 }
 
 
-def _waits_for_thread(task: asyncio.Task[Any]) -> bool:
-    coroutine: Any = task.get_coro()
+def _waits_for_thread(job: Job) -> bool:
+    coroutine: Any = job.get_coro() if isinstance(job, asyncio.Task) else None
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
         if frame is not None:

@@ -80,9 +80,8 @@ class SQLiteStore:
     def create(
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
     ) -> Operation:
-        chunks = (
-            [self._place(operation.id, REQUEST_FENCE, c) for c in request.body] if request else []
-        )
+        body = request.body if request is not None else ()
+        chunks = [self._place(operation.id, REQUEST_FENCE, data) for data in body]
 
         def work(connection: Connection) -> Operation:
             if dedupe is not None:
