@@ -126,19 +126,19 @@ class Exchange:
         Returns:
             False if it is too large, the client has left, or the application has answered.
         """
-        if self.body_is_complete or not has_body(self.scope):
-            return not self.client_is_gone
-        upload = self.upload = Upload(self.gateway.core.limits.request_body)
-        while not self.body_is_complete:
+        upload: Upload | None = None
+        while not self.body_is_complete and has_body(self.scope):
+            if upload is None:
+                upload = self.upload = Upload(self.gateway.core.limits.request_body)
             if self._is_answered() or self.client_is_gone or upload.is_too_large:
                 return False
-            if self.in_receive:
+            if self.in_receive:  # the handler is reading: the message is its own
                 await self._pause()
-            else:
-                with upload.reading():
-                    self._note(message := await self.server_receive())
-                    upload.put(message)
-        return not upload.is_too_large
+                continue
+            with upload.reading():
+                self._note(message := await self.server_receive())
+                upload.put(message)
+        return not (self.client_is_gone or (upload is not None and upload.is_too_large))
 
     async def _accept(self) -> None:
         # In a task of its own: a server that cancels this one must not come between the record

@@ -1,0 +1,126 @@
+"""Real servers as child processes, started on a free port and always stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT = 60.0  # seconds; a machine under load is slow
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerProcess:
+    """A server in a process group of its own; leaving the context kills all of it.
+
+    Args:
+        command: What follows the Python interpreter, e.g. `["-m", "uvicorn", "app:app"]`;
+            `{port}` in it stands for the port.
+        cwd: Where to start it; the repository by default.
+        env: Added to the environment.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        port: int | None = None,
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = [sys.executable, *(part.format(port=self.port) for part in command)]
+        self._cwd = cwd
+        self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+        self._log = b""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the server and wait until it accepts connections."""
+        self.process = subprocess.Popen(
+            self._command,
+            cwd=self._cwd,
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._accepts():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self._command} did not start:\n{self.kill()}")
+            time.sleep(0.05)
+
+    def _accepts(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server (of the supervisor, if there are several processes)."""
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server's first process."""
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 30.0) -> str:
+        """Wait for its end and return what it printed."""
+        assert self.process is not None
+        output, _ = self.process.communicate(timeout=timeout)
+        self._log += output or b""
+        return self._log.decode(errors="replace")
+
+    def terminate(self, timeout: float = 30.0) -> str:
+        """Ask it to stop, wait, and return what it printed."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout)
+
+    def kill(self) -> str:
+        """Kill everything at once and return what it printed."""
+        assert self.process is not None
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        if self.process.stdout is not None and self.process.stdout.closed:
+            return self._log.decode(errors="replace")
+        return self.wait()
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    path = Path(f"/proc/{pid}/task")
+    found: list[int] = []
+    for task in path.iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
