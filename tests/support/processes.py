@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -108,10 +109,8 @@ class ServerProcess:
     def kill(self) -> str:
         """Kill everything at once and return what it printed."""
         assert self.process is not None
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         if self.process.stdout is not None and self.process.stdout.closed:
             return self._log.decode(errors="replace")
         return self.wait()

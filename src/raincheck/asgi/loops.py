@@ -175,7 +175,7 @@ class AsyncioLoop(_Threads):
                 job.cancel()
 
     async def cancel(self, job: Job, is_over: Callable[[], bool]) -> None:
-        while not is_over() and _waits_for_thread(job):
+        while not is_over() and _waits_for_thread(job):  # noqa: ASYNC110 - no event tells
             await anyio.sleep(_THREAD_CHECK)
         if not is_over():
             job.cancel()
