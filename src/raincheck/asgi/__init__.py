@@ -5,15 +5,16 @@ On asyncio and trio. Place it inside CORS and trusted-host middleware and outsid
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from raincheck import monitor
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
-from raincheck.asgi.translation import send_response
+from raincheck.asgi.translation import PLACEHOLDER, send_response
 from raincheck.core import Raincheck
-from raincheck.errors import ConfigurationError
 from raincheck.links import parse_target, route_path
 from raincheck.messages import Response, field_value
 from raincheck.options import Options, Settings
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RaincheckMiddleware"]
 
-_PROBE = "0" * 32
+MOUNTED = "raincheck"  # in the scope of polls that the application routes itself
+MOUNTS_REMEMBERED = 64  # some servers take the root path from a header field
 OVERLOADED_RETRY_AFTER = 5  # seconds
 
 
@@ -45,8 +47,9 @@ class RaincheckMiddleware:
         self.app = app
         self._gateway = Gateway(app, Raincheck(settings, store_from(settings.store)))
         self._decide = settings.policy().decide
-        self._is_mounted = settings.status_url is not None
-        self._below = "" if self._is_mounted else f"{settings.prefix}/"
+        self._status_url = settings.status_url
+        self._below = f"{settings.prefix}/"
+        self._templates: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection as ASGI has it."""
@@ -56,9 +59,12 @@ class RaincheckMiddleware:
         path: str = scope["path"]
         if scope.get("root_path"):
             path = route_path(path, scope["root_path"])
-        if self._is_mounted:
-            if self._is_poll(scope, path):
-                scope["raincheck"] = self._gateway
+        template = None
+        if self._status_url is not None:
+            template = self._template(scope, self._status_url)
+            below = route_path(template, scope.get("root_path", "")).partition(PLACEHOLDER)[0]
+            if path.startswith(below):
+                scope[MOUNTED] = partial(self._gateway.show, template=template)
                 await self.app(scope, receive, send)
                 return
         elif path.startswith(self._below):
@@ -74,7 +80,7 @@ class RaincheckMiddleware:
             await self.app(scope, receive, send)
         elif type(decision) is Candidate and not (decision.budget == 0 and self._is_full):
             gateway = self._gateway
-            await Exchange(gateway, gateway.loop, scope, receive, send, decision).serve()
+            await Exchange(gateway, gateway.loop, scope, receive, send, decision, template).serve()
         else:
             await send_response(scope, send, _refuse(decision))
 
@@ -95,16 +101,14 @@ class RaincheckMiddleware:
         else:
             await self._gateway.show(scope, send, *target)
 
-    def _is_poll(self, scope: Scope, path: str) -> bool:
-        """Tell whether this is for the monitor that the application has mounted itself."""
-        if "app" not in scope:
-            raise ConfigurationError(
-                "status_url needs to know the application's routes: install the middleware with "
-                "the application's add_middleware() and not around it"
-            )
-        mounted = self._gateway.path_of(scope, _PROBE) or ""
-        below = route_path(mounted, scope.get("root_path", "")).partition(_PROBE)[0]
-        return path.startswith(below)
+    def _template(self, scope: Scope, status_url: Callable[[Scope, str], str]) -> str:
+        """Return the path of R where the application has mounted it, with a placeholder."""
+        root_path = scope.get("root_path", "")
+        if root_path not in self._templates:
+            if len(self._templates) > MOUNTS_REMEMBERED:
+                self._templates.clear()
+            self._templates[root_path] = status_url(scope, PLACEHOLDER)
+        return self._templates[root_path]
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:

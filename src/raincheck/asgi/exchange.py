@@ -16,7 +16,7 @@ import anyio
 from asgiref.sync import markcoroutinefunction
 
 from raincheck.asgi.capture import Capture
-from raincheck.asgi.translation import has_body, send_response, to_request
+from raincheck.asgi.translation import fill, has_body, send_response, to_request
 from raincheck.asgi.upload import Upload
 from raincheck.errors import RaincheckError, abbreviate
 from raincheck.marking import CURRENT
@@ -63,6 +63,7 @@ class Exchange:
         receive: Receive,
         send: Send,
         candidate: Candidate,
+        template: str | None = None,
     ) -> None:
         self.gateway = gateway
         self.loop = loop
@@ -70,6 +71,10 @@ class Exchange:
         self.server_receive: Receive = receive
         self.server_send: Send = send
         self.candidate = candidate
+        # Frameworks change both in place when they route to what they have mounted.
+        self.path: str = scope["path"]
+        self.root_path: str = scope.get("root_path", "")
+        self.template = template
         self.in_receive = 0
         self.body_is_complete = False
         self.client_is_gone = False
@@ -152,9 +157,9 @@ class Exchange:
         try:
             operation = await self.loop.record(self._create)
         except RaincheckError as error:
-            logger.warning("%s stays synchronous: %s", self._route, error)
+            logger.warning("%s stays synchronous: %s", self.path, error)
         except Exception:
-            logger.exception("%s stays synchronous", self._route)
+            logger.exception("%s stays synchronous", self.path)
         else:
             self._detach(operation)
         self._is_deciding = False
@@ -169,7 +174,7 @@ class Exchange:
         return self.gateway.core.accept(
             self,
             method=self.scope["method"],
-            route=self._route,
+            route=self.path,
             owner=self.gateway.owner(self.scope),
             progress=self.progress,
         )
@@ -185,9 +190,9 @@ class Exchange:
         send, scope = self.server_send, self.scope
         # The server's objects for this request can go.
         del self.server_send, self.server_receive
-        path = self.gateway.path_of(scope, operation.id)
-        applied = self.candidate.applied
-        response = self.gateway.core.started(operation, to_request(scope), applied, path)
+        request = to_request(scope, self.path, self.root_path)
+        path = fill(self.template, operation.id)
+        response = self.gateway.core.started(operation, request, self.candidate.applied, path)
         await send_response(scope, send, response)
 
     def budget_is_over(self) -> None:
@@ -214,10 +219,6 @@ class Exchange:
         self.hold = False
         if self._decision is not None:
             self._decision.set()
-
-    @property
-    def _route(self) -> str:
-        return str(self.scope["path"])
 
     # --- the application's task ----------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from raincheck import monitor
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.loops import Loop, running_loop
 from raincheck.asgi.translation import (
+    fill,
     send_response,
     send_start,
     send_trailers,
@@ -51,11 +52,6 @@ class Gateway:
         find = self.core.settings.owner
         return find(scope) if find is not None else None
 
-    def path_of(self, scope: Scope, operation_id: str) -> str | None:
-        """Return where the application has mounted R; None if it is intercepted."""
-        status_url = self.core.settings.status_url
-        return status_url(scope, operation_id) if status_url is not None else None
-
     def adopt(self, exchange: Exchange) -> None:
         """Keep a deferred exchange alive: its server has forgotten it."""
         self._exchanges.add(exchange)
@@ -66,15 +62,22 @@ class Gateway:
         if not self._exchanges and self._idle is not None:
             self._idle.set()
 
-    async def show(self, scope: Scope, send: Send, operation_id: str, resource: Resource) -> None:
+    async def show(
+        self,
+        scope: Scope,
+        send: Send,
+        operation_id: str,
+        resource: Resource,
+        template: str | None = None,
+    ) -> None:
         """Answer a request to the status monitor."""
         loop = self.loop
         poll = Poll(
-            request=to_request(scope),
+            request=to_request(scope, scope["path"], scope.get("root_path", "")),
             operation_id=operation_id,
             resource=resource,
             owner=self.owner(scope),
-            path=self.path_of(scope, operation_id),
+            path=fill(template, operation_id),
         )
         response = await loop.poll(self.core.respond, poll)
         if isinstance(response.body, StoredBody):

@@ -12,16 +12,21 @@ if TYPE_CHECKING:
 _TRAILERS = "http.response.trailers"
 
 
-def to_request(scope: Scope) -> Request:
-    """Describe the request of a scope, without its body."""
+def to_request(scope: Scope, path: str, root_path: str) -> Request:
+    """Describe the request of a scope, without its body.
+
+    Args:
+        path: The scope's path when it reached the middleware; frameworks change it in place.
+        root_path: The scope's root path then.
+    """
     return Request(
         method=scope["method"],
-        path=scope["path"],
+        path=path,
         scheme=scope.get("scheme", "http"),
         http_version=scope.get("http_version", "1.1"),
         raw_path=scope.get("raw_path") or b"",
         query=scope.get("query_string", b""),
-        root_path=scope.get("root_path", ""),
+        root_path=root_path,
         headers=tuple((bytes(name), bytes(value)) for name, value in scope["headers"]),
         client=_address(scope.get("client")),
         server=_address(scope.get("server")),
@@ -30,6 +35,14 @@ def to_request(scope: Scope) -> Request:
 
 def _address(pair: tuple[str, int] | list[object] | None) -> tuple[str, int] | None:
     return (str(pair[0]), pair[1]) if pair else None  # type: ignore[return-value]
+
+
+PLACEHOLDER = "0" * 32  # for the id, in the path of R where the application has mounted it
+
+
+def fill(template: str | None, operation_id: str) -> str | None:
+    """Return the path of an operation's R; None where it is not mounted but intercepted."""
+    return template.replace(PLACEHOLDER, operation_id) if template is not None else None
 
 
 def has_body(scope: Scope) -> bool:
