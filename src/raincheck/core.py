@@ -225,7 +225,8 @@ class Raincheck:
     def forget(self, operation_id: str) -> Operation | None:
         """Give up a terminal operation's response; that there was one is known for a day more."""
         changed = self._change(operation_id, Forgotten(MEMORY))
-        self.store.discard(operation_id)
+        if changed is not None:
+            self.store.discard(operation_id)
         return changed
 
     def _change(
@@ -309,29 +310,40 @@ class Raincheck:
         return bool(self._flights or self._unrecorded)
 
     def beat(self) -> None:
-        """Record what waits, renew leases, carry progress up and cancellations down."""
+        """Renew leases, carry progress up and cancellations down, record what waits."""
+        if self._flights:
+            for flight in list(self._flights.values()):
+                self._renew(flight)
+            wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._worker_name())
+            for operation in self._find_all(wanted):
+                if operation.id in self._flights:
+                    self._flights[operation.id].run.request_cancel()
+        self._record_waiting()
+
+    def _record_waiting(self) -> None:
+        """Record endings that the store did not take; one that fails again holds up no other."""
+        failure: StoreError | None = None
         for operation, ending in list(self._unrecorded.values()):
-            self._record(operation, ending)
-            self._unrecorded.pop(operation.id, None)
-        if not self._flights:
-            return
-        for flight in list(self._flights.values()):
-            self._renew(flight)
-        wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._worker_name())
-        for operation in self._find_all(wanted):
-            if operation.id in self._flights:
-                self._flights[operation.id].run.request_cancel()
+            try:
+                self._record(operation, ending)
+                self._unrecorded.pop(operation.id, None)
+            except StoreError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def _renew(self, flight: _Flight) -> None:
         """Write progress if there is any, and the lease if time is all that tells who lives."""
         due = time.monotonic() - flight.renewed > LEASE / 3
         if flight.news is None and (not due or self._liveness):
             return
-        news, flight.news = flight.news, None
+        news = flight.news
         renewed = Renewed(LEASE, news)
         if self._change(flight.operation.id, renewed, fence=flight.operation.fence) is None:
             flight.run.request_cancel()  # ended by somebody else: nobody waits for this handler
         flight.renewed = time.monotonic()
+        if flight.news is news:
+            flight.news = None
 
     def recover(self) -> int:
         """End the operations that nobody runs any more; return how many."""
@@ -347,7 +359,10 @@ class Raincheck:
         expired = Filter(states=TERMINAL, expires_before=self.store.now(), forgotten=False)
         for operation in self._find_all(expired):
             self.forget(operation.id)
-        return self.store.purge(self.store.now())
+        deleted = 0
+        while batch := self.store.purge(self.store.now()):
+            deleted += batch
+        return deleted
 
     def close(self) -> None:
         """Stop the heartbeat and release what the store has opened."""

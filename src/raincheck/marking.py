@@ -26,6 +26,14 @@ class Deferrable(Protocol):
         """Have the request answered 202 now, if it still can be."""
         ...
 
+    def enter(self) -> None:
+        """Take note that a sync handler begins, which only ends by itself."""
+        ...
+
+    def leave(self) -> None:
+        """Take note that a sync handler has ended."""
+        ...
+
     def report(self, progress: Progress) -> None:
         """Take note of how far the handler is."""
         ...
@@ -96,8 +104,14 @@ def _wrapper(handler: Any) -> FunctionType:
         return await handler(*args, **kwargs)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        defer()
-        return handler(*args, **kwargs)
+        request = defer()
+        if request is None:
+            return handler(*args, **kwargs)
+        request.enter()
+        try:
+            return handler(*args, **kwargs)
+        finally:
+            request.leave()
 
     # A generator is wrapped by `call`: it would otherwise be entered after its response started.
     return wait_for if _is_coroutine_function(handler) else call  # type: ignore[return-value]
@@ -123,10 +137,11 @@ def _adopt(wrapper: FunctionType, handler: Any) -> Any:
     return functools.update_wrapper(wrapper, handler)
 
 
-def _defer() -> None:
+def _defer() -> Deferrable | None:
     request = CURRENT.get()
     if request is not None:
         request.defer()
+    return request
 
 
 class CurrentOperation:

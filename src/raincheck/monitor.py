@@ -163,7 +163,8 @@ def for_head(response: Response) -> Response:
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    # The newline is for people with a shell.
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
 def _terminal_members(view: View) -> dict[str, Any]:

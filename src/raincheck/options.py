@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
     mode: Mode
     include: Iterable[str]
     exclude: Iterable[str]
-    budgets: Mapping[str, float | None]
+    budgets: Mapping[str, float | None] | None
     max_wait: float
     prefix: str
     status_url: Callable[[Any, str], str] | None

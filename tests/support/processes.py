@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,8 @@ class ServerProcess:
         self._cwd = cwd
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
-        self._log = b""
+        # A file and no pipe: nobody reads while the server runs, and a full pipe would stop it.
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Self:
         self.start()
@@ -62,6 +64,7 @@ class ServerProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.kill()
+        self._log.close()
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections."""
@@ -69,7 +72,7 @@ class ServerProcess:
             self._command,
             cwd=self._cwd,
             env=self._env,
-            stdout=subprocess.PIPE,
+            stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
@@ -97,9 +100,11 @@ class ServerProcess:
     def wait(self, timeout: float = 30.0) -> str:
         """Wait for its end and return what it printed."""
         assert self.process is not None
-        output, _ = self.process.communicate(timeout=timeout)
-        self._log += output or b""
-        return self._log.decode(errors="replace")
+        self.process.wait(timeout)
+        return self._printed()
+
+    def _printed(self) -> str:
+        return os.pread(self._log.fileno(), 2**24, 0).decode(errors="replace")
 
     def terminate(self, timeout: float = 30.0) -> str:
         """Ask it to stop, wait, and return what it printed."""
@@ -111,8 +116,6 @@ class ServerProcess:
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        if self.process.stdout is not None and self.process.stdout.closed:
-            return self._log.decode(errors="replace")
         return self.wait()
 
 

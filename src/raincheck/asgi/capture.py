@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import anyio.lowlevel
+
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.messages import Headers
 from raincheck.operation import Operation, Reason
@@ -42,7 +44,11 @@ class Capture:
             RuntimeError: It can't come here (ASGI specification, HTTP connection scope).
         """
         kind = message["type"]
-        if kind == "http.response.start":
+        if self._recording.is_over and not self._is_complete:
+            # Given up: what still comes is lost, and this is where a cancellation reaches a
+            # handler that does nothing but send.
+            await anyio.lowlevel.checkpoint()
+        elif kind == "http.response.start":
             self._start(message)
         elif kind == "http.response.body":
             await self._body(message)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from asgiref.sync import markcoroutinefunction
 
 from raincheck.asgi.capture import Capture
+from raincheck.asgi.stopping import Stopping
 from raincheck.asgi.translation import fill, has_body, send_response, to_request
 from raincheck.asgi.upload import Upload
 from raincheck.errors import RaincheckError, abbreviate
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from raincheck.asgi.loops import Awaits, Job, Loop
 
 logger = logging.getLogger("raincheck")
-
-GRACE = 0.5  # seconds between the disconnect a handler may see and its cancellation
 
 
 class Exchange:
@@ -50,7 +49,7 @@ class Exchange:
     progress: Progress | None = None
     _watched: dict[Awaits, float] | None = None
     _decision: anyio.Event | None = None
-    _stop: anyio.Event | None = None
+    stopping: Stopping | None = None
     _is_deciding = False
     _server_left = False
     _is_concluded = False
@@ -185,6 +184,8 @@ class Exchange:
         self.capture = Capture(self.gateway.core, operation, self.loop, self.stop)
         self.scope["extensions"] = {}  # what this server can do, the replaying one may not
         self.gateway.adopt(self)
+        if self.progress is not None and self.progress is not operation.progress:
+            self.report(self.progress)  # it came while the operation was being recorded
 
     async def _send_accepted(self, operation: Operation) -> None:
         send, scope = self.server_send, self.scope
@@ -246,8 +247,12 @@ class Exchange:
             logger.error("the handler of operation %s raised", shown, exc_info=error)
         # Cancelled, and not by a client: the loop is being closed.
         at_exit = error is not None and not isinstance(error, Exception)
-        await capture.fail(Reason.SHUTDOWN if at_exit else Reason.EXCEPTION)
-        self.gateway.release(self)
+        try:
+            if self.stopping is not None:
+                await self.stopping.until_outside()
+        finally:
+            await capture.fail(Reason.SHUTDOWN if at_exit else Reason.EXCEPTION)
+            self.gateway.release(self)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
 
@@ -284,8 +289,8 @@ class Exchange:
             message = await self.server_receive()
         finally:
             self.in_receive -= 1
-        if self.capture is not None:  # deferred while it waited here for a disconnect
-            return await self._wait_for_stop()
+        if self.capture is not None and message["type"] == "http.disconnect":
+            return await self._receive_after_202()  # it was deferred while it waited here
         self._note(message)
         if self.upload is not None:
             self._wake()
@@ -307,12 +312,13 @@ class Exchange:
             await upload.wait()
         if self.capture is None:
             return await self._receive_from_server()
-        return await self._wait_for_stop()
+        return await self._receive_after_202()
 
-    async def _wait_for_stop(self) -> Message:
-        if self._stop is None:
-            self._stop = anyio.Event()
-        await self._stop.wait()
+    async def _receive_after_202(self) -> Message:
+        if not self.body_is_complete:  # none was announced, so none was read ahead
+            self.body_is_complete = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self._end().wait_for_disconnect()
         return {"type": "http.disconnect"}
 
     # --- what the handler and others say -------------------------------------------------------
@@ -328,6 +334,14 @@ class Exchange:
             self.hold = True
             self.loop.call(self._wake)
 
+    def enter(self) -> None:
+        """Take note that a sync handler begins."""
+        self._end().enter()
+
+    def leave(self) -> None:
+        """Take note that a sync handler has ended."""
+        self._end().leave()
+
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""
         self.progress = progress
@@ -335,22 +349,23 @@ class Exchange:
             self.gateway.core.report(self.operation, progress)
 
     def request_cancel(self) -> None:
-        """Have the handler stopped; from any thread."""
+        """Have the handler stopped, from any thread."""
         self.is_cancelled = True
         self.loop.call(self.stop)
 
     def stop(self) -> None:
-        """Stop the handler: some frameworks heed a disconnect only, others a cancellation only."""
+        """Have the handler stopped, from the loop's thread."""
         self.is_cancelled = True
-        if self._stop is None:
-            self._stop = anyio.Event()
-        if not self._stop.is_set() and not self.over:
-            self._stop.set()
-            self.loop.spawn(self._cancel())
+        end = self._end()
+        if not end.is_requested and not self.over:
+            end.is_requested = True
+            self.loop.spawn(end.carry_out(self.job, self._is_over))
 
-    async def _cancel(self) -> None:
-        await anyio.sleep(GRACE)
-        await self.loop.cancel(self.job, self._is_over)
+    def _end(self) -> Stopping:
+        # setdefault is atomic: a handler's thread and the loop may come here at once.
+        if self.stopping is None:
+            return cast(Stopping, self.__dict__.setdefault("stopping", Stopping(self.loop)))
+        return self.stopping
 
 
 # asgiref's adapters refuse a `send` that they don't take for a coroutine function.

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -161,7 +162,7 @@ class AsyncioLoop(_Threads):
     def call(self, function: Callable[[], None]) -> None:
         if threading.get_ident() == self._thread:
             function()
-        else:
+        elif not self.loop.is_closed():  # else there is nobody left to be told
             self.loop.call_soon_threadsafe(function)
 
     async def see_off(
@@ -187,6 +188,9 @@ _THREAD_HOPS = {
     ("anyio", "run_sync"),
     ("asyncio", "to_thread"),
     ("asgiref", "__call__"),
+    ("litestar", "sync_to_thread"),
+    ("litestar", "_run_sync_asyncio"),
+    ("falcon", "wrapper"),
 }
 
 
@@ -195,8 +199,10 @@ def _waits_for_thread(job: Job) -> bool:
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
         if frame is not None:
-            package = frame.f_globals.get("__name__", "").partition(".")[0]
-            if (package, frame.f_code.co_name) in _THREAD_HOPS:
+            module: str = frame.f_globals.get("__name__", "")
+            if module == "raincheck.asgi.capture":  # this thread stores what the handler sends
+                return False
+            if (module.partition(".")[0], frame.f_code.co_name) in _THREAD_HOPS:
                 return True
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
     return False
@@ -253,7 +259,8 @@ class TrioLoop(_Threads):
         if threading.get_ident() == self._thread:
             function()
         else:
-            self._token.run_sync_soon(function)
+            with suppress(self._trio.RunFinishedError):  # there is nobody left to be told
+                self._token.run_sync_soon(function)
 
     async def see_off(
         self, job: Job, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]

@@ -50,10 +50,16 @@ def default_store() -> Store:
 def application_key(arguments: Sequence[str], directory: str) -> str:
     """Name an application: readable first, then what makes it unique."""
     started = next((a for a in arguments[1:] if _IMPORT_STRING.fullmatch(a)), None)
-    started = started or os.path.basename(arguments[0] if arguments else "")
+    started = started or _program(arguments[0] if arguments else "")
     digest = hashlib.sha256(f"{directory}\n{started}".encode(errors="replace")).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(directory)).strip("-")
     return f"{readable}-{digest}" if readable else digest
+
+
+def _program(path: str) -> str:
+    """Name a program alike, whether it is started by its script or by `python -m`."""
+    name = os.path.basename(path)
+    return os.path.basename(os.path.dirname(path)) if name == "__main__.py" else name
 
 
 def _choose_path() -> Path:

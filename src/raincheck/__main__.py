@@ -1,0 +1,8 @@
+"""`python -m raincheck`: the command line."""
+
+import sys
+
+from raincheck.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

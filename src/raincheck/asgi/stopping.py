@@ -1,0 +1,63 @@
+"""How a deferred handler is stopped, and how it is known that it has.
+
+Some frameworks heed a disconnect only, others a cancellation only, so it gets first the one and
+then the other. A sync handler heeds neither: whoever waits for its thread can be cancelled, but
+the work goes on, and to call it cancelled would be a lie. So its end is waited for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from raincheck.asgi.loops import Job, Loop
+
+GRACE = 0.5  # seconds between the disconnect that a handler may see and its cancellation
+_COUNTING = threading.Lock()
+
+
+class Stopping:
+    """The end of one handler; made when it is deferred or its marked function is called."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.is_requested = False
+        self._loop = loop
+        self._may_disconnect = anyio.Event()
+        self._outside: anyio.Event | None = None
+        self._inside = 0
+
+    async def wait_for_disconnect(self) -> None:
+        """Wait until the handler may see a disconnect."""
+        await self._may_disconnect.wait()
+
+    async def carry_out(self, job: Job, is_over: Callable[[], bool]) -> None:
+        """Stop the handler that runs in `job`: let it see a disconnect, later cancel it."""
+        await self.until_outside()
+        self._may_disconnect.set()
+        await anyio.sleep(GRACE)
+        await self.until_outside()
+        await self._loop.cancel(job, is_over)
+
+    def enter(self) -> None:
+        """Take note that a sync handler begins, in its thread."""
+        with _COUNTING:
+            self._inside += 1
+
+    def leave(self) -> None:
+        """Take note that a sync handler has ended, in its thread."""
+        with _COUNTING:
+            self._inside -= 1
+        if self._outside is not None:
+            self._loop.call(self._outside.set)
+
+    async def until_outside(self) -> None:
+        """Wait until no sync handler runs; not interrupted by a cancellation."""
+        while self._inside:
+            self._outside = anyio.Event()
+            if self._inside:  # it may have left before it could see the event
+                with anyio.CancelScope(shield=True):
+                    await self._outside.wait()

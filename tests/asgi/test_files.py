@@ -1,0 +1,59 @@
+"""Responses that an application sends as files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.asgi import call, follow
+from tests.support.handlers import SHORT, answer, wrap
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(n % 251 for n in range(600_000)))
+    return path
+
+
+async def test_a_file_sent_by_path_is_captured(file: Path) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.pathsend", "path": str(file)})
+
+    wrapped = wrap(app, budget=0)
+    assert (await follow(wrapped, await call(wrapped))).content == file.read_bytes()
+
+
+async def test_parts_of_a_file_sent_by_descriptor_are_captured(file: Path) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        descriptor = os.open(file, os.O_RDONLY)
+        kind = {"type": "http.response.zerocopysend", "file": descriptor}
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send(kind | {"offset": 100, "count": 400_000, "more_body": True})
+        await send(kind | {"count": 5, "more_body": True})
+        await send(kind)
+        os.close(descriptor)
+
+    wrapped = wrap(app, budget=0)
+    done = await follow(wrapped, await call(wrapped))
+    assert done.content == file.read_bytes()[100:400_100] + file.read_bytes()
+
+
+async def test_what_the_server_can_do_is_not_offered_after_the_202() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        before = list(scope["extensions"])
+        await anyio.sleep(3 * SHORT)
+        await answer(send, repr([before, list(scope["extensions"])]).encode())
+
+    wrapped = wrap(app)
+    offered: dict[str, Any] = {"http.response.pathsend": {}}
+    accepted = await call(wrapped, extensions=offered)
+    assert (await follow(wrapped, accepted)).content == b"[['http.response.pathsend'], []]"
+    assert offered == {"http.response.pathsend": {}}

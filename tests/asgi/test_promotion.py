@@ -1,0 +1,166 @@
+"""When a request is promoted, and when it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from raincheck import StoreUnavailable, current_operation, long_running
+from raincheck.stores.memory import MemoryStore
+from tests.support.asgi import Call, call, core_of, follow, path_of
+from tests.support.handlers import SHORT, Untouchable, answer, slow, wrap
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_slow_request_is_promoted_and_its_handler_goes_on() -> None:
+    event = anyio.Event()
+    app = wrap(slow(event))
+    accepted = await call(app)
+    assert (await call(app, path_of(accepted))).status == 202
+    event.set()
+    assert (await follow(app, accepted)).content == b"done"
+
+
+async def test_many_slow_requests_share_a_timer() -> None:
+    event = anyio.Event()
+    app = wrap(slow(event))
+    found: list[Call] = []
+
+    async def one() -> None:
+        found.append(await call(app))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(one)
+    event.set()
+    assert len({path_of(accepted) for accepted in found}) == 50
+    for accepted in found:
+        assert (await follow(app, accepted)).content == b"done"
+
+
+async def test_a_marked_handler_is_deferred_before_its_budget() -> None:
+    @long_running
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+
+    wrapped = wrap(app, budget=60)
+    assert (await follow(wrapped, await call(wrapped))).content == b"done"
+
+
+async def test_a_mark_does_not_count_after_the_response_has_started() -> None:
+    @long_running
+    async def late() -> None: ...
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await late()
+        await send({"type": "http.response.body", "body": b"done"})
+
+    assert (await call(wrap(app, store=Untouchable()))).content == b"done"
+
+
+@pytest.mark.parametrize("mode", ["prefer", "auto"])
+async def test_in_mode_prefer_even_marked_handlers_need_the_preference(mode: str) -> None:
+    @long_running
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+
+    done = await call(wrap(app, mode=mode, budget=60))
+    assert done.status == (200 if mode == "prefer" else 202)
+
+
+async def test_what_cannot_be_recorded_stays_synchronous(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(MemoryStore):
+        def create(self, *_: Any) -> Any:
+            raise StoreUnavailable("no space")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(5 * SHORT)
+        await answer(send)
+
+    done = await call(wrap(app, store=Full()))
+    assert (done.status, done.content) == (200, b"done")
+    assert "no space" in caplog.text
+
+
+async def test_over_the_limit_of_operations_a_slow_request_stays_synchronous() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(5 * SHORT)
+        await answer(send)
+
+    assert (await call(wrap(app, limits={"operations": 0}))).status == 200
+
+
+async def test_an_owner_that_cannot_be_told_keeps_the_request_synchronous(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def owner(scope: Any) -> str:
+        raise KeyError("user")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(5 * SHORT)
+        await answer(send)
+
+    assert (await call(wrap(app, owner=owner))).status == 200
+    assert "KeyError" in caplog.text
+
+
+def test_one_application_serves_many_event_loops() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(3 * SHORT)
+        await answer(send)
+
+    async def run() -> bytes:
+        return (await follow(wrapped, await call(wrapped))).content
+
+    wrapped = wrap(app)
+    for backend in ("asyncio", "trio", "asyncio"):
+        assert anyio.run(run, backend=backend) == b"done"
+
+
+async def test_a_background_task_is_not_part_of_the_response() -> None:
+    event = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+        await event.wait()
+
+    wrapped = wrap(app, budget=0)
+    assert (await follow(wrapped, await call(wrapped))).content == b"done"
+    event.set()
+
+
+async def test_what_a_finished_request_left_behind_defers_nothing() -> None:
+    late = []
+
+    @long_running
+    async def marked() -> None:
+        late.append(current_operation().id)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+        await marked()
+
+    assert (await call(wrap(app, budget=60, store=Untouchable()))).status == 200
+    assert late == [None]
+
+
+async def test_frameworks_may_change_the_scope_in_place() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["root_path"], scope["path"] = "/mounted", "/else"
+        await anyio.sleep(3 * SHORT)
+        await answer(send)
+
+    wrapped = wrap(app, location="path")
+    accepted = await call(wrapped, "/v1/x", root_path="/v1")
+    location = accepted.header(b"location")
+    assert location is not None
+    assert location.startswith(b"/v1/operations/")
+    done = await follow(wrapped, accepted, root_path="/v1")
+    assert done.content == b"done"
+    assert core_of(wrapped).is_busy is False

@@ -1,0 +1,134 @@
+"""What becomes of running operations when a server is told to stop: they end, all of them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from tests.servers.application import content
+from tests.servers.servers import ANY, SERVERS, Kind, Site, http_client
+
+pytestmark = pytest.mark.server
+
+BUDGET = 0.1  # seconds
+DRAIN = 1.2  # seconds
+CALLS = {
+    "long": "/slow/long?seconds=600",
+    "thread": "/thread/thread?seconds=5",  # can't be stopped: the process ends after it
+    "short": "/slow/short?seconds=0.8&seed=1&size=300000",
+}
+PATIENCE = 15.0  # seconds for a process to end: some more than its threads take
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """A server that was stopped while operations ran, and its successor on the same store.
+
+    Attributes:
+        paths: Where R of each call is.
+        has_ended: Whether the first process ended by itself and had not to be killed.
+        journal: What the application had noted when its process had ended.
+    """
+
+    kind: Kind
+    client: httpx.Client
+    paths: dict[str, str]
+    has_ended: bool
+    journal: list[str]
+
+    def outcome(self, name: str) -> str:
+        """Say how an operation ended: its state, or why it failed."""
+        response = self.client.get(f"{self.paths[name]}/status")
+        assert response.status_code == 200
+        document = response.json()
+        return str(document.get("error", {}).get("code", document["status"]))
+
+
+def start_calls(site: Site) -> dict[str, str]:
+    """Have all calls running as operations."""
+    paths = {}
+    with http_client(site.url) as client:
+        for name, call in CALLS.items():
+            start = client.get(call)
+            assert start.status_code == 202
+            paths[name] = httpx.URL(start.headers["location"]).path
+    return paths
+
+
+def ends(site: Site) -> bool:
+    """Tell a server to stop, and whether it did."""
+    try:
+        site.process.terminate(PATIENCE)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids=lambda kind: kind.name)
+def aftermath(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Aftermath]:
+    directory = tmp_path_factory.mktemp("shutdown")
+    first, second = (Site(request.param, directory, budget=BUDGET, drain=DRAIN) for _ in range(2))
+    with first.process:
+        paths = start_calls(first)
+        has_ended = ends(first)
+    journal = first.journal()
+    with second.process, http_client(second.url) as client:
+        yield Aftermath(request.param, client, paths, has_ended, journal)
+
+
+def test_the_process_ends_although_a_thread_outlasts_the_drain(aftermath: Aftermath) -> None:
+    assert aftermath.has_ended
+
+
+def test_nothing_is_running_any_more_at_the_first_look_after_a_shutdown(
+    aftermath: Aftermath,
+) -> None:
+    assert [aftermath.client.get(path).status_code for path in aftermath.paths.values()] == (
+        [500, 500, 200] if aftermath.kind.is_drained else [500, 500, 500]
+    )
+
+
+def test_a_handler_that_ends_within_the_drain_keeps_its_response(aftermath: Aftermath) -> None:
+    if aftermath.kind.is_drained:
+        assert aftermath.outcome("short") == "succeeded"
+        assert aftermath.client.get(aftermath.paths["short"]).content == content(1, 300_000)
+    else:  # nobody tells it of the shutdown
+        assert aftermath.outcome("short") == "interrupted"
+
+
+@pytest.mark.parametrize("name", ["long", "thread"])
+def test_a_handler_that_outlasts_the_drain_is_recorded_as_ended_by_it(
+    aftermath: Aftermath, name: str
+) -> None:
+    expected = "shutdown" if aftermath.kind.is_drained else "interrupted"
+    assert aftermath.outcome(name) == expected
+
+
+def test_the_application_shuts_down_after_its_handlers_and_starts_before_them(
+    aftermath: Aftermath,
+) -> None:
+    journal = [line for line in aftermath.journal if not line.endswith(" thread")]
+    calls = ["started long", "started short"]
+    if aftermath.kind.is_drained:
+        calls += ["finished short", "cancelled long"]
+    if aftermath.kind.has_lifespan:
+        calls = ["startup", *calls, "shutdown"]
+    assert journal == calls
+
+
+def test_an_application_without_lifespan_is_drained_too(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    directory = tmp_path_factory.mktemp("shutdown")
+    site = Site(ANY, directory, app="without_lifespan", budget=BUDGET, drain=DRAIN)
+    with site.process, http_client(site.url) as client:
+        assert client.get("/slow/late?seconds=0.5").status_code == 202
+        client.close()
+        assert ends(site)
+    assert [operation.state for operation in site.operations("/slow/late")] == ["succeeded"]

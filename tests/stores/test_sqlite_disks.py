@@ -1,0 +1,89 @@
+"""The SQLite store on disks that are full or can't be written: small file systems in memory."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from raincheck.errors import StoreUnavailable
+from raincheck.stores.sqlite import SQLiteStore
+from tests.stores.material import MIB, make_operation
+
+
+@contextmanager
+def mounted(directory: Path, options: str) -> Iterator[None]:
+    directory.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command here")
+    if done.returncode != 0:
+        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True, timeout=30)
+
+
+def fill(directory: Path) -> Path:
+    """Use up all space with one file."""
+    filler = directory / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
+def create_until_full(store: SQLiteStore) -> None:
+    for n in range(1000):
+        store.create(make_operation(f"{n}", owner="x" * 1000))
+
+
+def test_a_read_only_disk_makes_the_store_unavailable(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "ro,size=1m"):
+        store = SQLiteStore(tmp_path / "disk" / "operations.db")
+        for use in (store.incarnation, lambda: store.create(make_operation())):
+            with pytest.raises(StoreUnavailable):
+                use()
+
+
+def test_a_full_disk_loses_nothing_and_works_again_when_there_is_space(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=1m"), closing(SQLiteStore(disk / "operations.db")) as store:
+        store.create(make_operation("before"))
+        filler = fill(disk)
+        with pytest.raises(StoreUnavailable):
+            create_until_full(store)
+        with pytest.raises(StoreUnavailable):
+            store.write_chunk("before", 1, 0, b"x" * 100_000)
+        assert store.get("before") is not None
+        filler.unlink()
+        store.create(make_operation("after"))
+        store.write_chunk("after", 1, 0, b"x" * 100_000)
+        assert list(store.read_chunks("after", 1, 0, 1)) == [b"x" * 100_000]
+
+
+def test_a_new_store_on_a_full_disk_is_unavailable_until_there_is_space(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=1m"), closing(SQLiteStore(disk / "operations.db")) as store:
+        filler = fill(disk)
+        with pytest.raises(StoreUnavailable):
+            store.create(make_operation())
+        filler.unlink()
+        store.create(make_operation())
+
+
+def test_what_did_not_fit_takes_no_space(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=1m"), closing(SQLiteStore(disk / "operations.db")) as store:
+        store.create(make_operation())
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                store.write_chunk("a", 1, 0, b"x" * 2 * MIB)
+        store.write_chunk("a", 1, 0, b"x" * 300_000)
+        assert list(store.read_chunks("a", 1, 0, 1)) == [b"x" * 300_000]

@@ -1,0 +1,55 @@
+"""Small applications to wrap, and the ways to wrap them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from raincheck.asgi import RaincheckMiddleware
+
+SHORT = 0.02  # seconds; a budget that runs out soon
+Handler = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Untouchable:
+    """A store that fails the test as soon as anybody uses it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("lives", "incarnation"):  # looked for, to see what the store can do
+            raise AttributeError(name)
+        raise AssertionError(f"the store was asked for {name}")
+
+
+def wrap(app: Handler, **options: Any) -> RaincheckMiddleware:
+    """Wrap an application with a store in memory and a short budget, unless told otherwise."""
+    chosen: dict[str, Any] = {"store": "memory:", "budget": SHORT} | options
+    return RaincheckMiddleware(app, **chosen)
+
+
+async def answer(send: Any, body: bytes = b"done", status: int = 200) -> None:
+    """Send a whole response."""
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def read_body(receive: Any) -> bytes:
+    """Receive a whole request body; the client must not leave meanwhile."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        assert message["type"] == "http.request", message
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def slow(event: anyio.Event) -> Handler:
+    """Return an application that answers when the event is set."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await event.wait()
+        await answer(send)
+
+    return app

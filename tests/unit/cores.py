@@ -1,0 +1,146 @@
+"""Cores to test: a store that fails on command, and time that a test lets pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raincheck.core import CHUNK_SIZE, Ending, Poll, Raincheck
+from raincheck.errors import StoreUnavailable
+from raincheck.heartbeat import Heartbeat
+from raincheck.links import Resource
+from raincheck.messages import Request, Response, StoredBody
+from raincheck.operation import Operation, Progress, Responded, Result
+from raincheck.options import Settings
+from raincheck.stores.memory import MemoryStore
+
+RETENTION = 600.0
+
+
+class Time:
+    """The store's clock and the process's own: both pass when a test says so, or sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FaultyStore(MemoryStore):
+    """Fails in the methods named in `faults`."""
+
+    faults: frozenset[str] = frozenset()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in object.__getattribute__(self, "faults"):
+            raise StoreUnavailable(f"{name} fails")
+        return object.__getattribute__(self, name)
+
+
+class LeaseOnlyStore(FaultyStore):
+    """Does not see who lives."""
+
+    incarnation = lives = None  # type: ignore[assignment]
+
+
+class NoHeartbeat(Heartbeat):
+    """Never beats by itself: the test does."""
+
+    def ensure(self) -> None:
+        pass
+
+
+@dataclass
+class Run:
+    """A handler, as the core sees it."""
+
+    cancels: int = 0
+
+    def request_cancel(self) -> None:
+        self.cancels += 1
+
+
+def make_core(store: MemoryStore, time: Time, **options: Any) -> Raincheck:
+    settings = Settings(**({"retention": RETENTION} | options))
+    core = Raincheck(settings, store, sleep=time.sleep)
+    core.heartbeat = NoHeartbeat(core)
+    return core
+
+
+def accept(core: Raincheck, run: Run | None = None, owner: str | None = None) -> Operation:
+    return core.accept(
+        run or Run(), method="POST", route="/reports", owner=owner, progress=Progress(0, 10)
+    )
+
+
+def answer(operation: Operation, status: int = 200, body: bytes = b"done") -> Ending:
+    result = Result(status, ((b"x-own", b"1"),), len(body), CHUNK_SIZE, operation.fence)
+    return Ending(Responded(result), (0, body) if body else None)
+
+
+def stored(core: Raincheck, operation: Operation) -> Operation:
+    found = core.store.get(operation.id)
+    assert found is not None
+    return found
+
+
+def poll(
+    core: Raincheck,
+    id: str,
+    method: str = "GET",
+    resource: Resource = Resource.RESPONSE,
+    owner: str | None = None,
+) -> Response:
+    request = Request(method, f"/operations/{id}", headers=((b"host", b"example.org"),))
+    return core.respond(Poll(request, id, resource, owner))
+
+
+def body(core: Raincheck, response: Response) -> bytes:
+    if isinstance(response.body, StoredBody):
+        return b"".join(core.read(response.body))
+    return response.body
+
+
+def abandon(core: Raincheck, **changes: Any) -> Operation:
+    """Leave an operation in the store that a process which is gone was running."""
+    operation = accept(core)
+    left = replace(operation, version=2, **({"worker": "gone"} | changes))
+    assert core.store.swap(operation, left)
+    core.store.write_chunk(left.id, left.fence, 0, b"half")
+    return left
+
+
+class CoreTests:
+    """Fixtures: a core on a store that may fail, in time that passes on command."""
+
+    @pytest.fixture
+    def time(self, monkeypatch: pytest.MonkeyPatch) -> Time:
+        time = Time()
+        monkeypatch.setattr("raincheck.core.time", SimpleNamespace(monotonic=time))
+        return time
+
+    @pytest.fixture
+    def store(self, time: Time) -> FaultyStore:
+        return FaultyStore(clock=time)
+
+    @pytest.fixture
+    def run(self) -> Run:
+        return Run()
+
+    @pytest.fixture
+    def core(self, store: FaultyStore, time: Time) -> Iterator[Raincheck]:
+        core = make_core(store, time)
+        yield core
+        core.close()
+
+    @pytest.fixture
+    def lease_only(self, time: Time) -> Raincheck:
+        return make_core(LeaseOnlyStore(clock=time), time)

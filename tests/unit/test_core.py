@@ -1,0 +1,293 @@
+"""The core: the life of an operation from its acceptance to the day it is forgotten."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from raincheck.contracts import Filter
+from raincheck.core import CHUNK_SIZE, LEASE, MEMORY, Ending, Raincheck
+from raincheck.errors import BodyMissing, Overloaded
+from raincheck.links import Resource
+from raincheck.messages import StoredBody
+from raincheck.operation import Ended, Progress, Reason, State
+from raincheck.recording import Recording
+from tests.unit.cores import (
+    RETENTION,
+    CoreTests,
+    FaultyStore,
+    LeaseOnlyStore,
+    Run,
+    Time,
+    abandon,
+    accept,
+    answer,
+    body,
+    make_core,
+    poll,
+    stored,
+)
+
+
+class TestCore(CoreTests):
+    """Every step that the core orders, on a store that works."""
+
+    # --- accept and finish ---------------------------------------------------------------------
+
+    def test_an_accepted_operation_is_in_the_store_and_running(self, core: Raincheck) -> None:
+        operation = accept(core, owner="ann")
+        assert stored(core, operation) == operation
+        assert (operation.state, operation.fence, operation.owner) == (State.RUNNING, 1, "ann")
+        assert operation.progress == Progress(0, 10)
+        assert core.is_busy
+        assert poll(core, operation.id, owner="ann").status == 202
+
+    def test_a_finished_operation_shows_its_response(self, core: Raincheck, time: Time) -> None:
+        operation = accept(core)
+        time.now += 5
+        core.finish(operation, answer(operation, 201, b"made"))
+        ended = stored(core, operation)
+        assert (ended.state, ended.expires) == (State.SUCCEEDED, time.now + RETENTION)
+        response = poll(core, operation.id)
+        assert (response.status, body(core, response)) == (201, b"made")
+        assert response.header(b"operation-status") == b"succeeded"
+        assert not core.is_busy
+
+    def test_a_body_of_many_chunks_is_read_as_it_was_written(self, core: Raincheck) -> None:
+        operation = accept(core)
+        whole = bytes(range(256)) * (CHUNK_SIZE // 100)
+        recording = Recording(core, operation)
+        recording.start(200, ())
+        for start in range(0, len(whole), 100_000):
+            if recording.feed(whole[start : start + 100_000]):
+                recording.flush()
+        recording.complete()
+        response = poll(core, operation.id)
+        assert body(core, response) == whole
+        assert isinstance(response.body, StoredBody)
+        part = replace(response.body, start=CHUNK_SIZE - 3, stop=CHUNK_SIZE + 3)
+        assert b"".join(core.read(part)) == whole[CHUNK_SIZE - 3 : CHUNK_SIZE + 3]
+
+    def test_a_failed_operation_says_why(self, core: Raincheck) -> None:
+        operation = accept(core)
+        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(core, operation).reason is Reason.EXCEPTION
+        response = poll(core, operation.id)
+        assert response.status == 500
+        assert json.loads(body(core, response))["code"] == "exception"
+
+    def test_terminal_is_terminal(self, core: Raincheck) -> None:
+        operation = accept(core)
+        core.finish(operation, answer(operation))
+        ended = stored(core, operation)
+        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        core.finish(operation, answer(operation, 500, b""))
+        core.cancel(operation.id)
+        core.report(operation, Progress(9))
+        core.beat()
+        core.recover()
+        assert stored(core, operation) == ended
+
+    def test_a_finish_with_an_old_fence_is_refused(self, core: Raincheck) -> None:
+        operation = accept(core)
+        claimed = replace(operation, fence=2, version=2, worker="other")
+        assert core.store.swap(operation, claimed)
+        core.finish(operation, answer(operation))
+        assert stored(core, operation) == claimed
+        assert not core.is_busy
+
+    def test_the_last_progress_is_recorded_with_the_end(self, core: Raincheck) -> None:
+        operation = accept(core)
+        core.report(operation, Progress(10, 10, "done"))
+        core.finish(operation, answer(operation))
+        assert stored(core, operation).progress == Progress(10, 10, "done")
+
+    def test_no_more_is_accepted_than_may_be_in_flight(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core = make_core(store, time, limits={"operations": 2})
+        first = accept(core)
+        accept(core)
+        assert core.is_full
+        with pytest.raises(Overloaded):
+            accept(core)
+        assert len(store.find(Filter())[0]) == 2
+        core.finish(first, answer(first))
+        accept(core)
+
+    def test_it_is_full_at_the_limit_and_not_before(self, store: FaultyStore, time: Time) -> None:
+        core = make_core(store, time, limits={"operations": 2})
+        seen = []
+        for _ in range(2):
+            seen.append(core.is_full)
+            accept(core)
+        assert [*seen, core.is_full] == [False, False, True]
+
+    # --- recover -------------------------------------------------------------------------------
+
+    def test_what_a_dead_process_ran_is_interrupted(self, store: FaultyStore, time: Time) -> None:
+        operation = abandon(make_core(store, time))
+        core = make_core(store, time)
+        assert core.recover() == 1
+        ended = stored(core, operation)
+        assert (ended.state, ended.reason) == (State.FAILED, Reason.INTERRUPTED)
+        assert ended.expires == time.now + RETENTION
+        with pytest.raises(BodyMissing):
+            list(store.read_chunks(operation.id, operation.fence, 0, 1))
+        assert core.recover() == 0
+
+    def test_what_was_to_be_cancelled_when_its_process_died_is_cancelled(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        operation = abandon(make_core(store, time), state=State.CANCELLING)
+        core = make_core(store, time)
+        assert core.recover() == 1
+        assert stored(core, operation).state is State.CANCELLED
+
+    def test_a_poll_sees_at_once_that_the_process_died(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        operation = abandon(make_core(store, time))
+        core = make_core(store, time)
+        response = poll(core, operation.id)
+        assert response.status == 500
+        assert json.loads(body(core, response))["code"] == "interrupted"
+
+    def test_what_runs_is_not_interrupted(self, store: FaultyStore, time: Time) -> None:
+        operation = accept(make_core(store, time))
+        time.now += 100 * LEASE
+        other = make_core(store, time)
+        assert other.recover() == 0
+        assert poll(other, operation.id).status == 202
+
+    def test_a_lease_protects_until_it_ends(self, time: Time) -> None:
+        store = LeaseOnlyStore(clock=time)
+        operation = accept(make_core(store, time))
+        other = make_core(store, time)
+        time.now += LEASE - 0.1
+        assert other.recover() == 0
+        time.now += 0.1
+        assert other.recover() == 1
+        assert stored(other, operation).reason is Reason.INTERRUPTED
+
+    def test_more_than_a_page_is_recovered(self, store: FaultyStore, time: Time) -> None:
+        gone = make_core(store, time)
+        for _ in range(250):
+            abandon(gone)
+        assert make_core(store, time).recover() == 250
+
+    # --- cancel and forget ---------------------------------------------------------------------
+
+    def test_a_cancelled_operation_is_cancelled_only_when_its_handler_has_stopped(
+        self, core: Raincheck, run: Run
+    ) -> None:
+        operation = accept(core, run)
+        assert poll(core, operation.id, "DELETE").status == 202
+        assert run.cancels == 1
+        assert stored(core, operation).state is State.CANCELLING
+        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(core, operation).state is State.CANCELLED
+        assert poll(core, operation.id).status == 410
+
+    def test_the_response_of_a_handler_that_outran_its_cancellation_is_dropped(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = accept(core)
+        core.cancel(operation.id)
+        core.finish(operation, answer(operation))
+        assert stored(core, operation).result is None
+        with pytest.raises(BodyMissing):
+            list(store.read_chunks(operation.id, operation.fence, 0, 1))
+        assert poll(core, operation.id).status == 410
+
+    def test_a_forgotten_response_is_gone(self, core: Raincheck, store: FaultyStore) -> None:
+        operation = accept(core)
+        core.finish(operation, answer(operation))
+        assert poll(core, operation.id, "DELETE").status == 204
+        for method in ("GET", "DELETE"):
+            assert poll(core, operation.id, method).status == 410
+        with pytest.raises(BodyMissing):
+            list(store.read_chunks(operation.id, operation.fence, 0, 1))
+
+    def test_what_still_runs_cannot_be_forgotten(self, core: Raincheck, store: FaultyStore) -> None:
+        operation = accept(core)
+        core.write(operation, 0, b"half")
+        assert core.forget(operation.id) is None
+        assert stored(core, operation) == operation
+        assert list(store.read_chunks(operation.id, operation.fence, 0, 1)) == [b"half"]
+
+    @pytest.mark.parametrize("step", ["cancel", "forget"])
+    def test_an_unknown_operation_can_be_neither_cancelled_nor_forgotten(
+        self, core: Raincheck, step: str
+    ) -> None:
+        assert getattr(core, step)("unknown") is None
+
+    # --- expiry --------------------------------------------------------------------------------
+
+    def test_a_response_is_kept_for_its_retention_then_known_for_a_day(
+        self, core: Raincheck, time: Time
+    ) -> None:
+        operation = accept(core)
+        core.finish(operation, answer(operation))
+        time.now += RETENTION - 1
+        core.purge()
+        assert poll(core, operation.id).status == 200
+        time.now += 1
+        assert poll(core, operation.id).status == 410
+        core.purge()
+        assert poll(core, operation.id).status == 410
+        time.now += MEMORY - 1
+        core.purge()
+        assert poll(core, operation.id).status == 410
+        time.now += 1
+        assert core.purge() == 1
+        assert poll(core, operation.id).status == 404
+
+    def test_what_runs_is_never_purged(self, core: Raincheck, time: Time) -> None:
+        operation = accept(core)
+        time.now += 10 * MEMORY
+        core.purge()
+        assert stored(core, operation) == operation
+
+    def test_a_purge_leaves_no_memory_that_is_over(self, core: Raincheck, time: Time) -> None:
+        for _ in range(1001):
+            operation = accept(core)
+            core.finish(operation, answer(operation, body=b""))
+        time.now += RETENTION
+        core.purge()
+        time.now += MEMORY
+        core.purge()
+        assert core.store.find(Filter()) == ([], None)
+
+    # --- owners --------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("owner", ["bob", "", None, "ANN", "ann "])
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PUT"])
+    @pytest.mark.parametrize("resource", Resource)
+    @pytest.mark.parametrize("stage", ["running", "ended", "expired", "forgotten"])
+    def test_somebody_elses_operation_is_like_none(
+        self,
+        core: Raincheck,
+        time: Time,
+        owner: str | None,
+        method: str,
+        resource: Resource,
+        stage: str,
+    ) -> None:
+        operation = accept(core, owner="ann")
+        if stage != "running":
+            core.finish(operation, answer(operation))
+        if stage == "expired":
+            time.now += RETENTION
+        if stage == "forgotten":
+            core.forget(operation.id)
+        before = stored(core, operation)
+        unknown = poll(core, "0" * 32, method, resource, owner)
+        assert poll(core, operation.id, method, resource, owner) == unknown
+        assert stored(core, operation) == before
+
+    def test_an_operation_without_owner_is_anybodys_who_knows_its_id(self, core: Raincheck) -> None:
+        operation = accept(core)
+        assert poll(core, operation.id, owner="bob").status == 202

@@ -1,0 +1,191 @@
+"""The core with a store that fails for a while, and what its heartbeat does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from raincheck.contracts import Filter
+from raincheck.core import CHUNK_SIZE, LEASE, Raincheck
+from raincheck.errors import StoreError
+from raincheck.operation import Progress, Reason, State
+from raincheck.recording import Recording
+from tests.unit.cores import (
+    CoreTests,
+    FaultyStore,
+    LeaseOnlyStore,
+    Run,
+    Time,
+    accept,
+    answer,
+    body,
+    make_core,
+    poll,
+    stored,
+)
+
+
+class TestFaultsAndBeats(CoreTests):
+    """What a failing store costs, and what a beat makes good."""
+
+    # --- a store that fails --------------------------------------------------------------------
+
+    @pytest.mark.parametrize("fault", ["create", "now", "incarnation"])
+    def test_what_the_store_does_not_take_is_no_operation(
+        self, core: Raincheck, store: FaultyStore, fault: str
+    ) -> None:
+        store.faults = frozenset({fault})
+        with pytest.raises(StoreError):
+            accept(core)
+        store.faults = frozenset()
+        assert store.find(Filter()) == ([], None)
+        assert not core.is_busy
+
+    @pytest.mark.parametrize("fault", ["write_chunk", "get", "swap", "now"])
+    def test_an_end_that_meets_a_failing_store_is_recorded_when_it_is_back(
+        self, core: Raincheck, store: FaultyStore, fault: str
+    ) -> None:
+        operation = accept(core)
+        store.faults = frozenset({fault})
+        core.finish(operation, answer(operation, body=b"the last chunk"))
+        with pytest.raises(StoreError):
+            core.beat()
+        waiting = core.is_busy
+        store.faults = frozenset()
+        core.beat()
+        assert (waiting, core.is_busy) == (True, False)
+        response = poll(core, operation.id)
+        assert (response.status, body(core, response)) == (200, b"the last chunk")
+
+    def test_an_end_that_waits_is_not_taken_for_abandoned(
+        self, lease_only: Raincheck, time: Time
+    ) -> None:
+        core = lease_only
+        assert isinstance(core.store, LeaseOnlyStore)
+        operation = accept(core)
+        core.store.faults = frozenset({"swap"})
+        core.finish(operation, answer(operation))
+        core.store.faults = frozenset()
+        time.now += 2 * LEASE
+        assert core.recover() == 0
+        assert poll(core, operation.id).status == 202
+        core.beat()
+        assert poll(core, operation.id).status == 200
+
+    def test_one_end_that_cannot_be_recorded_costs_no_other_its_lease(
+        self, lease_only: Raincheck, time: Time
+    ) -> None:
+        core = lease_only
+        assert isinstance(core.store, LeaseOnlyStore)
+        stuck, other = accept(core), accept(core)
+        core.store.faults = frozenset({"write_chunk"})
+        core.finish(stuck, answer(stuck))
+        time.now += LEASE / 2
+        with pytest.raises(StoreError):
+            core.beat()
+        assert stored(core, other).lease == time.now + LEASE
+
+    def test_a_chunk_waits_for_a_store_that_comes_back(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = accept(core)
+        began = time.now
+
+        def sleep(seconds: float) -> None:
+            time.now += seconds
+            if time.now > began + 20:
+                store.faults = frozenset()
+
+        core._sleep = sleep
+        store.faults = frozenset({"write_chunk"})
+        core.write(operation, 0, b"data")
+        assert list(store.read_chunks(operation.id, 1, 0, 1)) == [b"data"]
+
+    def test_a_response_that_cannot_be_written_for_30_s_is_lost_and_says_so(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = accept(core)
+        began = time.now
+        store.faults = frozenset({"write_chunk"})
+        recording = Recording(core, operation)
+        recording.start(200, ())
+        recording.feed(b"x" * CHUNK_SIZE)
+        recording.flush()
+        assert recording.is_over
+        assert 20 < time.now - began <= 30
+        assert stored(core, operation).reason is Reason.RESPONSE_LOST
+        assert json.loads(body(core, poll(core, operation.id)))["code"] == "response_lost"
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+    def test_a_poll_that_meets_a_failing_store_may_come_again(
+        self, core: Raincheck, store: FaultyStore, method: str
+    ) -> None:
+        operation = accept(core)
+        store.faults = frozenset({"get"})
+        response = poll(core, operation.id, method)
+        assert response.status == 503
+        assert response.header(b"retry-after") == b"5"
+
+    def test_progress_is_not_lost_to_a_beat_that_fails(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = accept(core)
+        core.report(operation, Progress(5, 10))
+        store.faults = frozenset({"swap"})
+        with pytest.raises(StoreError):
+            core.beat()
+        store.faults = frozenset()
+        core.beat()
+        assert stored(core, operation).progress == Progress(5, 10)
+
+    # --- the beat ------------------------------------------------------------------------------
+
+    def test_a_beat_carries_progress_up(self, core: Raincheck, time: Time) -> None:
+        operation = accept(core)
+        core.report(operation, Progress(3, 10))
+        core.report(operation, Progress(4, 10))
+        time.now += 1
+        core.beat()
+        assert stored(core, operation).progress == Progress(4, 10)
+        assert stored(core, operation).updated == time.now
+
+    def test_a_beat_writes_nothing_where_nothing_is_new(self, core: Raincheck, time: Time) -> None:
+        operation = accept(core)
+        time.now += 10 * LEASE
+        core.beat()
+        assert stored(core, operation) == operation
+
+    def test_a_beat_carries_a_cancellation_down(
+        self, store: FaultyStore, time: Time, run: Run
+    ) -> None:
+        here, there = make_core(store, time), make_core(store, time)
+        operation = accept(here, run)
+        assert poll(there, operation.id, "DELETE").status == 202
+        assert run.cancels == 0
+        here.beat()
+        assert run.cancels == 1
+
+    def test_a_beat_renews_leases_where_only_they_tell_who_lives(
+        self, lease_only: Raincheck, time: Time
+    ) -> None:
+        operation = accept(lease_only)
+        for _ in range(10):
+            time.now += LEASE / 2
+            lease_only.beat()
+            assert stored(lease_only, operation).lease == time.now + LEASE
+        assert lease_only.recover() == 0
+
+    @pytest.mark.parametrize("changes", [{"fence": 2}, {"state": State.FAILED, "expires": 2e6}])
+    def test_a_handler_whose_lease_is_lost_is_asked_to_stop(
+        self, lease_only: Raincheck, time: Time, run: Run, changes: dict[str, Any]
+    ) -> None:
+        operation = accept(lease_only, run)
+        taken = replace(operation, version=2, **changes)
+        assert lease_only.store.swap(operation, taken)
+        time.now += LEASE / 2
+        lease_only.beat()
+        assert run.cancels == 1
+        assert stored(lease_only, operation) == taken

@@ -1,0 +1,117 @@
+"""Where R is, as seen through mounts, proxies and hostile Host fields."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+
+from raincheck.links import Resource, local_path, locate, origin, parse_target, route_path
+from raincheck.messages import Request
+
+ID = "0" * 32
+
+
+def request(
+    path: str = "/reports", root_path: str = "", host: bytes = b"api.test", **more: Any
+) -> Request:
+    return Request(
+        "GET", path, raw_path=path.encode(), root_path=root_path, headers=((b"host", host),), **more
+    )
+
+
+def url(asked: Request, location: Any = "absolute", public_url: str | None = None) -> str:
+    return locate(asked, local_path(asked, "/operations", ID), location, public_url).url(
+        Resource.RESPONSE
+    )
+
+
+def test_absolute_has_the_requests_own_origin() -> None:
+    assert url(request()) == f"http://api.test/operations/{ID}"
+    assert url(request(scheme="https")) == f"https://api.test/operations/{ID}"
+
+
+def test_the_mount_point_is_in_front() -> None:
+    asked = request("/v1/reports", "/v1")
+    assert url(asked) == f"http://api.test/v1/operations/{ID}"
+    assert url(asked, "path") == f"/v1/operations/{ID}"
+
+
+def test_public_url_replaces_origin_and_mount_point() -> None:
+    asked = request("/internal/reports", "/internal")
+    found = url(asked, "absolute", "https://example.org/api/")
+    assert found == f"https://example.org/api/operations/{ID}"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/a", "/a/", "/a/b", "/a/b/c/", "/a%2Fb/c", "/v1", "/v1/a/b"]
+)
+@pytest.mark.parametrize("outside", ["", "/stripped", "/deeply/stripped"])
+def test_a_relative_reference_survives_a_proxy_that_strips_a_prefix(
+    path: str, outside: str
+) -> None:
+    asked = request(path)
+    resolved = urljoin(f"http://out.side{outside}{path}", url(asked, "relative"))
+    assert resolved == f"http://out.side{outside}/operations/{ID}"
+
+
+def test_a_relative_reference_stays_below_the_mount_point() -> None:
+    asked = request("/v1/a/b", "/v1")
+    assert urljoin("http://h/v1/a/b", url(asked, "relative")) == f"http://h/v1/operations/{ID}"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"evil.test/path", b"a b", b"a\r\nx: y", b"user@host", b"", b"h:port", b"h:123456", b"\xff"],
+)
+def test_a_hostile_host_gets_into_no_url(host: bytes) -> None:
+    assert origin(request(host=host)) is None
+    assert url(request(host=host)) == f"/operations/{ID}"
+
+
+@pytest.mark.parametrize("host", [b"localhost:8000", b"[::1]:80", b"[fe80::1]", b"10.0.0.1"])
+def test_ordinary_hosts_are_kept(host: bytes) -> None:
+    assert origin(request(host=host)) == f"http://{host.decode()}"
+
+
+def test_without_a_host_the_servers_address_serves() -> None:
+    assert origin(Request("GET", "/", server=("::1", 81))) == "http://[::1]:81"
+    assert origin(Request("GET", "/", server=("/run/app.sock", None))) is None
+    assert origin(Request("GET", "/")) is None
+
+
+def test_a_root_path_is_quoted() -> None:
+    assert url(request("/ä b/x", "/ä b"), "path") == f"/%C3%A4%20b/operations/{ID}"
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "expected"),
+    [
+        ("/v1/a", "/v1", "/a"),
+        ("/v1", "/v1", ""),
+        ("/v10/a", "/v1", "/v10/a"),
+        ("/a", "/v1", "/a"),
+        ("/a", "", "/a"),
+    ],
+)
+def test_the_mount_point_is_stripped_once(path: str, root: str, expected: str) -> None:
+    assert route_path(path, root) == expected
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        (ID, (ID, Resource.RESPONSE)),
+        (f"{ID}/", (ID, Resource.RESPONSE)),
+        (f"{ID}/status", (ID, Resource.STATUS)),
+        (f"{ID}/result/", (ID, Resource.RESULT)),
+        (f"{ID}/other", None),
+        (f"{ID}//status", None),
+        (f"{ID}/status/x", None),
+        ("", None),
+        ("/status", None),
+    ],
+)
+def test_targets(tail: str, expected: Any) -> None:
+    assert parse_target(tail) == expected

@@ -1,0 +1,183 @@
+"""What the HTTP standards say about header fields."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raincheck.messages import (
+    NO_PREFERENCES,
+    Preferences,
+    RangeNotSatisfiable,
+    Request,
+    accepts,
+    connection_options,
+    field_value,
+    is_not_modified,
+    parse_prefer,
+    precondition_fails,
+    requested_range,
+    without,
+)
+
+
+def request(*headers: tuple[bytes, bytes], method: str = "GET") -> Request:
+    return Request(method, "/", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"respond-async", Preferences(respond_async=True)),
+        (b"Respond-Async, WAIT=10", Preferences(True, 10)),
+        (b'respond-async; foo="a,b", wait = 5', Preferences(True, 5)),
+        (b'wait="7"', Preferences(wait=7)),
+        (b"wait=1, wait=2", Preferences(wait=1)),
+        (b"handling=Strict", Preferences(strict=True)),
+        (b"handling=lenient", NO_PREFERENCES),
+        (b"wait=-1", NO_PREFERENCES),
+        (b"wait=1.5", NO_PREFERENCES),
+        (b"wait=99999999999999", NO_PREFERENCES),
+        (b"wait=\xb2", NO_PREFERENCES),
+        (b"return=minimal, odata.track-changes, x;y=z", NO_PREFERENCES),
+        (b"respond-async-not", NO_PREFERENCES),
+        (b'foo="respond-async"', NO_PREFERENCES),
+        (b"@@@ , respond-async", Preferences(respond_async=True)),
+        (b",,respond-async,,", Preferences(respond_async=True)),
+        (b"respond-async" + b" " * 2000, NO_PREFERENCES),
+        (b"", NO_PREFERENCES),
+        (None, NO_PREFERENCES),
+    ],
+)
+def test_prefer(value: bytes | None, expected: Preferences) -> None:
+    assert parse_prefer(value) == expected
+
+
+@given(st.binary(max_size=300))
+def test_prefer_never_fails(value: bytes) -> None:
+    parse_prefer(value)
+
+
+@given(st.lists(st.sampled_from(b'a ";,=\\\t'), max_size=1024).map(bytes))
+def test_prefer_takes_no_time_whatever_comes(value: bytes) -> None:
+    parse_prefer(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [
+        (None, True),
+        (b"", True),
+        (b"*/*", True),
+        (b"application/*;q=0.1", True),
+        (b"text/html, */*;q=0.8", True),
+        (b"text/html", False),
+        (b"application/json;q=0", False),
+        (b"application/json;q=0, */*", False),
+        (b"*/*;q=0", False),
+        (b"APPLICATION/JSON", True),
+        (b"application/json;charset=utf-8;q=nonsense", True),
+    ],
+)
+def test_accept(value: bytes | None, accepted: bool) -> None:
+    assert accepts(value, b"application/json") is accepted
+
+
+@given(st.binary(max_size=100))
+def test_accept_never_fails(value: bytes) -> None:
+    accepts(value, b"application/json")
+
+
+@pytest.mark.parametrize(
+    ("field", "etag", "matches"),
+    [
+        (b'"a"', b'"a"', True),
+        (b'W/"a"', b'"a"', True),
+        (b'"b", "a"', b'W/"a"', True),
+        (b'"b"', b'"a"', False),
+        (b"*", b'"a"', True),
+        (b"a", b'"a"', False),
+        (b'"a', b'"a"', False),
+    ],
+)
+def test_if_none_match_compares_weakly(field: bytes, etag: bytes, matches: bool) -> None:
+    assert is_not_modified(request((b"if-none-match", field)), etag, None) is matches
+
+
+def test_if_match_compares_strongly() -> None:
+    assert not precondition_fails(request((b"if-match", b'"a"')), b'"a"', None)
+    assert precondition_fails(request((b"if-match", b'"b"')), b'"a"', None)
+    assert precondition_fails(request((b"if-match", b'W/"a"')), b'W/"a"', None)
+    assert not precondition_fails(request((b"if-match", b"*")), b'"a"', None)
+
+
+EARLY, LATE = b"Sat, 01 Nov 2025 10:00:00 GMT", b"Sat, 01 Nov 2025 10:00:01 GMT"
+
+
+def test_dates_count_where_there_is_no_tag_to_compare() -> None:
+    since = request((b"if-modified-since", EARLY))
+    assert is_not_modified(since, None, EARLY)
+    assert not is_not_modified(since, None, LATE)
+    assert not is_not_modified(since, None, None)
+    assert not is_not_modified(request((b"if-modified-since", b"yesterday")), None, EARLY)
+    both = request((b"if-none-match", b'"b"'), (b"if-modified-since", LATE))
+    assert not is_not_modified(both, b'"a"', EARLY)
+    assert precondition_fails(request((b"if-unmodified-since", EARLY)), None, LATE)
+    assert not precondition_fails(request((b"if-unmodified-since", LATE)), None, EARLY)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"bytes=0-4", (0, 5)),
+        (b"bytes=5-", (5, 10)),
+        (b"bytes=-3", (7, 10)),
+        (b"bytes=-30", (0, 10)),
+        (b"BYTES=2-100", (2, 10)),
+        (b"bytes=9-9", (9, 10)),
+        (b"bytes=4-2", None),
+        (b"bytes=0-1,3-4", None),
+        (b"lines=1-2", None),
+        (b"bytes=a-b", None),
+        (b"bytes=-", None),
+    ],
+)
+def test_ranges(value: bytes, expected: tuple[int, int] | None) -> None:
+    assert requested_range(request((b"range", value)), 10, None, None) == expected
+
+
+@pytest.mark.parametrize("value", [b"bytes=10-", b"bytes=99-100", b"bytes=-0"])
+def test_a_range_behind_the_end_is_not_satisfiable(value: bytes) -> None:
+    with pytest.raises(RangeNotSatisfiable):
+        requested_range(request((b"range", value)), 10, None, None)
+
+
+def test_a_range_is_for_get_only() -> None:
+    head = request((b"range", b"bytes=0-1"), method="HEAD")
+    assert requested_range(head, 10, None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "applies"),
+    [(b'"a"', True), (b'"b"', False), (b'W/"a"', False), (EARLY, True), (LATE, False)],
+)
+def test_if_range(condition: bytes, applies: bool) -> None:
+    asked = request((b"range", b"bytes=0-1"), (b"if-range", condition))
+    assert (requested_range(asked, 10, b'"a"', EARLY) is not None) is applies
+
+
+@given(st.binary(max_size=60), st.integers(0, 10**9))
+def test_any_range_is_within_the_body_or_refused(value: bytes, length: int) -> None:
+    try:
+        found = requested_range(request((b"range", b"bytes=" + value)), length, None, None)
+    except RangeNotSatisfiable:
+        return
+    assert found is None or 0 <= found[0] < found[1] <= length
+
+
+def test_repeated_fields_are_joined_and_names_know_no_case() -> None:
+    assert field_value([(b"A", b"1"), (b"b", b"2"), (b"a", b"3")], b"a") == b"1, 3"
+    assert field_value([], b"a") is None
+    assert without([(b"Date", b""), (b"x", b"1")], frozenset({b"date"})) == ((b"x", b"1"),)
+    assert connection_options([(b"Connection", b"Close, X-Hop")]) == {b"close", b"x-hop"}

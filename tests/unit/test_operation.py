@@ -1,0 +1,186 @@
+"""The transition table, and what each event does to a record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raincheck.errors import InvalidTransition
+from raincheck.operation import (
+    TERMINAL,
+    TRANSITIONS,
+    CancelRequested,
+    Claimed,
+    Ended,
+    Event,
+    Forgotten,
+    Operation,
+    Progress,
+    Reason,
+    Renewed,
+    Responded,
+    Result,
+    State,
+    advance,
+    decode,
+    encode,
+    is_abandoned,
+    is_expired,
+)
+
+NEW = Operation(
+    id="a" * 32,
+    state=State.ACCEPTED,
+    created=1000.0,
+    updated=1000.0,
+    retention=60.0,
+    method="POST",
+    route="/reports",
+)
+
+
+def result(status: int = 200) -> Result:
+    return Result(status, ((b"x-a", b"\xff"),), length=3, chunk_size=10, fence=1)
+
+
+RUNNING = advance(NEW, Claimed("w", 30.0), 1001.0)
+CANCELLING = advance(RUNNING, CancelRequested(), 1002.0)
+SUCCEEDED = advance(RUNNING, Responded(result()), 1003.0)
+EVENTS: list[Event] = [
+    Claimed("w", 30.0),
+    Renewed(30.0),
+    CancelRequested(),
+    Responded(result()),
+    Ended(Reason.EXCEPTION),
+    Forgotten(60.0),
+]
+
+
+def test_a_claim_raises_the_fence_and_sets_the_lease() -> None:
+    assert (RUNNING.state, RUNNING.fence, RUNNING.worker) == (State.RUNNING, 1, "w")
+    assert RUNNING.lease == 1031.0
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(200, State.SUCCEEDED), (399, State.SUCCEEDED), (400, State.FAILED), (503, State.FAILED)],
+)
+def test_the_handlers_status_decides_between_succeeded_and_failed(
+    status: int, state: State
+) -> None:
+    done = advance(RUNNING, Responded(result(status)), 1003.0)
+    assert (done.state, done.reason) == (state, None)
+    assert done.result is not None
+    assert done.result.status == status
+
+
+def test_an_end_without_a_response_is_failed_and_says_why() -> None:
+    done = advance(RUNNING, Ended(Reason.INTERRUPTED), 1003.0)
+    assert (done.state, done.reason, done.result) == (State.FAILED, Reason.INTERRUPTED, None)
+
+
+@pytest.mark.parametrize("event", [Responded(result()), Ended(Reason.EXCEPTION)])
+def test_a_handler_that_outruns_its_cancellation_is_cancelled_all_the_same(event: Event) -> None:
+    done = advance(CANCELLING, event, 1003.0)
+    assert (done.state, done.reason, done.result) == (State.CANCELLED, None, None)
+
+
+def test_retention_begins_at_the_end() -> None:
+    assert SUCCEEDED.expires == 1063.0
+    assert SUCCEEDED.lease is None
+    assert not is_expired(SUCCEEDED, 1062.9)
+    assert is_expired(SUCCEEDED, 1063.0)
+
+
+def test_what_is_forgotten_is_expired_and_has_no_result() -> None:
+    forgotten = advance(SUCCEEDED, Forgotten(500.0), 1010.0)
+    assert (forgotten.result, forgotten.expires) == (None, 1510.0)
+    assert is_expired(forgotten, 1010.0)
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_terminal_is_terminal(state: State, event: Event) -> None:
+    done = replace(SUCCEEDED, state=state)
+    if isinstance(event, Forgotten):
+        assert advance(done, event, 1010.0).state is state
+    else:
+        with pytest.raises(InvalidTransition):
+            advance(done, event, 1010.0)
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=12))
+def test_versions_rise_and_no_path_leaves_a_terminal_state(events: list[Event]) -> None:
+    operation = NEW
+    for n, event in enumerate(events):
+        try:
+            changed = advance(operation, event, 1000.0 + n)
+        except InvalidTransition:
+            continue
+        assert changed.version == operation.version + 1
+        assert changed.id == operation.id
+        if operation.is_terminal:
+            assert changed.state is operation.state
+        operation = changed
+
+
+def test_every_state_in_flight_can_end() -> None:
+    for state in set(State) - TERMINAL:
+        assert (state, Ended) in TRANSITIONS
+        assert (state, CancelRequested) in TRANSITIONS
+
+
+@pytest.mark.parametrize(
+    ("now", "lives", "abandoned"),
+    [
+        (1031.0, None, True),
+        (1030.9, None, False),
+        (9999.0, True, False),  # it may be stopped, or stuck: it is there
+        (1001.0, False, True),  # it is known to be dead, whatever its lease says
+    ],
+)
+def test_who_is_abandoned(now: float, lives: bool | None, abandoned: bool) -> None:
+    assert is_abandoned(RUNNING, now, lives) is abandoned
+    assert is_abandoned(CANCELLING, now, lives) is abandoned
+    assert not is_abandoned(SUCCEEDED, now, lives)
+    assert not is_abandoned(NEW, now, lives)
+
+
+def test_records_survive_their_encoding() -> None:
+    progress = Progress(1.5, 3, "häl\0f")
+    trailing = replace(result(), trailers=((b"x-sum", b"1"),))
+    for record in (
+        NEW,
+        CANCELLING,
+        replace(SUCCEEDED, progress=progress, result=trailing, owner="ü"),
+        advance(RUNNING, Ended(Reason.SHUTDOWN), 1.0),
+    ):
+        assert decode(encode(record)) == record
+
+
+def test_what_a_newer_version_wrote_is_kept() -> None:
+    newer = encode(SUCCEEDED).replace('{"v":1', '{"v":2,"colour":"blue"')
+    read = decode(newer)
+    assert read.unknown == {"colour": "blue"}
+    assert '"colour":"blue"' in encode(read)
+
+
+def test_progress_is_kept_by_what_ends_an_operation() -> None:
+    moved = advance(RUNNING, Renewed(30.0, Progress(1, 2)), 1002.0)
+    news = Progress(2, 2)
+    pairs: list[tuple[Event, Progress]] = [
+        (Responded(result()), Progress(1, 2)),
+        (Responded(result(), news), news),
+        (Ended(Reason.EXCEPTION), Progress(1, 2)),
+        (Ended(Reason.EXCEPTION, news), news),
+    ]
+    for event, progress in pairs:
+        assert advance(moved, event, 1003.0).progress == progress
+
+
+def test_a_renewal_without_news_is_not_an_update() -> None:
+    renewed = advance(RUNNING, Renewed(30.0), 1020.0)
+    assert (renewed.updated, renewed.lease) == (1001.0, 1050.0)
