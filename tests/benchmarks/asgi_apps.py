@@ -1,4 +1,4 @@
-"""The applications that the ASGI benchmarks measure, bare and wrapped; a server builds one by name."""
+"""The applications that the ASGI benchmarks measure; a server builds them by name."""
 
 from __future__ import annotations
 

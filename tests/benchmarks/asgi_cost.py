@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from statistics import median
+from typing import Any
 
 from tests.benchmarks.asgi_apps import ITEM, Target
 from tests.benchmarks.asgi_load import load, request, uvicorn
@@ -25,7 +26,7 @@ SHORT, LONG = 320, 1600  # requests: subtracting the two leaves neither start no
 START_TIMEOUT = 180.0  # seconds; valgrind is slow
 WITH_ORIGIN = request(ITEM, "Origin: https://example.org")  # or CORS has nothing to do
 
-PATHS = {
+PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "bare": ("bare", {}),
     "rule miss": ("raincheck", {"exclude": [ITEM], "store": "memory:"}),
     "in budget": ("raincheck", {"budget": 10, "store": "memory:"}),

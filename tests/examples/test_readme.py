@@ -1,0 +1,113 @@
+"""Every code block of the README is run; one of a new kind fails until there is a test for it."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.polling import poll
+from tests.support.processes import ROOT, ServerProcess
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+APPLICATIONS = [text for text in PYTHON if "report" in text]
+FRAMEWORKS = ["starlette", "fastapi", "django", "litestar", "quart", "falcon"]
+
+pytestmark = pytest.mark.server
+
+
+def server(text: str, directory: Path) -> ServerProcess:
+    """Serve a block as the README says: saved as app.py."""
+    (directory / "app.py").write_text(text)
+    command = ["-m", "uvicorn", "app:app", "--port", "{port}"]
+    return ServerProcess(command, cwd=directory, env={"XDG_STATE_HOME": str(directory / "state")})
+
+
+def test_every_kind_of_block_is_known() -> None:
+    assert {kind for kind, _ in BLOCKS} == {"python", "console", "http", "sh"}
+    assert len(APPLICATIONS) == len(FRAMEWORKS)
+    for framework, text in zip(FRAMEWORKS, APPLICATIONS, strict=True):
+        assert f"from {framework}" in text or f"import {framework}" in text
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_application_can_be_pasted(framework: str, tmp_path: Path) -> None:
+    with (
+        server(APPLICATIONS[FRAMEWORKS.index(framework)], tmp_path) as running,
+        httpx.Client(base_url=running.url) as client,
+    ):
+        accepted = client.get("/report")
+        assert accepted.status_code == 202
+        done = poll(client, accepted.headers["location"])
+    assert done.status_code == 200
+    assert "the report" in done.text or done.json() == {"report": "done"}
+
+
+@pytest.mark.parametrize("n", [n for n, text in enumerate(PYTHON) if "report" not in text])
+def test_other_blocks_serve_requests(n: int, tmp_path: Path) -> None:
+    with server(PYTHON[n], tmp_path) as running:
+        host = {"host": "testserver"}
+        assert httpx.get(f"{running.url}/nowhere", headers=host).status_code == 404
+
+
+@pytest.fixture
+def starlette(tmp_path: Path) -> Iterator[ServerProcess]:
+    with server(APPLICATIONS[0], tmp_path) as running:
+        yield running
+
+
+def normalised(text: str) -> str:
+    """Replace what differs from run to run."""
+    text = re.sub(r"[0-9a-f]{32}", "ID", text)
+    text = re.sub(r"content-length: \d+\n", "", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+    return re.sub(r"(localhost|127\.0\.0\.1):\d+", "HOST", text)
+
+
+def exchange(running: ServerProcess, path: str) -> str:
+    """Send a GET and write the answer down as the README does."""
+    connection = http.client.HTTPConnection("127.0.0.1", running.port)
+    connection.request("GET", path, headers={"host": f"localhost:{running.port}"})
+    answer = connection.getresponse()
+    fields = [f"{n}: {v}" for n, v in answer.getheaders() if n not in ("date", "server")]
+    head = [f"HTTP/1.1 {answer.status} {answer.reason}", *fields]
+    body = answer.read().decode()
+    connection.close()
+    return "\n".join([*head, "", body])
+
+
+def test_the_wire_looks_as_it_is_shown(starlette: ServerProcess) -> None:
+    shown = [text.split("\n\n", 1)[1] for kind, text in BLOCKS if kind == "http"]
+    accepted = exchange(starlette, "/report")
+    assert normalised(accepted) == normalised(shown[0])
+    location = re.search(r"^location: http://[^/]*(\S+)$", accepted, re.MULTILINE)
+    assert location is not None
+    with httpx.Client(base_url=starlette.url) as client:
+        poll(client, location[1])
+    assert normalised(exchange(starlette, location[1])) == normalised(shown[1])
+
+
+def test_the_shell_loop_fetches_the_response(starlette: ServerProcess, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    (script,) = [text for kind, text in BLOCKS if kind == "sh"]
+    script = script.replace("localhost:8000", f"127.0.0.1:{starlette.port}")
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, timeout=60)
+    assert done.stdout == b"the report\n"
+
+
+def test_the_commands_are_those_that_ci_runs() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    patterns = re.findall(r"sed -n 's/\^\\\((.*?)\\\)\$/", ci)
+    commands = [line for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
+    assert len(patterns) == len(commands)
+    for command in commands:
+        assert any(re.fullmatch(pattern, command) for pattern in patterns), command
