@@ -7,8 +7,9 @@ called. It is on the path of every request: what can be computed at construction
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from raincheck.errors import ConfigurationError
@@ -69,6 +70,7 @@ class Refusal:
 
 
 Decision = Candidate | Refusal | None
+_Match = Callable[[str], re.Match[str] | None]
 
 
 class Policy:
@@ -98,16 +100,20 @@ class Policy:
         max_wait: float = 25.0,
         request_body: int = REQUEST_BODY,
     ) -> None:
-        self._mode = mode
+        self._is_marked_only = mode == "marked"
         self._max_wait = max_wait
         self._request_body = request_body
         self._include = _compile(include)
         self._exclude = _compile(exclude)
-        self._default = Candidate(None if mode == "marked" else budget)
-        self._overrides = [
-            (_compile([pattern]), Candidate(None if mode == "marked" else value))
-            for pattern, value in (budgets or {}).items()
-        ]
+        self._default: Candidate | None = None
+        self._overrides: list[tuple[_Match | None, Candidate]] = []
+        if mode != "prefer":
+            self._default = Candidate(None if mode == "marked" else budget)
+            self._overrides = [
+                (_compile([pattern]), Candidate(None if mode == "marked" else value))
+                for pattern, value in (budgets or {}).items()
+            ]
+        self.unasked = lru_cache(maxsize=256)(self._decide_unasked)
 
     def decide(
         self, method: str, path: str, prefer: bytes | None, length: int | None = None
@@ -120,7 +126,7 @@ class Policy:
             length: The request's `Content-Length`, where it has one.
         """
         if prefer is None:
-            return self._by_path(path) if self._may(method, path) else None
+            return self.unasked(method, path)
         preferences = parse_prefer(prefer)
         if not self._may(method, path):
             return _refuse_if_strict(preferences)
@@ -128,18 +134,22 @@ class Policy:
             return Refusal(413, "request-too-large", "The request is too large to be deferred.")
         return self._by_preference(path, preferences)
 
+    def _decide_unasked(self, method: str, path: str) -> Candidate | None:
+        """Say what `decide` does for a request without preferences."""
+        if method in NEVER_DEFERRED or (self._exclude is not None and self._exclude(path)):
+            return None
+        if self._include is not None and not self._include(path):
+            return None
+        return self._by_path(path) if self._overrides else self._default
+
     def _may(self, method: str, path: str) -> bool:
-        if method in NEVER_DEFERRED:
+        if method in NEVER_DEFERRED or (self._exclude is not None and self._exclude(path)):
             return False
-        if self._exclude is not None and self._exclude.fullmatch(path):
-            return False
-        return self._include is None or self._include.fullmatch(path) is not None
+        return self._include is None or self._include(path) is not None
 
     def _by_path(self, path: str) -> Candidate | None:
-        if self._mode == "prefer":
-            return None
-        for pattern, candidate in self._overrides:
-            if pattern is not None and pattern.fullmatch(path):
+        for matches, candidate in self._overrides:
+            if matches is not None and matches(path):
                 return candidate
         return self._default
 
@@ -148,9 +158,9 @@ class Policy:
         wait = None if preferences.wait is None else min(preferences.wait, self._max_wait)
         unasked = self._by_path(path)
         if preferences.respond_async:
-            budget = None if self._mode == "marked" else (wait or 0)
+            budget = None if self._is_marked_only else (wait or 0)
             return Candidate(budget, "respond-async")
-        if wait is None or unasked is None or self._mode == "marked":
+        if wait is None or unasked is None or self._is_marked_only:
             return unasked
         return Candidate(wait, f"wait={wait:g}")
 
@@ -164,7 +174,7 @@ def _refuse_if_strict(preferences: Preferences) -> Refusal | None:
 _TOKEN = re.compile(r"\*\*|\*|\{\w+:path\}|\{\w*(?::\w+)?\}|<path:\w+>|<(?:\w+:)?\w+>")
 
 
-def _compile(patterns: Iterable[str]) -> re.Pattern[str] | None:
+def _compile(patterns: Iterable[str]) -> _Match | None:
     """Join patterns to one regular expression; `*` stays within a segment, `**` does not.
 
     Placeholders as the frameworks write them (`{name}`, `{name:path}`, `<int:name>`) stand for
@@ -173,7 +183,7 @@ def _compile(patterns: Iterable[str]) -> re.Pattern[str] | None:
     if isinstance(patterns, str):
         raise ConfigurationError(f"give a list of path patterns, not the string {patterns!r}")
     expressions = [_expression(pattern) for pattern in patterns]
-    return re.compile("|".join(expressions), re.DOTALL) if expressions else None
+    return re.compile("|".join(expressions), re.DOTALL).fullmatch if expressions else None
 
 
 def _expression(pattern: str) -> str:

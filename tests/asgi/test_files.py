@@ -15,10 +15,13 @@ from tests.support.handlers import SHORT, answer, wrap
 pytestmark = pytest.mark.anyio
 
 
+CONTENT = bytes(n % 251 for n in range(600_000))
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "file"
-    path.write_bytes(bytes(n % 251 for n in range(600_000)))
+    path.write_bytes(CONTENT)
     return path
 
 
@@ -28,7 +31,7 @@ async def test_a_file_sent_by_path_is_captured(file: Path) -> None:
         await send({"type": "http.response.pathsend", "path": str(file)})
 
     wrapped = wrap(app, budget=0)
-    assert (await follow(wrapped, await call(wrapped))).content == file.read_bytes()
+    assert (await follow(wrapped, await call(wrapped))).content == CONTENT
 
 
 async def test_parts_of_a_file_sent_by_descriptor_are_captured(file: Path) -> None:
@@ -43,7 +46,7 @@ async def test_parts_of_a_file_sent_by_descriptor_are_captured(file: Path) -> No
 
     wrapped = wrap(app, budget=0)
     done = await follow(wrapped, await call(wrapped))
-    assert done.content == file.read_bytes()[100:400_100] + file.read_bytes()
+    assert done.content == CONTENT[100:400_100] + CONTENT
 
 
 async def test_what_the_server_can_do_is_not_offered_after_the_202() -> None:

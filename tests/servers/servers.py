@@ -26,14 +26,12 @@ class Kind:
     Attributes:
         command: What follows the interpreter; `{app}` stands for the application.
         has_lifespan: Whether it tells the application of start-up and shutdown.
-        is_drained: Whether its running operations are seen off when it is told to stop.
         starts_before_body: Whether the application runs while the request is still arriving.
     """
 
     name: str
     command: str
     has_lifespan: bool = True
-    is_drained: bool = True
     starts_before_body: bool = True
 
 
@@ -49,7 +47,6 @@ SERVERS = [
         "daphne",
         "-m daphne {app} --port {port} --verbosity 0",
         has_lifespan=False,
-        is_drained=False,
         starts_before_body=False,
     ),
 ]

@@ -89,34 +89,27 @@ def test_the_process_ends_although_a_thread_outlasts_the_drain(aftermath: Afterm
 def test_nothing_is_running_any_more_at_the_first_look_after_a_shutdown(
     aftermath: Aftermath,
 ) -> None:
-    assert [aftermath.client.get(path).status_code for path in aftermath.paths.values()] == (
-        [500, 500, 200] if aftermath.kind.is_drained else [500, 500, 500]
-    )
+    answers = [aftermath.client.get(path) for path in aftermath.paths.values()]
+    assert [answer.status_code for answer in answers] == [500, 500, 200]
 
 
 def test_a_handler_that_ends_within_the_drain_keeps_its_response(aftermath: Aftermath) -> None:
-    if aftermath.kind.is_drained:
-        assert aftermath.outcome("short") == "succeeded"
-        assert aftermath.client.get(aftermath.paths["short"]).content == content(1, 300_000)
-    else:  # nobody tells it of the shutdown
-        assert aftermath.outcome("short") == "interrupted"
+    assert aftermath.outcome("short") == "succeeded"
+    assert aftermath.client.get(aftermath.paths["short"]).content == content(1, 300_000)
 
 
 @pytest.mark.parametrize("name", ["long", "thread"])
 def test_a_handler_that_outlasts_the_drain_is_recorded_as_ended_by_it(
     aftermath: Aftermath, name: str
 ) -> None:
-    expected = "shutdown" if aftermath.kind.is_drained else "interrupted"
-    assert aftermath.outcome(name) == expected
+    assert aftermath.outcome(name) == "shutdown"
 
 
 def test_the_application_shuts_down_after_its_handlers_and_starts_before_them(
     aftermath: Aftermath,
 ) -> None:
     journal = [line for line in aftermath.journal if not line.endswith(" thread")]
-    calls = ["started long", "started short"]
-    if aftermath.kind.is_drained:
-        calls += ["finished short", "cancelled long"]
+    calls = ["started long", "started short", "finished short", "cancelled long"]
     if aftermath.kind.has_lifespan:
         calls = ["startup", *calls, "shutdown"]
     assert journal == calls

@@ -18,7 +18,7 @@ from raincheck.core import Raincheck
 from raincheck.links import parse_target, route_path
 from raincheck.messages import Response, field_value
 from raincheck.options import Options, Settings
-from raincheck.policy import Candidate, Refusal
+from raincheck.policy import Candidate, Decision, Refusal
 from raincheck.stores.default import store_from
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class RaincheckMiddleware:
         settings = Settings.build(options)
         self.app = app
         self._gateway = Gateway(app, Raincheck(settings, store_from(settings.store)))
-        self._decide = settings.policy().decide
+        policy = settings.policy()
+        self._unasked, self._decide = policy.unasked, policy.decide
         self._status_url = settings.status_url
         self._below = f"{settings.prefix}/"
         self._templates: dict[str, str] = {}
@@ -67,22 +68,29 @@ class RaincheckMiddleware:
                 scope[MOUNTED] = partial(self._gateway.show, template=template)
                 await self.app(scope, receive, send)
                 return
-        elif path.startswith(self._below):
+        elif self._below in path and path.startswith(self._below):  # `in` alone is far cheaper
             await self._monitor(scope, send, path[len(self._below) :])
             return
-        headers = scope["headers"]
-        prefer = length = None
-        if b"prefer" in dict(headers):
-            prefer = field_value(headers, b"prefer")
-            length = _content_length(headers)
-        decision = self._decide(scope["method"], path, prefer, length)
+        for field in scope["headers"]:
+            if field[0] == b"prefer":
+                decision = self._decide_by_preference(scope, path)
+                break
+        else:
+            decision = self._unasked(scope["method"], path)
         if decision is None:
             await self.app(scope, receive, send)
         elif type(decision) is Candidate and not (decision.budget == 0 and self._is_full):
             gateway = self._gateway
-            await Exchange(gateway, gateway.loop, scope, receive, send, decision, template).serve()
+            await Exchange(
+                gateway, gateway.running_loop(), scope, receive, send, decision, template
+            ).serve()
         else:
             await send_response(scope, send, _refuse(decision))
+
+    def _decide_by_preference(self, scope: Scope, path: str) -> Decision:
+        headers = scope["headers"]
+        prefer, length = field_value(headers, b"prefer"), _content_length(headers)
+        return self._decide(scope["method"], path, prefer, length)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

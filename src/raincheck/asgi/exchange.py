@@ -36,18 +36,11 @@ logger = logging.getLogger("raincheck")
 class Exchange:
     """Runs the application for one request, and defers it if need be."""
 
-    # Defaults of what few requests need are on the class: setting them costs every request.
-    started = False  # the application's response, towards the server
-    hold = False
-    over = False  # the application has returned or raised
+    # Only what few requests need is on the class: to set it would cost every request, but to look
+    # it up here costs four times as much as on the instance.
     is_cancelled = False
-    error: BaseException | None = None
     operation: Operation | None = None
-    capture: Capture | None = None
-    waiter: Any = None
-    upload: Upload | None = None
     progress: Progress | None = None
-    _watched: dict[Awaits, float] | None = None
     _decision: anyio.Event | None = None
     stopping: Stopping | None = None
     _is_deciding = False
@@ -74,6 +67,14 @@ class Exchange:
         self.path: str = scope["path"]
         self.root_path: str = scope.get("root_path", "")
         self.template = template
+        self.started = False  # the application's response, towards the server
+        self.over = False  # the application has returned or raised
+        self.error: BaseException | None = None
+        self.capture: Capture | None = None
+        self.waiter: Any = None
+        self.upload: Upload | None = None
+        self.hold = candidate.budget == 0
+        self._watched: dict[Awaits, float] | None = None
         self.in_receive = 0
         self.body_is_complete = False
         self.client_is_gone = False
@@ -83,10 +84,7 @@ class Exchange:
     async def serve(self) -> None:
         """Do for the server what calling the application would, or send a 202."""
         budget = self.candidate.budget
-        self.hold = budget == 0
-        token = CURRENT.set(self)
         self.job: Job = self.loop.spawn(self._run())
-        CURRENT.reset(token)
         if not self.over:
             self.waiter = waiter = self.loop.waiter()
             if budget:
@@ -99,11 +97,13 @@ class Exchange:
             except BaseException as error:
                 await self._leave(error)
                 raise
-        if self.error is not None and self.capture is None:
-            try:
-                raise self.error
-            finally:
-                self.error = None  # or its traceback would keep this object alive
+        if self.capture is None:
+            del self.job  # its context refers to this object, and a cycle costs more than the rest
+            if self.error is not None:
+                try:
+                    raise self.error
+                finally:
+                    self.error = None  # or its traceback would keep this object alive
 
     async def _leave(self, error: BaseException) -> None:
         """End the application as the server ends this task; after the 202, leave it alone."""
@@ -224,6 +224,7 @@ class Exchange:
     # --- the application's task ----------------------------------------------------------------
 
     async def _run(self) -> None:
+        CURRENT.set(self)  # in this task's context only
         try:
             await self.gateway.app(self.scope, self.receive, self.send)
         except BaseException as error:
@@ -231,10 +232,10 @@ class Exchange:
         self.over = True
         if self._watched is not None:
             self._watched.pop(self, None)
-        if self.capture is None:
-            self._wake()
-        else:
+        if self.capture is not None:
             await self._conclude()
+        elif self.waiter is not None:
+            self.loop.wake(self.waiter)
 
     async def _conclude(self) -> None:
         """End the operation, if its response did not."""

@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from raincheck import monitor
 from raincheck.asgi.exchange import Exchange
+from raincheck.asgi.lifespan import drain_with_the_reactor
 from raincheck.asgi.loops import Loop, running_loop
 from raincheck.asgi.translation import (
     fill,
@@ -37,15 +39,16 @@ class Gateway:
     def __init__(self, app: ASGIApp, core: Raincheck) -> None:
         self.app = app
         self.core = core
+        self.is_told_of_shutdown = False
         self._loop: Loop | None = None
         self._exchanges: set[Exchange] = set()
         self._idle: anyio.Event | None = None
 
-    @property
-    def loop(self) -> Loop:
-        """The running event loop."""
-        self._loop = running_loop(self._loop)
-        return self._loop
+    def running_loop(self) -> Loop:
+        """Return the running event loop."""
+        if (loop := running_loop(self._loop)) is not self._loop:
+            self._loop = loop
+        return loop
 
     def owner(self, scope: Scope) -> str | None:
         """Name the principal that a request belongs to."""
@@ -55,6 +58,9 @@ class Gateway:
     def adopt(self, exchange: Exchange) -> None:
         """Keep a deferred exchange alive: its server has forgotten it."""
         self._exchanges.add(exchange)
+        if not self.is_told_of_shutdown:
+            self.is_told_of_shutdown = True
+            drain_with_the_reactor(self)
 
     def release(self, exchange: Exchange) -> None:
         """Let go of an exchange whose application is over."""
@@ -71,7 +77,7 @@ class Gateway:
         template: str | None = None,
     ) -> None:
         """Answer a request to the status monitor."""
-        loop = self.loop
+        loop = self.running_loop()
         poll = Poll(
             request=to_request(scope, scope["path"], scope.get("root_path", "")),
             operation_id=operation_id,
@@ -119,7 +125,10 @@ class Gateway:
             logger.warning("shutdown ended %d operations that were still running", len(left))
             with anyio.move_on_after(LAST_WORDS):
                 await self._until_idle()
-        await self.loop.record(self.core.close)
+            for exchange in list(self._exchanges):
+                exchange.job.cancel()  # or a worker thread would wait for its task for ever
+            await anyio.lowlevel.checkpoint()
+        await self.running_loop().record(self.core.close)
 
     async def _until_idle(self) -> None:
         while self._exchanges:

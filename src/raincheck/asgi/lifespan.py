@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from raincheck.asgi.gateway import Gateway
+
+
+def drain_with_the_reactor(gateway: Gateway) -> None:
+    """Drain under daphne, which has no lifespan: Twisted's reactor tells when it is to stop."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is None or not reactor.running:
+        return
+    from twisted.internet.defer import Deferred
+
+    def drain() -> Any:
+        return Deferred.fromFuture(asyncio.ensure_future(gateway.drain()))
+
+    reactor.addSystemEventTrigger("before", "shutdown", drain)
 
 
 async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
@@ -16,6 +31,7 @@ async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: S
     While handlers drain, what the application opened at start-up is still open.
     """
     is_used = False
+    gateway.is_told_of_shutdown = True
 
     async def receive_for_application() -> Message:
         nonlocal is_used

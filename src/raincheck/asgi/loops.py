@@ -133,11 +133,11 @@ class AsyncioLoop(_Threads):
 
         def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
             # An eager task costs half if it never suspends, and no more if it does.
-            return asyncio.Task(coroutine, loop=self.loop, eager_start=True)
+            return asyncio.Task(coroutine, loop=self.loop, name="raincheck", eager_start=True)
     else:
 
         def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-            return self.loop.create_task(coroutine)
+            return asyncio.Task(coroutine, loop=self.loop, name="raincheck")
 
     def wake(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.done():

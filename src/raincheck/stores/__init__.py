@@ -21,17 +21,23 @@ def open_store(url: str) -> Store:
     Raises:
         ConfigurationError: The URL names no store.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(f"this is not a URL of a store; known: {KNOWN}") from None
     if parts.scheme == "memory":
         from raincheck.stores.memory import MemoryStore
 
         return MemoryStore()
-    if parts.scheme == "sqlite" and not parts.netloc and parts.path.strip("/"):
+    path = unquote(parts.path)
+    is_path = path.strip("/") and "\0" not in path and not parts.netloc and not parts.fragment
+    if parts.scheme == "sqlite" and is_path:
         from raincheck.stores.sqlite import SQLiteStore
 
-        return SQLiteStore(unquote(parts.path), synchronous=_synchronous(parts.query))
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    raise ConfigurationError(f"{shown!r} is not the URL of a store; known: {KNOWN}")
+        return SQLiteStore(path, synchronous=_synchronous(parts.query))
+    # Nothing but the scheme is shown: what follows may hold a password, wherever it stands.
+    scheme = f"{parts.scheme}:…" if "://" in url else "this"
+    raise ConfigurationError(f"{scheme} is not the URL of a store; known: {KNOWN}")
 
 
 def _synchronous(query: str) -> str:
@@ -39,5 +45,7 @@ def _synchronous(query: str) -> str:
     if not query:
         return "normal"
     if name != "synchronous" or value not in ("normal", "full"):
-        raise ConfigurationError(f"?{query}: expected synchronous=normal or synchronous=full")
+        raise ConfigurationError(
+            "a store takes ?synchronous=normal or ?synchronous=full, nothing else"
+        )
     return value

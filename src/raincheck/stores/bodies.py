@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,8 +37,10 @@ class BodyFiles:
             self._directory().mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
             try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # several threads may write one body
                 return self._write(descriptor, data)
             finally:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a fork may have inherited it
                 os.close(descriptor)
         except OSError as error:
             raise StoreUnavailable(f"can't write the body file {path}: {error}") from error
@@ -45,8 +48,12 @@ class BodyFiles:
     def _write(self, descriptor: int, data: bytes) -> int:
         start = os.fstat(descriptor).st_size
         rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            os.ftruncate(descriptor, start)  # or every retry takes more of a full disk
+            raise
         if self._durable:
             os.fsync(descriptor)
         return start

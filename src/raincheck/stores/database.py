@@ -1,7 +1,8 @@
 """An SQLite file shared by threads, processes and their forks: opening, locking, error mapping.
 
-Each process has one connection and one lock for it. A fork gets its own of both: it is a crime to
-use or close the parent's, so those stay in the dictionary, untouched.
+Each process has one connection and one lock for it. SQLite keeps the locks of a file in a table of
+the process that a fork inherits, though not the locks: it would then believe to hold what it does
+not, and another process would delete the log under it. So nothing is open while a process forks.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from raincheck.errors import StoreError, StoreUnavailable
 
 SCHEMA_VERSION = 1
+APPLICATION = 0x7261696E  # "rain", in the file's header
 PATIENCE = 5.0  # seconds to wait for other writers
 # SQLite's own busy handler backs off so long that a writer can starve; it would also block a
 # gevent hub. Short random naps keep the order fair enough: the longest wait seen falls tenfold.
@@ -26,14 +30,6 @@ NAP = (0.0002, 0.003)  # seconds
 _T = TypeVar("_T")
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-class _Process:
-    """What one process has opened."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.connection: sqlite3.Connection | None = None
 
 
 class Database:
@@ -48,17 +44,28 @@ class Database:
     def __init__(
         self, path: str | os.PathLike[str] | Callable[[], Path], schema: str, synchronous: str
     ) -> None:
-        self._path = path
+        self._path = path if callable(path) else Path(path).absolute()
         self._schema = schema
         self._synchronous = synchronous
-        self._processes: dict[int, _Process] = {}
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        _DATABASES.add(self)
 
     @property
     def path(self) -> Path:
-        """The file; asked for once, as it must be the same for every use."""
+        """The file; asked for once, as it must be the same for every use.
+
+        Raises:
+            StoreUnavailable: There is no place for it.
+        """
         if callable(self._path):
-            self._path = self._path()
-        return Path(self._path).absolute()
+            with self._lock:
+                if callable(self._path):
+                    try:
+                        self._path = self._path().absolute()
+                    except OSError as error:
+                        raise StoreUnavailable(f"no place for the store: {error}") from error
+        return self._path
 
     def read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         """Return all rows of a query."""
@@ -83,33 +90,35 @@ class Database:
 
     def close(self) -> None:
         """Close this process's connection."""
-        process = self._processes.pop(os.getpid(), None)
-        if process is not None and process.connection is not None:
-            with process.lock:
-                process.connection.close()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     def _patiently(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        process = self._processes.setdefault(os.getpid(), _Process())
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                with process.lock:
-                    if process.connection is None:
-                        process.connection = self._open()
-                    return work(process.connection)
+                with self._lock:
+                    if self._connection is None:
+                        self._connection = self._open()
+                    return work(self._connection)
             except sqlite3.Error as error:
                 if _code(error) not in _BUSY or time.monotonic() > deadline:
                     self._fail(error)
             except OSError as error:
                 self._fail(error)
+            except UnicodeEncodeError as error:
+                raise StoreError("SQLite can't keep text that is not Unicode") from error
             time.sleep(random.uniform(*NAP))  # noqa: S311 - no secret
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # -wal and -shm take its mode
-        connection = sqlite3.connect(
-            self.path, timeout=0, isolation_level=None, check_same_thread=False
-        )
+        with _OPENING:
+            self._create()
+            connection = sqlite3.connect(
+                self.path, timeout=0, isolation_level=None, check_same_thread=False
+            )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -118,6 +127,15 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _create(self) -> None:
+        """Make the file, which -wal and -shm take their mode from, if there is none.
+
+        One that exists is never opened here: closing it would drop the locks that another
+        connection of this process has on it.
+        """
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         if self._version(connection) == SCHEMA_VERSION:
@@ -130,8 +148,11 @@ class Database:
                 f"{SCHEMA_VERSION}: upgrade raincheck, or choose another file"
             )
         if version < SCHEMA_VERSION:
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                raise StoreError(f"{self.path} holds something else: choose another file")
             for statement in self._schema.split(";"):
                 connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
 
@@ -151,6 +172,33 @@ class Database:
                 f"{self.path} was locked by another process for {PATIENCE:g} s"
             ) from error
         raise StoreUnavailable(f"the SQLite store {self.path} failed: {error}") from error
+
+
+class _Forks:
+    """Closes every connection before this process forks; each opens again at its next use."""
+
+    def __init__(self) -> None:
+        self._held: list[Any] = []
+
+    def before(self) -> None:
+        """Wait until nobody uses a connection, and close it."""
+        databases = list(_DATABASES)
+        for lock in (*(database._lock for database in databases), _OPENING):
+            lock.acquire()
+            self._held.append(lock)
+        for database in databases:
+            database.close()
+
+    def after(self) -> None:
+        """Go on, in the parent and in the fork."""
+        while self._held:
+            self._held.pop().release()
+
+
+_DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
+_OPENING = threading.RLock()
+_FORKS = _Forks()
+os.register_at_fork(before=_FORKS.before, after_in_parent=_FORKS.after, after_in_child=_FORKS.after)
 
 
 def _code(error: Exception) -> int:

@@ -52,7 +52,7 @@ def application_key(arguments: Sequence[str], directory: str) -> str:
     started = next((a for a in arguments[1:] if _IMPORT_STRING.fullmatch(a)), None)
     started = started or _program(arguments[0] if arguments else "")
     digest = hashlib.sha256(f"{directory}\n{started}".encode(errors="replace")).hexdigest()[:12]
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(directory)).strip("-")
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(directory)).strip("-")[:40]
     return f"{readable}-{digest}" if readable else digest
 
 
@@ -86,5 +86,6 @@ def _make_private(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if directory.is_symlink() or directory.stat().st_uid != os.getuid():
         raise StoreUnavailable(f"{directory} is not this user's own directory; set RAINCHECK_STORE")
+    directory.chmod(0o700)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(f"{directory} is not writable")

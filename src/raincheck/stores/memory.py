@@ -36,11 +36,16 @@ class MemoryStore:
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
         self._operations: dict[str, Operation] = {}
         self._shelves: dict[str, _Shelf] = {}
         self._dedupe: dict[str, str] = {}
         self._names: dict[int, str] = {}
+
+    @property
+    def _lock(self) -> threading.Lock:
+        # One for each process: a fork may inherit one that nobody will ever release.
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def create(
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
@@ -80,9 +85,10 @@ class MemoryStore:
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         for n in range(start, stop):
             shelf = self._shelves.get(operation_id)
-            if shelf is None or (fence, n) not in shelf.chunks:
+            chunk = shelf.chunks.get((fence, n)) if shelf is not None else None
+            if chunk is None:
                 raise BodyMissing(operation_id, fence)
-            yield shelf.chunks[fence, n]
+            yield chunk
 
     def discard(self, operation_id: str) -> None:
         with self._lock:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from raincheck.errors import StoreUnavailable
 
-_HELD: dict[
-    tuple[int, int, int], tuple[int, int]
-] = {}  # (pid, device, inode): (descriptor, offset)
+# (pid, device, inode) of the file: (descriptor, offset)
+_HELD: dict[tuple[int, int, int], tuple[int, int]] = {}
+os.register_at_fork(after_in_child=_HELD.clear)
 
 
 class ProcessLock:
@@ -44,6 +44,8 @@ class ProcessLock:
             offset = int(name, 16)
         except ValueError:
             return False
+        if not 0 <= offset < 1 << 62:
+            return False
         if offset == own:
             return True
         try:
@@ -58,10 +60,10 @@ class ProcessLock:
     def _hold(self) -> tuple[int, int]:
         try:
             known = os.stat(self._path())
-            held = _HELD.get((os.getpid(), known.st_dev, known.st_ino))
-            return held or self._take()
-        except FileNotFoundError:
-            return self._take()
+        except OSError:
+            return self._take()  # which says what is wrong, if anything is
+        held = _HELD.get((os.getpid(), known.st_dev, known.st_ino))
+        return held or self._take()
 
     def _take(self) -> tuple[int, int]:
         path = self._path()

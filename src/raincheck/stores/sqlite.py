@@ -95,13 +95,25 @@ class SQLiteStore:
             if not connection.execute(f"{insert} VALUES ({marks})", values).rowcount:
                 raise StoreError(f"operation {abbreviate(operation.id)} exists already")
             if request is not None:
-                values = (operation.id, _encode_request(request))
+                values = (operation.id, _encode_request(request, len(chunks)))
                 connection.execute("INSERT INTO requests VALUES (?, ?)", values)
                 for n, chunk in enumerate(chunks):
                     self._insert_chunk(connection, operation.id, REQUEST_FENCE, n, chunk)
             return operation
 
-        return self._database.write(work)
+        try:
+            kept = self._database.write(work)
+        except StoreError:
+            self._forget_files(operation.id, chunks)
+            raise
+        if kept is not operation:
+            self._forget_files(operation.id, chunks)
+        return kept
+
+    def _forget_files(self, operation_id: str, chunks: list[_Chunk]) -> None:
+        """Remove the request file of an operation that was not kept, unless the id has one."""
+        if any(data is None for data, _, _ in chunks) and self.get(operation_id) is None:
+            self._bodies.remove([(operation_id, REQUEST_FENCE)])
 
     def get(self, operation_id: str) -> Operation | None:
         query = "SELECT document FROM operations WHERE id = ?"
@@ -118,10 +130,9 @@ class SQLiteStore:
         rows = self._database.read(query, (operation_id,))
         if not rows:
             return None
-        count = "SELECT count(*) FROM chunks WHERE operation_id = ? AND fence = ?"
-        chunks = self._database.read(count, (operation_id, REQUEST_FENCE))[0][0]
-        body = tuple(self.read_chunks(operation_id, REQUEST_FENCE, 0, chunks))
-        return _decode_request(rows[0][0], body)
+        document = json.loads(rows[0][0])
+        body = tuple(self.read_chunks(operation_id, REQUEST_FENCE, 0, document["chunks"]))
+        return _decode_request(document, body)
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         chunk = self._place(operation_id, fence, data)
@@ -254,16 +265,17 @@ def _where(which: Filter, cursor: str | None) -> tuple[str, list[Any]]:
     return f"WHERE {' AND '.join(conditions)}" if conditions else "", values
 
 
-def _encode_request(request: Request) -> str:
+def _encode_request(request: Request, chunks: int) -> str:
     def text(value: object) -> object:
         return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
     names = [name for name in Request.__slots__ if name != "body"]
-    return json.dumps({"v": 1} | {n: getattr(request, n) for n in names}, default=text)
+    return json.dumps(
+        {"v": 1, "chunks": chunks} | {n: getattr(request, n) for n in names}, default=text
+    )
 
 
-def _decode_request(text: str, body: tuple[bytes, ...]) -> Request:
-    document = json.loads(text)
+def _decode_request(document: dict[str, Any], body: tuple[bytes, ...]) -> Request:
     document = {n: document[n] for n in Request.__slots__ if n in document}
     for name in ("raw_path", "query"):
         document[name] = document[name].encode("latin-1")
