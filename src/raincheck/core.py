@@ -1,7 +1,7 @@
 """The one place that orders effects: every gateway talks to a `Raincheck`, and only it to a store.
 
 All methods are synchronous and thread-safe and may block on the store. Rules are not here: what an
-operation becomes says `operation`, what a client sees says `monitor`.
+operation becomes says `operation`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from raincheck import monitor
 from raincheck.contracts import Filter, Liveness, Run, Store
-from raincheck.dialects import DIALECTS
 from raincheck.errors import (
     InvalidTransition,
     Overloaded,
@@ -24,9 +22,6 @@ from raincheck.errors import (
     abbreviate,
 )
 from raincheck.heartbeat import Heartbeat
-from raincheck.links import Resource, local_path, locate
-from raincheck.messages import Request, Response, StoredBody
-from raincheck.monitor import View
 from raincheck.operation import (
     TERMINAL,
     CancelRequested,
@@ -42,7 +37,6 @@ from raincheck.operation import (
     State,
     advance,
     is_abandoned,
-    is_expired,
 )
 from raincheck.options import Settings
 
@@ -52,25 +46,8 @@ CHUNK_SIZE = 256 * 1024  # bytes: few enough transactions per GiB, little enough
 LEASE = 30.0  # seconds
 MEMORY = 86_400.0  # seconds for which an id that is gone is answered 410 and not 404
 PATIENCE = 30.0  # seconds that a handler's response waits for a store that fails
-STORE_RETRY_AFTER = 5  # seconds, for a client whose poll met a store that fails
 _BATCH = 100
 _ATTEMPTS = 50  # races a change may lose; each loss means that another one won
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """A request to the status monitor.
-
-    Attributes:
-        owner: The principal it comes from.
-        path: Where R lies, root path included; None: below the configured prefix.
-    """
-
-    request: Request
-    operation_id: str
-    resource: Resource
-    owner: str | None = None
-    path: str | None = None
 
 
 @dataclass(slots=True)
@@ -96,7 +73,7 @@ class Ending:
 
 
 class Raincheck:
-    """Accepts, finishes, shows, cancels, recovers and purges operations.
+    """Accepts, finishes, cancels, recovers and purges operations.
 
     Args:
         settings: The options; its `store` is not looked at.
@@ -119,7 +96,6 @@ class Raincheck:
         self.heartbeat = Heartbeat(self)
         self._new_id = new_id
         self._sleep = sleep
-        self._dialect = DIALECTS[settings.dialect]
         self._worker = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._liveness = store if isinstance(store, Liveness) else None
         self._flights: dict[str, _Flight] = {}
@@ -249,58 +225,13 @@ class Raincheck:
                 return changed
         raise StoreUnavailable(f"operation {abbreviate(operation_id)} changes too often")
 
-    # --- what clients see ----------------------------------------------------------------------
-
-    def started(
-        self, operation: Operation, request: Request, applied: str | None, path: str | None = None
-    ) -> Response:
-        """Return the 202 for the request that became this operation."""
-        return monitor.started(self._view(operation, request, path), applied)
-
-    def respond(self, poll: Poll) -> Response:
-        """Answer a request to the status monitor; never raises for a store that fails."""
-        self.heartbeat.ensure()
-        if poll.request.method not in monitor.ALLOWED[poll.resource]:
-            return monitor.method_not_allowed(poll.resource)
-        try:
-            response = self._respond(poll)
-        except StoreError as error:
-            logger.error("a poll could not be answered: %s", error)
-            return monitor.unavailable("Operations can't be read now.", STORE_RETRY_AFTER)
-        return monitor.for_head(response) if poll.request.method == "HEAD" else response
-
-    def _respond(self, poll: Poll) -> Response:
-        operation = self.store.get(poll.operation_id)
-        if operation is None or operation.owner not in (None, poll.owner):
-            return monitor.not_found()
-        if self._is_abandoned(operation):
+    def look(self, operation_id: str) -> Operation | None:
+        """Return an operation as it is now: one that nobody runs any more is ended first."""
+        operation = self.store.get(operation_id)
+        if operation is not None and self._is_abandoned(operation):
             self._interrupt(operation)
-            operation = self.store.get(poll.operation_id) or operation
-        if poll.request.method == "DELETE" and not is_expired(operation, self.store.now()):
-            end = self.forget if operation.is_terminal else self.cancel
-            # None: it ended between the look and the step, so the other step is the right one.
-            operation = end(operation.id) or self.forget(operation.id) or operation
-            return monitor.deleted(self._view(operation, poll.request, poll.path))
-        view = self._view(operation, poll.request, poll.path)
-        return monitor.read(view, poll.resource, poll.request)
-
-    def read(self, body: StoredBody) -> Iterator[bytes]:
-        """Yield the bytes of a stored body, chunk by chunk.
-
-        Raises:
-            BodyMissing: The response was purged meanwhile.
-        """
-        size = body.chunk_size
-        first, last = body.start // size, -(-body.stop // size)
-        chunks = self.store.read_chunks(body.operation_id, body.fence, first, last)
-        for n, chunk in enumerate(chunks, first):
-            yield chunk[max(0, body.start - n * size) : body.stop - n * size]
-
-    def _view(self, operation: Operation, request: Request, path: str | None) -> View:
-        settings = self.settings
-        path = path or local_path(request, settings.prefix, operation.id)
-        links = locate(request, path, settings.location, settings.public_url)
-        return View(operation, links, self._dialect, self.store.now(), settings.keep_cookies)
+            return self.store.get(operation_id) or operation
+        return operation
 
     # --- what the heartbeat does ---------------------------------------------------------------
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from raincheck.core import CHUNK_SIZE, Ending, Poll, Raincheck
+from raincheck.core import CHUNK_SIZE, Ending, Raincheck
 from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat
 from raincheck.links import Resource
 from raincheck.messages import Request, Response, StoredBody
 from raincheck.operation import Operation, Progress, Responded, Result
 from raincheck.options import Settings
+from raincheck.polling import Poll, StatusMonitor
 from raincheck.stores.memory import MemoryStore
 
 RETENTION = 600.0
@@ -100,12 +101,12 @@ def poll(
     owner: str | None = None,
 ) -> Response:
     request = Request(method, f"/operations/{id}", headers=((b"host", b"example.org"),))
-    return core.respond(Poll(request, id, resource, owner))
+    return StatusMonitor(core).respond(Poll(request, id, resource, owner))
 
 
 def body(core: Raincheck, response: Response) -> bytes:
     if isinstance(response.body, StoredBody):
-        return b"".join(core.read(response.body))
+        return b"".join(StatusMonitor(core).read(response.body))
     return response.body
 
 

@@ -13,6 +13,7 @@ from raincheck.errors import BodyMissing, Overloaded
 from raincheck.links import Resource
 from raincheck.messages import StoredBody
 from raincheck.operation import Ended, Progress, Reason, State
+from raincheck.polling import StatusMonitor
 from raincheck.recording import Recording
 from tests.unit.cores import (
     RETENTION,
@@ -68,7 +69,7 @@ class TestCore(CoreTests):
         assert body(core, response) == whole
         assert isinstance(response.body, StoredBody)
         part = replace(response.body, start=CHUNK_SIZE - 3, stop=CHUNK_SIZE + 3)
-        assert b"".join(core.read(part)) == whole[CHUNK_SIZE - 3 : CHUNK_SIZE + 3]
+        assert b"".join(StatusMonitor(core).read(part)) == whole[CHUNK_SIZE - 3 : CHUNK_SIZE + 3]
 
     def test_a_failed_operation_says_why(self, core: Raincheck) -> None:
         operation = accept(core)

@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"contracts", "monitor", "marking"},
     {"options", "stores", "heartbeat"},
     {"core"},
-    {"recording"},
+    {"recording", "polling"},
     {"asgi"},
     {"starlette"},
     {"demo"},

@@ -193,7 +193,7 @@ class Exchange:
         del self.server_send, self.server_receive
         request = to_request(scope, self.path, self.root_path)
         path = fill(self.template, operation.id)
-        response = self.gateway.core.started(operation, request, self.candidate.applied, path)
+        response = self.gateway.monitor.started(operation, request, self.candidate.applied, path)
         await send_response(scope, send, response)
 
     def budget_is_over(self) -> None:

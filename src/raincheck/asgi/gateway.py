@@ -19,11 +19,12 @@ from raincheck.asgi.translation import (
     send_trailers,
     to_request,
 )
-from raincheck.core import Poll, Raincheck
+from raincheck.core import Raincheck
 from raincheck.errors import BodyMissing
 from raincheck.links import Resource
 from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
+from raincheck.polling import Poll, StatusMonitor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope, Send
@@ -39,6 +40,7 @@ class Gateway:
     def __init__(self, app: ASGIApp, core: Raincheck) -> None:
         self.app = app
         self.core = core
+        self.monitor = StatusMonitor(core)
         self.is_told_of_shutdown = False
         self._loop: Loop | None = None
         self._exchanges: set[Exchange] = set()
@@ -85,7 +87,7 @@ class Gateway:
             owner=self.owner(scope),
             path=fill(template, operation_id),
         )
-        response = await loop.poll(self.core.respond, poll)
+        response = await loop.poll(self.monitor.respond, poll)
         if isinstance(response.body, StoredBody):
             await self._show_stored(loop, scope, send, response, response.body)
         else:
@@ -94,7 +96,7 @@ class Gateway:
     async def _show_stored(
         self, loop: Loop, scope: Scope, send: Send, response: Response, body: StoredBody
     ) -> None:
-        chunks = self.core.read(body)
+        chunks = self.monitor.read(body)
         try:
             # Before the status is sent: a body that has just been purged is no 200.
             chunk = await loop.poll(next, chunks, b"")
