@@ -1,4 +1,4 @@
-"""Turn slow HTTP handlers into 202 Accepted polling resources, for any WSGI or ASGI application.
+"""Turn slow HTTP handlers into 202 Accepted polling resources, for any ASGI application.
 
 This module holds the names that need no framework. The middleware is in `raincheck.asgi`.
 """

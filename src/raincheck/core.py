@@ -23,6 +23,7 @@ from raincheck.errors import (
 )
 from raincheck.heartbeat import Heartbeat
 from raincheck.operation import (
+    CLAIMED,
     TERMINAL,
     CancelRequested,
     Claimed,
@@ -179,7 +180,8 @@ class Raincheck:
         except StoreError as error:
             self._unrecorded[operation.id] = (operation, ending)
             logger.error("operation %s ended but is not recorded yet: %s", _shown(operation), error)
-        self._flights.pop(operation.id, None)
+        finally:
+            self._flights.pop(operation.id, None)
 
     def _record(self, operation: Operation, ending: Ending) -> None:
         if ending.last is not None:
@@ -278,7 +280,7 @@ class Raincheck:
 
     def recover(self) -> int:
         """End the operations that nobody runs any more; return how many."""
-        in_flight = Filter(states=frozenset({State.RUNNING, State.CANCELLING}))
+        in_flight = Filter(states=CLAIMED)
         return sum(
             self._interrupt(operation)
             for operation in self._find_all(in_flight)
@@ -329,4 +331,4 @@ class Raincheck:
 
 
 def _shown(operation: Operation) -> str:
-    return f"{abbreviate(operation.id)} ({operation.method} {operation.route})"
+    return f"{abbreviate(operation.id)} ({operation.method} {operation.route!r})"

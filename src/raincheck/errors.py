@@ -1,4 +1,4 @@
-"""Every exception raincheck raises on purpose.
+"""The exceptions that users of raincheck may meet.
 
 RaincheckError
 ├── ConfigurationError       an option or a combination of options is wrong (also a ValueError)
@@ -29,7 +29,7 @@ class Overloaded(RaincheckError):
     def __init__(self, limit: int) -> None:
         super().__init__(
             f"{limit} operations are in flight in this process, which is the limit; "
-            "raise `max_operations` or add processes"
+            "raise `limits` or add processes"
         )
 
 

@@ -52,10 +52,13 @@ class Heartbeat:
         self._duties = weakref.ref(duties)
         self._beaters: dict[int, _Beater] = {}
 
-    def ensure(self) -> None:
-        """Have the thread run, and beat soon."""
-        # setdefault is atomic and needs no lock, which a fork could have inherited locked.
-        self._beaters.setdefault(os.getpid(), _Beater(self._duties)).ensure()
+    def ensure(self, *, soon: bool = True) -> None:
+        """Have the thread run, and beat soon if there is a reason to."""
+        beater = self._beaters.get(os.getpid())
+        if beater is None:
+            # setdefault is atomic and needs no lock, which a fork could have inherited locked.
+            beater = self._beaters.setdefault(os.getpid(), _Beater(self._duties))
+        beater.ensure(soon)
 
     def stop(self) -> None:
         """Let the thread end; it may be started again."""
@@ -74,14 +77,15 @@ class _Beater:
         self._failing = False
         self._due = {"recover": 0.0, "purge": time.monotonic() + random.uniform(0, PURGE)}  # noqa: S311
 
-    def ensure(self) -> None:
+    def ensure(self, soon: bool) -> None:
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._loop, name="raincheck-heartbeat", daemon=True
                 )
                 self._thread.start()
-        self._wake.set()
+        if soon:
+            self._wake.set()
 
     def stop(self) -> None:
         self._stopped = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -17,6 +18,7 @@ from raincheck.errors import OperationCancelled
 from raincheck.operation import Progress
 
 MARK = "__raincheck__"
+MESSAGE_LIMIT = 1_000  # characters of a progress message
 
 
 class Deferrable(Protocol):
@@ -173,10 +175,18 @@ class CurrentOperation:
         Args:
             completed: In any unit.
             total: In the same unit, where known.
-            message: A few words for people.
+            message: A few words for people; cut after 1,000 characters.
+
+        Raises:
+            TypeError: `completed` or `total` is not a finite number.
         """
+        progress = Progress(
+            _number("completed", completed),
+            None if total is None else _number("total", total),
+            None if message is None else _text(message),
+        )
         if self._request is not None:
-            self._request.report(Progress(completed, total, message))
+            self._request.report(progress)
 
     def raise_if_cancelled(self) -> None:
         """Stop the handler if nobody wants its response any more.
@@ -186,6 +196,19 @@ class CurrentOperation:
         """
         if self.cancelled:
             raise OperationCancelled("the operation was cancelled")
+
+
+def _number(name: str, value: Any) -> float:
+    """Take any kind of number (numpy's, Decimal) as what JSON can hold."""
+    number = value if type(value) is int else float(value)
+    if not math.isfinite(number):
+        raise TypeError(f"{name} must be a finite number, not {value!r}")
+    return number
+
+
+def _text(message: object) -> str:
+    """Take any text, lazy or with the surrogates of a file name, as what JSON can hold."""
+    return str(message)[:MESSAGE_LIMIT].encode("utf-8", "replace").decode("utf-8")
 
 
 def current_operation() -> CurrentOperation:

@@ -37,14 +37,12 @@ class View:
 
     Attributes:
         now: Seconds since the epoch by the store's clock.
-        keep_cookies: Whether a replayed response keeps the handler's `Set-Cookie`.
     """
 
     operation: Operation
     links: Links
     dialect: Dialect
     now: float
-    keep_cookies: bool = False
 
 
 def started(view: View, applied: str | None = None) -> Response:
@@ -109,7 +107,11 @@ def status_document(view: View) -> dict[str, Any]:
 
 def timestamp(seconds: float) -> str:
     """Write a time as RFC 3339, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(seconds, UTC)
+        .isoformat(timespec="microseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def problem(status: int, code: str, detail: str, headers: Headers = ()) -> Response:
@@ -232,18 +234,16 @@ def _outcome(view: View, request: Request) -> Response:
     if operation.result is None:
         error = _error(operation)
         return problem(500, error["code"], error["message"], (status_field,))
-    response = _replay(operation.id, operation.result, view.keep_cookies)
+    response = _replay(operation.id, operation.result)
     response = replace(response, headers=(*response.headers, status_field))
     if response.status != 200 or operation.result.status != 200:
         return response
     return _ranged(_conditional(_with_validator(response, operation.result), request), request)
 
 
-def _replay(operation_id: str, result: Result, keep_cookies: bool) -> Response:
+def _replay(operation_id: str, result: Result) -> Response:
     """Rebuild the response as it can be sent again, on another connection and another day."""
     dropped = messages.HOP_BY_HOP | messages.connection_options(result.headers) | {b"date"}
-    if not keep_cookies:  # it was for the first response: it would overwrite a newer session
-        dropped |= {b"set-cookie"}
     headers = messages.without(result.headers, dropped)
     if messages.field_value(headers, b"content-length") is None:
         headers += _content_length(result)

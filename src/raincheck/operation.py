@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
-IN_FLIGHT = frozenset(State) - TERMINAL
+CLAIMED = frozenset({State.RUNNING, State.CANCELLING})  # somebody runs the handler
 
 
 class Reason(StrEnum):
@@ -235,7 +235,7 @@ def is_abandoned(operation: Operation, now: float, worker_lives: bool | None) ->
     Args:
         worker_lives: What is known about `operation.worker`; None where only its lease tells.
     """
-    if operation.state not in (State.RUNNING, State.CANCELLING):
+    if operation.state not in CLAIMED:
         return False
     if worker_lives is None:
         return operation.lease is not None and operation.lease <= now

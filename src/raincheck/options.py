@@ -6,10 +6,11 @@ Pure: a store's URL is only looked at here; `stores` opens it.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self, TypedDict
+from typing import Any, Self, TypedDict, get_args
 from urllib.parse import urlsplit
 
 from raincheck.contracts import Store
@@ -17,9 +18,6 @@ from raincheck.dialects import DIALECTS
 from raincheck.errors import ConfigurationError
 from raincheck.links import Location
 from raincheck.policy import Limits, Mode, Policy
-
-LOCATIONS = ("absolute", "path", "relative")
-MODES = ("auto", "prefer", "marked")
 
 
 class Options(TypedDict, total=False):
@@ -64,8 +62,9 @@ class Settings:
         location: How URLs are written: `absolute` (default), `path` or `relative`.
         public_url: The URL under which the outside sees the application's root.
         dialect: `location` (default) or `see-other`.
-        retention: Seconds a finished operation stays readable. Default 86,400 (a day).
-        owner: Callable (scope) → the principal a request belongs to, or None.
+        retention: Seconds a finished operation stays readable; for a day more it is known that
+            there was one. Default 86,400 (a day).
+        owner: Callable (scope) → the principal a request belongs to, or None. Called in a thread.
         keep_cookies: Whether a replayed response keeps `Set-Cookie`. Default False.
         limits: A `Limits`, or a mapping of its fields.
         drain: Seconds that shutdown waits for running handlers. Default 10.
@@ -107,17 +106,26 @@ class Settings:
 
     def __post_init__(self) -> None:
         _check_seconds("budget", self.budget, optional=True)
+        if self.budgets is not None and not isinstance(self.budgets, Mapping):
+            raise ConfigurationError(f"budgets must map patterns to seconds: {self.budgets!r}")
         for pattern, budget in (self.budgets or {}).items():
             _check_seconds(f"budgets[{pattern!r}]", budget, optional=True)
         for name in ("max_wait", "drain", "retention"):
             _check_seconds(name, getattr(self, name))
-        _check_choice("mode", self.mode, MODES)
-        _check_choice("location", self.location, LOCATIONS)
+        if not self.retention:
+            raise ConfigurationError("retention must be more than 0: nobody could read a response")
+        if not isinstance(self.keep_cookies, bool):
+            raise ConfigurationError(f"keep_cookies must be True or False: {self.keep_cookies!r}")
+        _check_choice("mode", self.mode, get_args(Mode))
+        _check_choice("location", self.location, get_args(Location))
         _check_choice("dialect", self.dialect, tuple(DIALECTS))
         _check_prefix(self.prefix)
         _check_public_url(self.public_url, self.location)
         for name in ("owner", "status_url"):
             _check_callable(name, getattr(self, name))
+        for name in ("include", "exclude"):  # read twice, and an iterator is empty then
+            object.__setattr__(self, name, _as_patterns(name, getattr(self, name)))
+        _check_store(self.store)
         self.policy()  # raises where a pattern is wrong
         self.effective_limits()
 
@@ -158,6 +166,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
+_URL = re.compile(r"https?://[A-Za-z0-9._~:\[\]@!$&'()*+,;=%/-]+")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")  # RFC 3986 §2.3: what never needs quoting
 
 
@@ -174,12 +183,25 @@ def _check_public_url(url: object, location: str) -> None:
     parts = urlsplit(url) if isinstance(url, str) else None
     if not parts or parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigurationError(f"public_url must be like https://example.org/api, not {url!r}")
-    if parts.query or parts.fragment or not str(url).isascii():
+    if parts.query or parts.fragment:
         raise ConfigurationError(f"public_url can't have a query or fragment: {url!r}")
+    if not _URL.fullmatch(str(url)):
+        raise ConfigurationError(f"public_url must be encoded (RFC 3986, punycode): {url!r}")
     if location != "absolute":
         raise ConfigurationError(f'public_url needs location="absolute", not {location!r}')
 
 
 def _check_callable(name: str, value: object) -> None:
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"{name} must be callable, not {value!r}")
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ConfigurationError(f"{name} must be callable and not async: {value!r}")
+
+
+def _as_patterns(name: str, value: object) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"give {name} a list of path patterns, not {value!r}")
+    return tuple(value)
+
+
+def _check_store(value: object) -> None:
+    if value is not None and not isinstance(value, str) and not hasattr(value, "write_chunk"):
+        raise ConfigurationError(f"store must be a URL or a store, not {value!r}")

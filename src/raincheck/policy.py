@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from raincheck.errors import ConfigurationError
-from raincheck.messages import NO_PREFERENCES, Preferences, parse_prefer
+from raincheck.messages import Preferences, parse_prefer
 
 Mode = Literal["auto", "prefer", "marked"]
 
 # A HEAD can't be captured for the GET that polls; the others have no response worth keeping.
 NEVER_DEFERRED = frozenset({"HEAD", "OPTIONS", "TRACE", "CONNECT"})
 
+DECISIONS_REMEMBERED = 1_000
 REQUEST_BODY = 10 * 1024 * 1024  # bytes
 
 
@@ -73,6 +73,24 @@ Decision = Candidate | Refusal | None
 _Match = Callable[[str], re.Match[str] | None]
 
 
+class Decisions(dict[str, Candidate | None]):
+    """What was decided by path alone: most requests ask again what others have asked.
+
+    Args:
+        decide: Makes the decision.
+    """
+
+    def __init__(self, decide: Callable[[str], Candidate | None]) -> None:
+        super().__init__()
+        self._decide = decide
+
+    def __missing__(self, path: str) -> Candidate | None:
+        if len(self) >= DECISIONS_REMEMBERED:
+            self.clear()
+        decision = self[path] = self._decide(path)
+        return decision
+
+
 class Policy:
     """Decides which requests may be deferred.
 
@@ -113,37 +131,32 @@ class Policy:
                 (_compile([pattern]), Candidate(None if mode == "marked" else value))
                 for pattern, value in (budgets or {}).items()
             ]
-        self.unasked = lru_cache(maxsize=256)(self._decide_unasked)
+        self.unasked = Decisions(self._decide_unasked)
 
     def decide(
         self, method: str, path: str, prefer: bytes | None, length: int | None = None
     ) -> Decision:
         """Say whether and when a request may be deferred; None: not at all.
 
+        Without `prefer`, and for a method that may be deferred, `unasked[path]` says the same.
+
         Args:
             path: Without the application's root path.
             prefer: The `Prefer` field's value.
             length: The request's `Content-Length`, where it has one.
         """
-        if prefer is None:
-            return self.unasked(method, path)
         preferences = parse_prefer(prefer)
-        if not self._may(method, path):
+        if method in NEVER_DEFERRED or not self._may(path):
             return _refuse_if_strict(preferences)
         if preferences.respond_async and preferences.strict and (length or 0) > self._request_body:
             return Refusal(413, "request-too-large", "The request is too large to be deferred.")
-        return self._by_preference(path, preferences)
+        return self._by_preference(self._by_path(path), preferences)
 
-    def _decide_unasked(self, method: str, path: str) -> Candidate | None:
-        """Say what `decide` does for a request without preferences."""
-        if method in NEVER_DEFERRED or (self._exclude is not None and self._exclude(path)):
-            return None
-        if self._include is not None and not self._include(path):
-            return None
-        return self._by_path(path) if self._overrides else self._default
+    def _decide_unasked(self, path: str) -> Candidate | None:
+        return self._by_path(path) if self._may(path) else None
 
-    def _may(self, method: str, path: str) -> bool:
-        if method in NEVER_DEFERRED or (self._exclude is not None and self._exclude(path)):
+    def _may(self, path: str) -> bool:
+        if self._exclude is not None and self._exclude(path):
             return False
         return self._include is None or self._include(path) is not None
 
@@ -153,20 +166,21 @@ class Policy:
                 return candidate
         return self._default
 
-    def _by_preference(self, path: str, preferences: Preferences) -> Candidate | None:
+    def _by_preference(
+        self, unasked: Candidate | None, preferences: Preferences
+    ) -> Candidate | None:
         """Apply RFC 7240 §4.1 and §4.3: async at once, or what isn't done within the wait."""
         wait = None if preferences.wait is None else min(preferences.wait, self._max_wait)
-        unasked = self._by_path(path)
         if preferences.respond_async:
             budget = None if self._is_marked_only else (wait or 0)
             return Candidate(budget, "respond-async")
-        if wait is None or unasked is None or self._is_marked_only:
+        if wait is None or unasked is None or unasked.budget is None:
             return unasked
         return Candidate(wait, f"wait={wait:g}")
 
 
 def _refuse_if_strict(preferences: Preferences) -> Refusal | None:
-    if preferences.strict and preferences != NO_PREFERENCES and preferences.respond_async:
+    if preferences.strict and preferences.respond_async:
         return Refusal(400, "preference-not-honoured", "This request can't be answered later.")
     return None
 
@@ -180,8 +194,6 @@ def _compile(patterns: Iterable[str]) -> _Match | None:
     Placeholders as the frameworks write them (`{name}`, `{name:path}`, `<int:name>`) stand for
     the same, so that a route can be pasted.
     """
-    if isinstance(patterns, str):
-        raise ConfigurationError(f"give a list of path patterns, not the string {patterns!r}")
     expressions = [_expression(pattern) for pattern in patterns]
     return re.compile("|".join(expressions), re.DOTALL).fullmatch if expressions else None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from raincheck import monitor
 from raincheck.core import Raincheck
 from raincheck.dialects import DIALECTS
-from raincheck.errors import StoreError
+from raincheck.errors import BodyMissing, StoreError
 from raincheck.links import Resource, local_path, locate
 from raincheck.messages import Request, Response, StoredBody
 from raincheck.monitor import View
@@ -39,6 +39,13 @@ class Poll:
     path: str | None = None
 
 
+def unreadable(error: StoreError) -> Response:
+    """Answer a poll for which the store failed."""
+    if isinstance(error, BodyMissing):  # purged between the look and the reading
+        return monitor.gone("The response is no longer kept.")
+    return monitor.unavailable("Operations can't be read now.", STORE_RETRY_AFTER)
+
+
 class StatusMonitor:
     """Shows the operations of one core to those who may see them."""
 
@@ -54,14 +61,14 @@ class StatusMonitor:
 
     def respond(self, poll: Poll) -> Response:
         """Answer a request to the status monitor; never raises for a store that fails."""
-        self._core.heartbeat.ensure()
+        self._core.heartbeat.ensure(soon=False)
         if poll.request.method not in monitor.ALLOWED[poll.resource]:
             return monitor.method_not_allowed(poll.resource)
         try:
             response = self._respond(poll)
         except StoreError as error:
             logger.error("a poll could not be answered: %s", error)
-            return monitor.unavailable("Operations can't be read now.", STORE_RETRY_AFTER)
+            return unreadable(error)
         return monitor.for_head(response) if poll.request.method == "HEAD" else response
 
     def _respond(self, poll: Poll) -> Response:
@@ -92,4 +99,4 @@ class StatusMonitor:
         settings = self._core.settings
         path = path or local_path(request, settings.prefix, operation.id)
         links = locate(request, path, settings.location, settings.public_url)
-        return View(operation, links, self._dialect, self._core.store.now(), settings.keep_cookies)
+        return View(operation, links, self._dialect, self._core.store.now())

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from raincheck.core import CHUNK_SIZE, Ending, Raincheck
 from raincheck.errors import StoreError, abbreviate
-from raincheck.messages import WITHOUT_CONTENT, Headers, field_value
+from raincheck.messages import WITHOUT_CONTENT, Headers, field_value, without
 from raincheck.operation import Ended, Operation, Reason, Responded, Result
 
 logger = logging.getLogger("raincheck")
@@ -39,8 +39,12 @@ class Recording:
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take status and header fields as the handler gave them."""
-        self._status = status
+        self._status = int(status)
         self._headers = tuple((bytes(name), bytes(value)) for name, value in headers)
+        if not self._core.settings.keep_cookies:
+            # They were for the first response: later they would overwrite a newer session, and
+            # a credential that nobody will get need not be kept.
+            self._headers = without(self._headers, frozenset({b"set-cookie"}))
 
     def feed(self, data: bytes) -> bool:
         """Gather bytes of the body; True if there is enough to `flush`."""

@@ -19,6 +19,8 @@ class Untouchable:
     def __getattr__(self, name: str) -> Any:
         if name in ("lives", "incarnation"):  # looked for, to see what the store can do
             raise AttributeError(name)
+        if name == "write_chunk":  # looked for, to see whether it is a store
+            return None
         raise AssertionError(f"the store was asked for {name}")
 
 

@@ -55,7 +55,7 @@ class LeaseOnlyStore(FaultyStore):
 class NoHeartbeat(Heartbeat):
     """Never beats by itself: the test does."""
 
-    def ensure(self) -> None:
+    def ensure(self, *, soon: bool = True) -> None:
         pass
 
 

@@ -43,7 +43,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         ({"limits": {"operatons": 1}}, "limits has operations"),
         ({"limits": {"operations": -1}}, "operations must be"),
         ({"store": "mongodb://user:secret@host"}, "is not the URL of a store"),
-        ({"include": "/a"}, "give a list"),
+        ({"include": "/a"}, "give include a list"),
     ],
 )
 def test_a_wrong_option_is_said_at_construction(options: dict[str, Any], said: str) -> None:

@@ -5,7 +5,6 @@ On asyncio and trio. Place it inside CORS and trusted-host middleware and outsid
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
@@ -18,7 +17,7 @@ from raincheck.core import Raincheck
 from raincheck.links import parse_target, route_path
 from raincheck.messages import Response, field_value
 from raincheck.options import Options, Settings
-from raincheck.policy import Candidate, Decision, Refusal
+from raincheck.policy import NEVER_DEFERRED, Candidate, Decision, Refusal
 from raincheck.stores.default import store_from
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class RaincheckMiddleware:
         policy = settings.policy()
         self._unasked, self._decide = policy.unasked, policy.decide
         self._status_url = settings.status_url
-        self._below = f"{settings.prefix}/"
+        self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
         self._templates: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,33 +56,23 @@ class RaincheckMiddleware:
         if scope["type"] != "http":
             await self._pass(scope, receive, send)
             return
-        path: str = scope["path"]
-        if scope.get("root_path"):
-            path = route_path(path, scope["root_path"])
-        template = None
-        if self._status_url is not None:
-            template = self._template(scope, self._status_url)
-            below = route_path(template, scope.get("root_path", "")).partition(PLACEHOLDER)[0]
-            if path.startswith(below):
-                scope[MOUNTED] = partial(self._gateway.show, template=template)
-                await self.app(scope, receive, send)
-                return
-        elif self._below in path and path.startswith(self._below):  # `in` alone is far cheaper
-            await self._monitor(scope, send, path[len(self._below) :])
+        path, root_path = scope["path"], scope.get("root_path", "")
+        if root_path:
+            path = route_path(path, root_path)
+        # `in` costs far less than `startswith`, and says no to almost all.
+        if self._below in path and await self._answer_poll(scope, receive, send, path):
             return
         for field in scope["headers"]:
             if field[0] == b"prefer":
                 decision = self._decide_by_preference(scope, path)
                 break
         else:
-            decision = self._unasked(scope["method"], path)
+            decision = None if scope["method"] in NEVER_DEFERRED else self._unasked[path]
         if decision is None:
             await self.app(scope, receive, send)
         elif type(decision) is Candidate and not (decision.budget == 0 and self._is_full):
-            gateway = self._gateway
-            await Exchange(
-                gateway, gateway.running_loop(), scope, receive, send, decision, template
-            ).serve()
+            template = self._template(scope) if self._status_url else None
+            await Exchange(self._gateway, scope, receive, send, decision, template).serve()
         else:
             await send_response(scope, send, _refuse(decision))
 
@@ -102,20 +91,32 @@ class RaincheckMiddleware:
     def _is_full(self) -> bool:
         return self._gateway.core.is_full
 
-    async def _monitor(self, scope: Scope, send: Send, tail: str) -> None:
-        target = parse_target(tail)
+    async def _answer_poll(self, scope: Scope, receive: Receive, send: Send, path: str) -> bool:
+        """Answer a request to the status monitor; False if it is none."""
+        if self._status_url is not None:
+            template = self._template(scope)
+            below = route_path(template, scope.get("root_path", "")).partition(PLACEHOLDER)[0]
+            if not path.startswith(below):
+                return False
+            scope[MOUNTED] = partial(self._gateway.show, template=template)
+            await self.app(scope, receive, send)
+            return True
+        if not path.startswith(self._below):
+            return False
+        target = parse_target(path[len(self._below) :])
         if target is None:
             await send_response(scope, send, monitor.not_found())
         else:
             await self._gateway.show(scope, send, *target)
+        return True
 
-    def _template(self, scope: Scope, status_url: Callable[[Scope, str], str]) -> str:
+    def _template(self, scope: Scope) -> str:
         """Return the path of R where the application has mounted it, with a placeholder."""
         root_path = scope.get("root_path", "")
-        if root_path not in self._templates:
+        if root_path not in self._templates and self._status_url is not None:
             if len(self._templates) > MOUNTS_REMEMBERED:
                 self._templates.clear()
-            self._templates[root_path] = status_url(scope, PLACEHOLDER)
+            self._templates[root_path] = self._status_url(scope, PLACEHOLDER)
         return self._templates[root_path]
 
 

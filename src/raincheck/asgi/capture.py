@@ -55,6 +55,7 @@ class Capture:
         elif kind == "http.response.trailers":
             await self._take_trailers(message)
         elif kind == "http.response.pathsend":
+            self._expect_body()
             await self._file(os.open(message["path"], os.O_RDONLY), 0, None)
             await self._end_of_body()
         elif kind == "http.response.zerocopysend":
@@ -85,13 +86,13 @@ class Capture:
             await self._complete()
 
     async def _zero_copy(self, message: Message) -> None:
+        self._expect_body()
         descriptor = os.dup(message["file"])  # closed here, and the application closes its own
         await self._file(descriptor, message.get("offset"), message.get("count"))
         if not message.get("more_body", False):
             await self._end_of_body()
 
     async def _file(self, descriptor: int, offset: int | None, count: int | None) -> None:
-        self._expect_body()
         pieces = _pieces(descriptor, offset, count)
         try:
             while (piece := await self._loop.record(next, pieces, b"")) != b"":

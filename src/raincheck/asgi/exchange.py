@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from raincheck.asgi.gateway import Gateway
-    from raincheck.asgi.loops import Awaits, Job, Loop
+    from raincheck.asgi.loops import Awaits, Loop, Task
 
 logger = logging.getLogger("raincheck")
 
@@ -50,7 +50,6 @@ class Exchange:
     def __init__(
         self,
         gateway: Gateway,
-        loop: Loop,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -58,7 +57,7 @@ class Exchange:
         template: str | None = None,
     ) -> None:
         self.gateway = gateway
-        self.loop = loop
+        self.loop: Loop = gateway.running_loop()
         self.scope = scope
         self.server_receive: Receive = receive
         self.server_send: Send = send
@@ -84,7 +83,7 @@ class Exchange:
     async def serve(self) -> None:
         """Do for the server what calling the application would, or send a 202."""
         budget = self.candidate.budget
-        self.job: Job = self.loop.spawn(self._run())
+        self.task: Task = self.loop.spawn(self._run(), eager=not self.hold)
         if not self.over:
             self.waiter = waiter = self.loop.waiter()
             if budget:
@@ -98,7 +97,7 @@ class Exchange:
                 await self._leave(error)
                 raise
         if self.capture is None:
-            del self.job  # its context refers to this object, and a cycle costs more than the rest
+            del self.task  # its context refers to this object, and a cycle costs more than the rest
             if self.error is not None:
                 try:
                     raise self.error
@@ -110,7 +109,7 @@ class Exchange:
         if self._is_deciding:
             self._server_left = True
         elif self.capture is None and not self.over and not isinstance(error, GeneratorExit):
-            await self.loop.see_off(self.job, self._is_over, self._pause)
+            await self.loop.see_off(self.task, self._is_over, self._pause)
 
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
@@ -156,16 +155,16 @@ class Exchange:
         try:
             operation = await self.loop.record(self._create)
         except RaincheckError as error:
-            logger.warning("%s stays synchronous: %s", self.path, error)
+            logger.warning("%r stays synchronous: %s", self.path, error)
         except Exception:
-            logger.exception("%s stays synchronous", self.path)
+            logger.exception("%r stays synchronous", self.path)
         else:
             self._detach(operation)
         self._is_deciding = False
         self._open_gate()
         self._wake()
         if self.operation is None and self._server_left:
-            self.job.cancel()
+            self.task.cancel()
         elif self.operation is not None and self.over:
             await self._conclude()
 
@@ -281,10 +280,9 @@ class Exchange:
     async def receive(self) -> Message:
         """Pass a message of the server on; after the 202 there is no disconnect."""
         if self.upload is not None or self.capture is not None:
-            return await self._receive_after_reading_ahead()
-        return await self._receive_from_server()
-
-    async def _receive_from_server(self) -> Message:
+            message = await self._receive_what_was_read_ahead()
+            if message is not None:
+                return message
         self.in_receive += 1
         try:
             message = await self.server_receive()
@@ -303,7 +301,7 @@ class Exchange:
         elif not message.get("more_body", False):
             self.body_is_complete = True
 
-    async def _receive_after_reading_ahead(self) -> Message:
+    async def _receive_what_was_read_ahead(self) -> Message | None:
         upload = self.upload
         while upload is not None:
             if upload.messages:
@@ -311,9 +309,7 @@ class Exchange:
             if not upload.is_being_read:
                 break
             await upload.wait()
-        if self.capture is None:
-            return await self._receive_from_server()
-        return await self._receive_after_202()
+        return await self._receive_after_202() if self.capture is not None else None
 
     async def _receive_after_202(self) -> Message:
         if not self.body_is_complete:  # none was announced, so none was read ahead
@@ -360,7 +356,7 @@ class Exchange:
         end = self._end()
         if not end.is_requested and not self.over:
             end.is_requested = True
-            self.loop.spawn(end.carry_out(self.job, self._is_over))
+            self.loop.spawn(end.carry_out(self.task, self._is_over))
 
     def _end(self) -> Stopping:
         # setdefault is atomic: a handler's thread and the loop may come here at once.

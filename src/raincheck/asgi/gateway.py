@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
-from raincheck import monitor
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.lifespan import drain_with_the_reactor
 from raincheck.asgi.loops import Loop, running_loop
@@ -20,11 +19,11 @@ from raincheck.asgi.translation import (
     to_request,
 )
 from raincheck.core import Raincheck
-from raincheck.errors import BodyMissing
+from raincheck.errors import StoreError
 from raincheck.links import Resource
 from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
-from raincheck.polling import Poll, StatusMonitor
+from raincheck.polling import Poll, StatusMonitor, unreadable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope, Send
@@ -53,7 +52,7 @@ class Gateway:
         return loop
 
     def owner(self, scope: Scope) -> str | None:
-        """Name the principal that a request belongs to."""
+        """Name the principal that a request belongs to; may block, so not for the loop."""
         find = self.core.settings.owner
         return find(scope) if find is not None else None
 
@@ -79,15 +78,19 @@ class Gateway:
         template: str | None = None,
     ) -> None:
         """Answer a request to the status monitor."""
+
+        def respond() -> Response:
+            poll = Poll(
+                request=to_request(scope, scope["path"], scope.get("root_path", "")),
+                operation_id=operation_id,
+                resource=resource,
+                owner=self.owner(scope),
+                path=fill(template, operation_id),
+            )
+            return self.monitor.respond(poll)
+
         loop = self.running_loop()
-        poll = Poll(
-            request=to_request(scope, scope["path"], scope.get("root_path", "")),
-            operation_id=operation_id,
-            resource=resource,
-            owner=self.owner(scope),
-            path=fill(template, operation_id),
-        )
-        response = await loop.poll(self.monitor.respond, poll)
+        response = await loop.poll(respond)
         if isinstance(response.body, StoredBody):
             await self._show_stored(loop, scope, send, response, response.body)
         else:
@@ -100,9 +103,9 @@ class Gateway:
         try:
             # Before the status is sent: a body that has just been purged is no 200.
             chunk = await loop.poll(next, chunks, b"")
-        except BodyMissing as error:
-            logger.error("%s", error)
-            await send_response(scope, send, monitor.gone("The response is no longer kept."))
+        except StoreError as error:
+            logger.error("a response could not be read: %s", error)
+            await send_response(scope, send, unreadable(error))
             return
         with_trailers = await send_start(scope, send, response)
         rest = body.stop - body.start - len(chunk)
@@ -128,7 +131,7 @@ class Gateway:
             with anyio.move_on_after(LAST_WORDS):
                 await self._until_idle()
             for exchange in list(self._exchanges):
-                exchange.job.cancel()  # or a worker thread would wait for its task for ever
+                exchange.task.cancel()  # or a worker thread would wait for its task for ever
             await anyio.lowlevel.checkpoint()
         await self.running_loop().record(self.core.close)
 

@@ -33,7 +33,7 @@ class Awaits(Protocol):
     def budget_is_over(self) -> None: ...
 
 
-class Job(Protocol):
+class Task(Protocol):
     """A coroutine that runs on its own."""
 
     def cancel(self) -> object: ...
@@ -42,8 +42,12 @@ class Job(Protocol):
 class Loop(Protocol):
     """One event loop, for as long as it runs."""
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Job:
-        """Run a coroutine on its own; it handles its exceptions."""
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> Task:
+        """Run a coroutine on its own; it handles its exceptions.
+
+        Args:
+            eager: Whether it may begin before this returns.
+        """
         ...
 
     def waiter(self) -> Any:
@@ -63,13 +67,13 @@ class Loop(Protocol):
         ...
 
     async def see_off(
-        self, job: Job, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
+        self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
     ) -> None:
-        """Cancel a job because the task that waits for it was cancelled, and wait for its end."""
+        """Cancel a task because the task that waits for it was cancelled, and wait for its end."""
         ...
 
-    async def cancel(self, job: Job, is_over: Callable[[], bool]) -> None:
-        """Cancel a job without abandoning a thread that it waits for."""
+    async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
+        """Cancel a task without abandoning a thread that it waits for."""
         ...
 
     async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
@@ -131,12 +135,16 @@ class AsyncioLoop(_Threads):
 
     if sys.version_info >= (3, 12):
 
-        def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        def spawn(
+            self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False
+        ) -> asyncio.Task[None]:
             # An eager task costs half if it never suspends, and no more if it does.
-            return asyncio.Task(coroutine, loop=self.loop, name="raincheck", eager_start=True)
+            return asyncio.Task(coroutine, loop=self.loop, name="raincheck", eager_start=eager)
     else:
 
-        def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        def spawn(
+            self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False
+        ) -> asyncio.Task[None]:
             return asyncio.Task(coroutine, loop=self.loop, name="raincheck")
 
     def wake(self, waiter: asyncio.Future[None]) -> None:
@@ -166,20 +174,20 @@ class AsyncioLoop(_Threads):
             self.loop.call_soon_threadsafe(function)
 
     async def see_off(
-        self, job: Job, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
+        self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
     ) -> None:
-        job.cancel()
+        task.cancel()
         while not is_over():
             try:
                 await pause()
             except asyncio.CancelledError:
-                job.cancel()
+                task.cancel()
 
-    async def cancel(self, job: Job, is_over: Callable[[], bool]) -> None:
-        while not is_over() and _waits_for_thread(job):  # noqa: ASYNC110 - no event tells
+    async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
+        while not is_over() and _waits_for_thread(task):  # noqa: ASYNC110 - no event tells
             await anyio.sleep(_THREAD_CHECK)
         if not is_over():
-            job.cancel()
+            task.cancel()
 
 
 # Where the usual ways into a thread wait for it. Cancelling a task there abandons the thread:
@@ -194,8 +202,8 @@ _THREAD_HOPS = {
 }
 
 
-def _waits_for_thread(job: Job) -> bool:
-    coroutine: Any = job.get_coro() if isinstance(job, asyncio.Task) else None
+def _waits_for_thread(task: Task) -> bool:
+    coroutine: Any = task.get_coro() if isinstance(task, asyncio.Task) else None
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
         if frame is not None:
@@ -222,7 +230,9 @@ class TrioLoop(_Threads):
     def is_current(self) -> bool:
         return self._trio.lowlevel.current_trio_token() is self._token
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> trio.CancelScope:
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False
+    ) -> trio.CancelScope:
         scope = self._trio.CancelScope()
 
         async def run() -> None:
@@ -263,16 +273,16 @@ class TrioLoop(_Threads):
                 self._token.run_sync_soon(function)
 
     async def see_off(
-        self, job: Job, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
+        self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
     ) -> None:
-        job.cancel()
+        task.cancel()
         with self._trio.CancelScope(shield=True):
             while not is_over():
                 await pause()
 
-    async def cancel(self, job: Job, is_over: Callable[[], bool]) -> None:
+    async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
         if not is_over():
-            job.cancel()  # trio itself waits for threads
+            task.cancel()  # trio itself waits for threads
 
 
 class _TrioWaiter:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 if TYPE_CHECKING:
-    from raincheck.asgi.loops import Job, Loop
+    from raincheck.asgi.loops import Loop, Task
 
 GRACE = 0.5  # seconds between the disconnect that a handler may see and its cancellation
 _COUNTING = threading.Lock()
@@ -34,13 +34,13 @@ class Stopping:
         """Wait until the handler may see a disconnect."""
         await self._may_disconnect.wait()
 
-    async def carry_out(self, job: Job, is_over: Callable[[], bool]) -> None:
-        """Stop the handler that runs in `job`: let it see a disconnect, later cancel it."""
+    async def carry_out(self, task: Task, is_over: Callable[[], bool]) -> None:
+        """Stop the handler that runs in `task`: let it see a disconnect, later cancel it."""
         await self.until_outside()
         self._may_disconnect.set()
         await anyio.sleep(GRACE)
         await self.until_outside()
-        await self._loop.cancel(job, is_over)
+        await self._loop.cancel(task, is_over)
 
     def enter(self) -> None:
         """Take note that a sync handler begins, in its thread."""

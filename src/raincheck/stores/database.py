@@ -179,9 +179,11 @@ class _Forks:
 
     def __init__(self) -> None:
         self._held: list[Any] = []
+        self._forking = threading.RLock()
 
     def before(self) -> None:
         """Wait until nobody uses a connection, and close it."""
+        self._forking.acquire()  # one fork at a time: they share what is held
         databases = list(_DATABASES)
         for lock in (*(database._lock for database in databases), _OPENING):
             lock.acquire()
@@ -193,6 +195,7 @@ class _Forks:
         """Go on, in the parent and in the fork."""
         while self._held:
             self._held.pop().release()
+        self._forking.release()
 
 
 _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -49,8 +49,8 @@ def default_store() -> Store:
 
 def application_key(arguments: Sequence[str], directory: str) -> str:
     """Name an application: readable first, then what makes it unique."""
-    started = next((a for a in arguments[1:] if _IMPORT_STRING.fullmatch(a)), None)
-    started = started or _program(arguments[0] if arguments else "")
+    named = [a for a in arguments[1:] if _IMPORT_STRING.fullmatch(a) or a.endswith(".py")]
+    started = " ".join(named) or _program(arguments[0] if arguments else "")
     digest = hashlib.sha256(f"{directory}\n{started}".encode(errors="replace")).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(directory)).strip("-")[:40]
     return f"{readable}-{digest}" if readable else digest
@@ -68,7 +68,7 @@ def _choose_path() -> Path:
         path = user_state_path("raincheck", appauthor=False) / name
         _make_private(path.parent)
         return path
-    except OSError as error:
+    except (OSError, RuntimeError, StoreUnavailable) as error:  # RuntimeError: there is no home
         fallback = Path(tempfile.gettempdir()) / f"raincheck-{os.getuid()}" / name
         logger.warning("can't write the state directory (%s); using %s", error, fallback)
     _make_private(fallback.parent.parent)

@@ -1,0 +1,31 @@
+"""An application for tests of the wire, its handler and its clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from raincheck.asgi import RaincheckMiddleware
+from tests.support.asgi import core_of
+from tests.support.wire import Clock, Handler, wrap
+
+
+@pytest.fixture
+def handler() -> Handler:
+    """Return what answers when it is told to."""
+    return Handler()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+async def app(handler: Handler, clock: Clock) -> AsyncIterator[RaincheckMiddleware]:
+    """Wrap the handler so that all its requests are deferred."""
+    wrapped = wrap(handler, clock)
+    yield wrapped
+    core_of(wrapped).close()
