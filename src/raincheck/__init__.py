@@ -3,6 +3,9 @@
 This module holds the names that need no framework. The middleware is in `raincheck.asgi`.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from raincheck.errors import (
     ConfigurationError,
     OperationCancelled,
@@ -11,8 +14,10 @@ from raincheck.errors import (
     StoreUnavailable,
 )
 from raincheck.marking import CurrentOperation, current_operation, long_running
-from raincheck.policy import Limits
-from raincheck.stores import open_store
+
+if TYPE_CHECKING:
+    from raincheck.policy import Limits
+    from raincheck.stores import open_store
 
 __all__ = [
     "ConfigurationError",
@@ -26,3 +31,12 @@ __all__ = [
     "long_running",
     "open_store",
 ]
+
+# Handlers import this module for the decorator, and should not pay for what only set-up needs.
+_LATE = {"Limits": "raincheck.policy", "open_store": "raincheck.stores"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,15 +7,16 @@ raincheck around, everything here does nothing. Imports no framework.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from raincheck.errors import OperationCancelled
-from raincheck.operation import Progress
+
+if TYPE_CHECKING:
+    from raincheck.operation import Progress
 
 MARK = "__raincheck__"
 MESSAGE_LIMIT = 1_000  # characters of a progress message
@@ -120,7 +121,9 @@ def _wrapper(handler: Any) -> FunctionType:
 
 
 def _is_coroutine_function(handler: Any) -> bool:
-    from asgiref.sync import iscoroutinefunction  # imports asyncio, which not everyone needs
+    import inspect  # takes as long to import as all of raincheck that a handler needs
+
+    from asgiref.sync import iscoroutinefunction  # so does asyncio, which this imports
 
     # Before 3.12 `inspect` doesn't know functions that asgiref has marked.
     return inspect.iscoroutinefunction(handler) or iscoroutinefunction(handler)
@@ -180,6 +183,8 @@ class CurrentOperation:
         Raises:
             TypeError: `completed` or `total` is not a finite number.
         """
+        from raincheck.operation import Progress
+
         progress = Progress(
             _number("completed", completed),
             None if total is None else _number("total", total),

@@ -62,7 +62,6 @@ async def until_idle(app: RaincheckMiddleware) -> None:
 
 
 async def brief(scope: Any, receive: Any, send: Any) -> None:
-    """Answer soon after the budget is over."""
     await anyio.sleep(3 * SHORT)
     await answer(send)
 
@@ -335,8 +334,7 @@ async def test_no_header_field_makes_a_poll_fail() -> None:
         await send({"type": "http.response.body", "body": b"done"})
 
     wrapped = wrap(app, budget=0)
-    accepted = await call(wrapped)
-    await follow(wrapped, accepted)
+    await follow(wrapped, accepted := await call(wrapped))
     for field in HOSTILE:
         for resource in ("", "/status"):
             answered = await call(wrapped, path_of(accepted) + resource, headers=[field])

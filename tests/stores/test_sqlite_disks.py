@@ -6,12 +6,17 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
+from raincheck.asgi import RaincheckMiddleware
 from raincheck.errors import StoreUnavailable
 from raincheck.stores.sqlite import SQLiteStore
 from tests.stores.material import MIB, make_operation
+from tests.support.asgi import Call, call, core_of, follow, path_of
+from tests.support.handlers import answer, wrap
 
 
 @contextmanager
@@ -87,3 +92,61 @@ def test_what_did_not_fit_takes_no_space(tmp_path: Path) -> None:
                 store.write_chunk("a", 1, 0, b"x" * 2 * MIB)
         store.write_chunk("a", 1, 0, b"x" * 300_000)
         assert list(store.read_chunks("a", 1, 0, 1)) == [b"x" * 300_000]
+
+
+async def _slow(scope: Any, receive: Any, send: Any) -> None:
+    await anyio.sleep(0.2)
+    await answer(send, b"x" * 300_000)
+
+
+def _requested(store: str) -> tuple[RaincheckMiddleware, Call]:
+    app = wrap(_slow, store=store)
+    return app, anyio.run(call, app)
+
+
+def test_a_request_that_a_full_disk_cannot_record_is_not_answered_202(
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=1m"):
+        fill(disk)
+        _, done = _requested(f"sqlite://{disk}/operations.db")
+    assert (done.status, len(done.content)) == (200, 300_000)
+
+
+def test_a_request_that_a_corrupt_file_cannot_record_is_not_answered_202(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "operations.db").write_bytes(b"no database" * 1000)
+    app, done = _requested(f"sqlite://{tmp_path}/operations.db")
+    assert done.status == 200
+    assert "is not a usable SQLite database" in caplog.text
+    polled = anyio.run(call, app, "/operations/" + "0" * 32)
+    assert (polled.status, polled.header(b"retry-after")) == (503, b"5")
+
+
+def test_a_request_that_a_read_only_place_cannot_record_is_not_answered_202(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    _, done = _requested(f"sqlite://{tmp_path}/file/operations.db")
+    assert done.status == 200
+
+
+def test_a_disk_that_fills_up_during_a_response_delays_it_until_there_is_room(
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "disk"
+
+    async def run() -> Call:
+        accepted = await call(app)
+        filler = fill(disk)
+        await anyio.sleep(0.5)  # longer than the handler takes
+        assert (await call(app, path_of(accepted))).status == 202
+        filler.unlink()
+        return await follow(app, accepted)
+
+    with mounted(disk, "size=1m"):
+        app = wrap(_slow, store=f"sqlite://{disk}/operations.db")
+        assert len(anyio.run(run).content) == 300_000
+        core_of(app).close()

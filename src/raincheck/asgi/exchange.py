@@ -39,6 +39,9 @@ class Exchange:
     # Only what few requests need is on the class: to set it would cost every request, but to look
     # it up here costs four times as much as on the instance.
     is_cancelled = False
+    in_receive = 0
+    body_is_complete = False
+    client_is_gone = False
     operation: Operation | None = None
     progress: Progress | None = None
     _decision: anyio.Event | None = None
@@ -74,9 +77,6 @@ class Exchange:
         self.upload: Upload | None = None
         self.hold = candidate.budget == 0
         self._watched: dict[Awaits, float] | None = None
-        self.in_receive = 0
-        self.body_is_complete = False
-        self.client_is_gone = False
 
     # --- the server's task ---------------------------------------------------------------------
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from raincheck.contracts import Store
 from raincheck.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from raincheck.contracts import Store
 
 KNOWN = "memory:, sqlite:///absolute/path.db, sqlite:relative.db"
 
