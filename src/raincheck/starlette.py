@@ -1,6 +1,6 @@
 """The status monitor as Starlette routes, to mount behind the application's own authentication.
 
-    routes = [Mount("/jobs", routes=monitor_routes(), middleware=[Middleware(RequireLogin)])]
+    routes = [Mount("/pending", routes=monitor_routes(), middleware=[Middleware(RequireLogin)])]
     app = Starlette(routes=routes)
     app.add_middleware(RaincheckMiddleware, status_url=status_url)
 

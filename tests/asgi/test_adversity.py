@@ -279,14 +279,8 @@ async def test_ten_thousand_header_fields_are_kept_in_order() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [
-        (decimal.Decimal(1),),
-        (float("nan"),),
-        (1, float("inf")),
-        (1, 2, "\udcff"),
-        (1, 2, KeyError()),
-    ],
-    ids=["decimal", "nan", "infinity", "surrogate", "object"],
+    [(decimal.Decimal(1),), (1, 2, "\udcff"), (1, 2, KeyError())],
+    ids=["decimal", "surrogate", "object"],
 )
 async def test_progress_of_any_kind_breaks_neither_poll_nor_operation(
     said: tuple[Any, ...], tmp_path: Any

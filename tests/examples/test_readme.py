@@ -6,6 +6,7 @@ import http.client
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from tests.support.processes import ROOT, ServerProcess
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
-APPLICATIONS = [text for text in PYTHON if "report" in text]
+APPLICATIONS = [text for text in PYTHON if "report" in text and "app = " in text]
+CLIENT = next(text for text in PYTHON if "httpx.get" in text)
 FRAMEWORKS = ["starlette", "fastapi", "django", "litestar", "quart", "falcon"]
 
 pytestmark = pytest.mark.server
@@ -32,7 +34,7 @@ def server(text: str, directory: Path) -> ServerProcess:
 
 
 def test_every_kind_of_block_is_known() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"python", "console", "http", "sh"}
+    assert {kind for kind, _ in BLOCKS} == {"python", "console", "http", "sh", "js"}
     assert len(APPLICATIONS) == len(FRAMEWORKS)
     for framework, text in zip(FRAMEWORKS, APPLICATIONS, strict=True):
         assert f"from {framework}" in text or f"import {framework}" in text
@@ -51,7 +53,10 @@ def test_an_application_can_be_pasted(framework: str, tmp_path: Path) -> None:
     assert "the report" in done.text or done.json() == {"report": "done"}
 
 
-@pytest.mark.parametrize("n", [n for n, text in enumerate(PYTHON) if "report" not in text])
+OTHERS = [n for n, text in enumerate(PYTHON) if text not in APPLICATIONS and text != CLIENT]
+
+
+@pytest.mark.parametrize("n", OTHERS)
 def test_other_blocks_serve_requests(n: int, tmp_path: Path) -> None:
     with server(PYTHON[n], tmp_path) as running:
         host = {"host": "testserver"}
@@ -95,13 +100,24 @@ def test_the_wire_looks_as_it_is_shown(starlette: ServerProcess) -> None:
     assert normalised(exchange(starlette, location[1])) == normalised(shown[1])
 
 
-def test_the_shell_loop_fetches_the_response(starlette: ServerProcess, tmp_path: Path) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("there is no curl here")
-    (script,) = [text for kind, text in BLOCKS if kind == "sh"]
-    script = script.replace("localhost:8000", f"127.0.0.1:{starlette.port}")
-    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, timeout=60)
-    assert done.stdout == b"the report\n"
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("sh", ["sh", "-c"]),
+        ("js", ["node", "--input-type=module", "--eval"]),
+        ("python", [sys.executable, "-c"]),
+    ],
+)
+def test_a_client_of_that_kind_fetches_the_response(
+    starlette: ServerProcess, tmp_path: Path, kind: str, command: list[str]
+) -> None:
+    program = "curl" if kind == "sh" else command[0]
+    if shutil.which(program) is None:
+        pytest.skip(f"there is no {program} here")
+    text = CLIENT if kind == "python" else next(text for found, text in BLOCKS if found == kind)
+    text = text.replace("localhost:8000", f"127.0.0.1:{starlette.port}")
+    done = subprocess.run([*command, text], cwd=tmp_path, capture_output=True, timeout=60)
+    assert done.stdout.strip() == b"the report", done.stderr
 
 
 def test_the_commands_are_those_that_ci_runs() -> None:
