@@ -133,6 +133,7 @@ class Raincheck:
             progress=progress,
         )
         operation = advance(fresh, Claimed(self._worker_name(), LEASE), now)
+        self.heartbeat.ensure()
         # In flight before it is in the store, or this process's own recovery might end it.
         self._flights[operation.id] = _Flight(operation, run, time.monotonic())
         try:
@@ -140,7 +141,6 @@ class Raincheck:
         except BaseException:
             del self._flights[operation.id]
             raise
-        self.heartbeat.ensure()
         return operation
 
     def report(self, operation: Operation, progress: Progress) -> None:
@@ -180,6 +180,9 @@ class Raincheck:
         except StoreError as error:
             self._unrecorded[operation.id] = (operation, ending)
             logger.error("operation %s ended but is not recorded yet: %s", _shown(operation), error)
+        except Exception:
+            self._unrecorded[operation.id] = (operation, Ending(Ended(Reason.RESPONSE_LOST)))
+            logger.exception("the response of operation %s is lost", _shown(operation))
         finally:
             self._flights.pop(operation.id, None)
 

@@ -80,10 +80,11 @@ class _Beater:
     def ensure(self, soon: bool) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._loop, name="raincheck-heartbeat", daemon=True
                 )
-                self._thread.start()
+                thread.start()  # raises where there may be no more threads
+                self._thread = thread
         if soon:
             self._wake.set()
 

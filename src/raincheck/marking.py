@@ -23,7 +23,13 @@ MESSAGE_LIMIT = 1_000  # characters of a progress message
 
 
 class Deferrable(Protocol):
-    """The request that is being handled, as far as its handler has to do with it. Thread-safe."""
+    """The request that is being handled, as far as its handler has to do with it. Thread-safe.
+
+    Attributes:
+        over: Whether the application has returned or raised.
+    """
+
+    over: bool
 
     def defer(self) -> None:
         """Have the request answered 202 now, if it still can be."""

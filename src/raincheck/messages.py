@@ -204,7 +204,7 @@ def _not_after(date: bytes, limit: bytes) -> bool:
     try:
         moments = [parsedate_to_datetime(text.decode("latin-1")) for text in (date, limit)]
         return moments[0] <= moments[1]
-    except (ValueError, TypeError):  # not dates, or one of them without a zone: §13.1.3 ignores it
+    except (ValueError, TypeError, OverflowError):  # no dates, or one without a zone: §13.1.3
         return False
 
 

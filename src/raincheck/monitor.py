@@ -156,9 +156,9 @@ def unavailable(detail: str, seconds: int) -> Response:
     return problem(503, "unavailable", detail, ((b"retry-after", b"%d" % seconds),))
 
 
-def for_head(response: Response) -> Response:
-    """Keep the header fields that a GET would get, and send no content (RFC 9110 §9.3.2)."""
-    return replace(response, body=b"")
+def for_method(method: str, response: Response) -> Response:
+    """Send a HEAD the header fields that a GET would get, and no content (RFC 9110 §9.3.2)."""
+    return replace(response, body=b"") if method == "HEAD" else response
 
 
 # --- documents ---------------------------------------------------------------------------------
@@ -244,6 +244,8 @@ def _outcome(view: View, request: Request) -> Response:
 def _replay(operation_id: str, result: Result) -> Response:
     """Rebuild the response as it can be sent again, on another connection and another day."""
     dropped = messages.HOP_BY_HOP | messages.connection_options(result.headers) | {b"date"}
+    if result.status in messages.WITHOUT_CONTENT:
+        dropped |= {b"content-length"}
     headers = messages.without(result.headers, dropped)
     if messages.field_value(headers, b"content-length") is None:
         headers += _content_length(result)

@@ -62,16 +62,16 @@ class StatusMonitor:
     def respond(self, poll: Poll) -> Response:
         """Answer a request to the status monitor; never raises for a store that fails."""
         self._core.heartbeat.ensure(soon=False)
-        if poll.request.method not in monitor.ALLOWED[poll.resource]:
-            return monitor.method_not_allowed(poll.resource)
         try:
             response = self._respond(poll)
         except StoreError as error:
             logger.error("a poll could not be answered: %s", error)
-            return unreadable(error)
-        return monitor.for_head(response) if poll.request.method == "HEAD" else response
+            response = unreadable(error)
+        return monitor.for_method(poll.request.method, response)
 
     def _respond(self, poll: Poll) -> Response:
+        if poll.request.method not in monitor.ALLOWED[poll.resource]:
+            return monitor.method_not_allowed(poll.resource)
         operation = self._core.look(poll.operation_id)
         if operation is None or operation.owner not in (None, poll.owner):
             return monitor.not_found()

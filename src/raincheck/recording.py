@@ -78,6 +78,9 @@ class Recording:
         if self._status is None or not self._has_declared_length():
             self.fail(Reason.EXCEPTION)
             return
+        if self._status in WITHOUT_CONTENT:  # RFC 9110 §15.3.5, §15.4.5: servers drop it, too
+            self._buffer.clear()
+            self._length = 0
         last = (self._written, bytes(self._buffer)) if self._buffer else None
         result = Result(
             status=self._status,
@@ -98,7 +101,7 @@ class Recording:
             if self.is_over:
                 return
             self.is_over = True
-        self._buffer.clear()
+        self._buffer = bytearray()  # not cleared: another thread may be reading it
         self._core.finish(self.operation, ending)
 
     def _has_declared_length(self) -> bool:

@@ -25,6 +25,7 @@ class FakeRequest:
     def __init__(self) -> None:
         self.deferred = 0
         self.inside = 0
+        self.over = False
         self.reports: list[Progress] = []
         self.operation_id: str | None = None
         self.is_cancelled = False

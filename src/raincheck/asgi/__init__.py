@@ -15,6 +15,7 @@ from raincheck.asgi.lifespan import run_lifespan
 from raincheck.asgi.translation import PLACEHOLDER, send_response
 from raincheck.core import Raincheck
 from raincheck.links import parse_target, route_path
+from raincheck.marking import CURRENT
 from raincheck.messages import Response, field_value
 from raincheck.options import Options, Settings
 from raincheck.policy import NEVER_DEFERRED, Candidate, Decision, Refusal
@@ -68,7 +69,7 @@ class RaincheckMiddleware:
                 break
         else:
             decision = None if scope["method"] in NEVER_DEFERRED else self._unasked[path]
-        if decision is None:
+        if decision is None or _is_nested():
             await self.app(scope, receive, send)
         elif type(decision) is Candidate and not (decision.budget == 0 and self._is_full):
             template = self._template(scope) if self._status_url else None
@@ -120,9 +121,15 @@ class RaincheckMiddleware:
         return self._templates[root_path]
 
 
+def _is_nested() -> bool:
+    """Tell whether this runs within a request that may be deferred already: once is enough."""
+    outer = CURRENT.get()
+    return outer is not None and not outer.over
+
+
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
     value = field_value(headers, b"content-length")
-    return int(value) if value and value.isdigit() else None
+    return int(value) if value and value.isdigit() and len(value) < 20 else None
 
 
 def _refuse(decision: Candidate | Refusal) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -20,22 +20,20 @@ if TYPE_CHECKING:
 
 
 class Capture:
-    """Takes the messages that a server would, and complains where servers do.
+    """Takes the messages that a server would, and complains where servers do."""
 
-    Args:
-        stop: Called when no more is wanted: the response is too large, or can't be stored.
-    """
-
-    def __init__(
-        self, core: Raincheck, operation: Operation, loop: Loop, stop: Callable[[], None]
-    ) -> None:
+    def __init__(self, core: Raincheck, operation: Operation, loop: Loop) -> None:
         self.operation = operation
         self._recording = Recording(core, operation)
         self._loop = loop
-        self._stop = stop
         self._expects_trailers = False
         self._trailers: Headers = ()
         self._is_complete = False
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether no more is wanted: the response is too large, or can't be stored."""
+        return self._recording.is_over and not self._is_complete
 
     async def send(self, message: Message) -> None:
         """Take one message.
@@ -44,7 +42,7 @@ class Capture:
             RuntimeError: It can't come here (ASGI specification, HTTP connection scope).
         """
         kind = message["type"]
-        if self._recording.is_over and not self._is_complete:
+        if self.is_given_up:
             # Given up: what still comes is lost, and this is where a cancellation reaches a
             # handler that does nothing but send.
             await anyio.lowlevel.checkpoint()
@@ -76,7 +74,7 @@ class Capture:
     async def _body(self, message: Message) -> None:
         self._expect_body()
         if self._recording.feed(message.get("body", b"")):
-            await self._flush()
+            await self._loop.record(self._recording.flush)
         if not message.get("more_body", False):
             await self._end_of_body()
 
@@ -97,14 +95,9 @@ class Capture:
         try:
             while (piece := await self._loop.record(next, pieces, b"")) != b"":
                 if self._recording.feed(piece):
-                    await self._flush()
+                    await self._loop.record(self._recording.flush)
         finally:
             os.close(descriptor)
-
-    async def _flush(self) -> None:
-        await self._loop.record(self._recording.flush)
-        if self._recording.is_over:
-            self._stop()
 
     async def _end_of_body(self) -> None:
         if not self._expects_trailers:

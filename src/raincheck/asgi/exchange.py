@@ -44,9 +44,11 @@ class Exchange:
     client_is_gone = False
     operation: Operation | None = None
     progress: Progress | None = None
+    _reader: Task | None = None
     _decision: anyio.Event | None = None
     stopping: Stopping | None = None
     _is_deciding = False
+    _stays = False  # synchronous: a promotion has failed, and there is no second one
     _server_left = False
     _is_concluded = False
 
@@ -84,14 +86,14 @@ class Exchange:
         """Do for the server what calling the application would, or send a 202."""
         budget = self.candidate.budget
         self.task: Task = self.loop.spawn(self._run(), eager=not self.hold)
-        if not self.over:
+        if not self.over or self.hold:
             self.waiter = waiter = self.loop.waiter()
             if budget:
                 self._watched = self.loop.watch(self, budget)
             try:
                 if not self.hold:
                     await waiter
-                if not self.over:
+                if not self.over or self.hold:
                     await self._promote()
             except BaseException as error:
                 await self._leave(error)
@@ -109,19 +111,24 @@ class Exchange:
         if self._is_deciding:
             self._server_left = True
         elif self.capture is None and not self.over and not isinstance(error, GeneratorExit):
+            if self._reader is not None:
+                self._reader.cancel()
             await self.loop.see_off(self.task, self._is_over, self._pause)
 
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
-        if await self._read_ahead() and not self._is_answered():
+        if await self._read_ahead() and not self._needs_no_202():
             self.hold = True
             await self._accept()
         if self.operation is not None:
             await self._send_accepted(self.operation)
             return
+        self._stays = True
         self._open_gate()
         while not self.over:
             await self._pause()
+        if self._reader is not None:
+            self._reader.cancel()
 
     async def _read_ahead(self) -> bool:
         """Read what the handler has not read of the body: after the 202 it would be lost.
@@ -133,15 +140,20 @@ class Exchange:
         while not self.body_is_complete and has_body(self.scope):
             if upload is None:
                 upload = self.upload = Upload(self.gateway.core.limits.request_body)
-            if self._is_answered() or self.client_is_gone or upload.is_too_large:
+            if self._needs_no_202() or self.client_is_gone or upload.is_too_large:
                 return False
-            if self.in_receive:  # the handler is reading: the message is its own
-                await self._pause()
-                continue
-            with upload.reading():
-                self._note(message := await self.server_receive())
-                upload.put(message)
+            # While the handler is reading, the message is its own.
+            if not self.in_receive and not upload.is_being_read:
+                self._reader = self.loop.spawn(self._read_one(upload))
+            await self._pause()
         return not (self.client_is_gone or (upload is not None and upload.is_too_large))
+
+    async def _read_one(self, upload: Upload) -> None:
+        # In a task of its own: the application may be over before the message comes.
+        with upload.reading():
+            self._note(message := await self.server_receive())
+            upload.put(message)
+        self._wake()
 
     async def _accept(self) -> None:
         # In a task of its own: a server that cancels this one must not come between the record
@@ -153,7 +165,7 @@ class Exchange:
 
     async def _record(self) -> None:
         try:
-            operation = await self.loop.record(self._create)
+            operation = await self.loop.poll(self._create)
         except RaincheckError as error:
             logger.warning("%r stays synchronous: %s", self.path, error)
         except Exception:
@@ -180,7 +192,7 @@ class Exchange:
     def _detach(self, operation: Operation) -> None:
         """From here on the application answers to the store, and nothing to the server."""
         self.operation = operation
-        self.capture = Capture(self.gateway.core, operation, self.loop, self.stop)
+        self.capture = Capture(self.gateway.core, operation, self.loop)
         self.scope["extensions"] = {}  # what this server can do, the replaying one may not
         self.gateway.adopt(self)
         if self.progress is not None and self.progress is not operation.progress:
@@ -212,8 +224,9 @@ class Exchange:
     def _is_over(self) -> bool:
         return self.over
 
-    def _is_answered(self) -> bool:
-        return self.started or self.over
+    def _needs_no_202(self) -> bool:
+        # Who is deferred from the start, or is marked, gets a 202 however fast the handler fails.
+        return self.started or (self.over and not self.hold)
 
     def _open_gate(self) -> None:
         self.hold = False
@@ -246,13 +259,14 @@ class Exchange:
             shown = abbreviate(capture.operation.id)
             logger.error("the handler of operation %s raised", shown, exc_info=error)
         # Cancelled, and not by a client: the loop is being closed.
-        at_exit = error is not None and not isinstance(error, Exception)
+        at_exit = not self.is_cancelled and not isinstance(error, (Exception, type(None)))
         try:
             if self.stopping is not None:
                 await self.stopping.until_outside()
-        finally:
             await capture.fail(Reason.SHUTDOWN if at_exit else Reason.EXCEPTION)
+        finally:
             self.gateway.release(self)
+            del self.task  # as above: a cycle
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
 
@@ -264,12 +278,17 @@ class Exchange:
         if self.hold:
             return self._send_when_decided(message)
         if self.capture is not None:
-            return self.capture.send(message)
+            return self._record_message(self.capture, message)
         if message["type"] == "http.response.start":
             self.started = True
             if self.upload is not None:
                 self._wake()
         return self.server_send(message)
+
+    async def _record_message(self, capture: Capture, message: Message) -> None:
+        await capture.send(message)
+        if capture.is_given_up:
+            self.stop()
 
     async def _send_when_decided(self, message: Message) -> None:
         if self._decision is None:
@@ -288,11 +307,11 @@ class Exchange:
             message = await self.server_receive()
         finally:
             self.in_receive -= 1
+            if self.upload is not None:
+                self._wake()
         if self.capture is not None and message["type"] == "http.disconnect":
             return await self._receive_after_202()  # it was deferred while it waited here
         self._note(message)
-        if self.upload is not None:
-            self._wake()
         return message
 
     def _note(self, message: Message) -> None:
@@ -327,7 +346,7 @@ class Exchange:
 
     def defer(self) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
-        if not (self.started or self.hold or self.over or self.operation):
+        if not (self.started or self.hold or self.over or self.operation or self._stays):
             self.hold = True
             self.loop.call(self._wake)
 
@@ -357,6 +376,12 @@ class Exchange:
         if not end.is_requested and not self.over:
             end.is_requested = True
             self.loop.spawn(end.carry_out(self.task, self._is_over))
+
+    def give_up(self) -> None:
+        """Cancel the application's task, whatever it waits for: the process is about to end."""
+        self._end().give_up()
+        if not self.over:
+            self.task.cancel()
 
     def _end(self) -> Stopping:
         # setdefault is atomic: a handler's thread and the loop may come here at once.

@@ -19,7 +19,7 @@ from raincheck.asgi.translation import (
     to_request,
 )
 from raincheck.core import Raincheck
-from raincheck.errors import StoreError
+from raincheck.errors import BodyMissing, StoreError
 from raincheck.links import Resource
 from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
@@ -112,6 +112,8 @@ class Gateway:
         while rest:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             chunk = await loop.poll(next, chunks, b"")
+            if not chunk:
+                raise BodyMissing(body.operation_id, body.fence)
             rest -= len(chunk)
         await send({"type": "http.response.body", "body": chunk, "more_body": False})
         if with_trailers:
@@ -125,13 +127,15 @@ class Gateway:
         for exchange in left:
             if exchange.capture is not None:
                 await exchange.capture.fail(Reason.SHUTDOWN)
-            exchange.stop()
+            exchange.request_cancel()
         if left:
             logger.warning("shutdown ended %d operations that were still running", len(left))
             with anyio.move_on_after(LAST_WORDS):
                 await self._until_idle()
             for exchange in list(self._exchanges):
-                exchange.task.cancel()  # or a worker thread would wait for its task for ever
+                exchange.loop.call(
+                    exchange.give_up
+                )  # or a worker thread would wait for its task for ever
             await anyio.lowlevel.checkpoint()
         await self.running_loop().record(self.core.close)
 

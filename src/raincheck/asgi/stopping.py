@@ -29,6 +29,7 @@ class Stopping:
         self._may_disconnect = anyio.Event()
         self._outside: anyio.Event | None = None
         self._inside = 0
+        self._is_given_up = False
 
     async def wait_for_disconnect(self) -> None:
         """Wait until the handler may see a disconnect."""
@@ -51,13 +52,20 @@ class Stopping:
         """Take note that a sync handler has ended, in its thread."""
         with _COUNTING:
             self._inside -= 1
-        if self._outside is not None:
+        if self._outside is not None and not self._inside:
             self._loop.call(self._outside.set)
+
+    def give_up(self) -> None:
+        """Let nobody wait any longer: the process is about to end."""
+        self._is_given_up = True
+        if self._outside is not None:
+            self._outside.set()
 
     async def until_outside(self) -> None:
         """Wait until no sync handler runs; not interrupted by a cancellation."""
-        while self._inside:
-            self._outside = anyio.Event()
+        while self._inside and not self._is_given_up:
+            if self._outside is None or self._outside.is_set():
+                self._outside = anyio.Event()
             if self._inside:  # it may have left before it could see the event
                 with anyio.CancelScope(shield=True):
                     await self._outside.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raincheck import monitor
 from raincheck.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def has_body(scope: Scope) -> bool:
 
 async def send_response(scope: Scope, send: Send, response: Response) -> None:
     """Send a response whose body is in memory."""
+    response = monitor.for_method(scope["method"], response)
     await send_start(scope, send, response)
     body = response.body if isinstance(response.body, bytes) else b""
     await send({"type": "http.response.body", "body": body, "more_body": False})
