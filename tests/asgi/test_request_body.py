@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.support.asgi import Call, call, follow, http_scope
@@ -76,6 +77,30 @@ async def test_an_answer_before_the_end_of_an_upload_streams_through() -> None:
     with anyio.fail_after(5):
         await server.run()
     assert (server.status, server.content) == (413, b"too large")
+
+
+async def test_a_handler_and_the_reader_ahead_of_it_never_read_at_once() -> None:
+    class OneReader(Call):
+        readers = 0
+
+        async def receive(self) -> Any:
+            self.readers += 1
+            assert self.readers == 1
+            await anyio.lowlevel.checkpoint()
+            message = await super().receive()
+            self.readers -= 1
+            return message
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = await read_body(receive)
+        with anyio.move_on_after(SHORT):
+            body += (await receive())["type"].encode()
+        await answer(send, body)
+
+    wrapped = wrap(app, budget=0)
+    scope = http_scope("/", "POST", [(b"content-length", b"3")])
+    accepted = await OneReader(wrapped, scope, b"a b c".split()).run()
+    assert (await follow(wrapped, accepted)).content == b"abc"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

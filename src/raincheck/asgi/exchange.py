@@ -144,16 +144,21 @@ class Exchange:
                 return False
             # While the handler is reading, the message is its own.
             if not self.in_receive and not upload.is_being_read:
+                upload.begin_reading()  # now: the application may run before the new task does
                 self._reader = self.loop.spawn(self._read_one(upload))
             await self._pause()
         return not (self.client_is_gone or (upload is not None and upload.is_too_large))
 
     async def _read_one(self, upload: Upload) -> None:
         # In a task of its own: the application may be over before the message comes.
-        with upload.reading():
+        try:
             self._note(message := await self.server_receive())
             upload.put(message)
-        self._wake()
+        except Exception:
+            self.client_is_gone = True  # the handler asks the server itself, and gets to see why
+        finally:
+            upload.end_reading()
+            self._wake()
 
     async def _accept(self) -> None:
         # In a task of its own: a server that cancels this one must not come between the record

@@ -133,9 +133,8 @@ class Gateway:
             with anyio.move_on_after(LAST_WORDS):
                 await self._until_idle()
             for exchange in list(self._exchanges):
-                exchange.loop.call(
-                    exchange.give_up
-                )  # or a worker thread would wait for its task for ever
+                # Or a worker thread would wait for its task for ever, and the process for it.
+                exchange.loop.call(exchange.give_up)
             await anyio.lowlevel.checkpoint()
         await self.running_loop().record(self.core.close)
 

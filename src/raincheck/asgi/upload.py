@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -37,17 +35,16 @@ class Upload:
         self._size += len(message.get("body", b""))
         self.messages.append(message)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def begin_reading(self) -> None:
         """Say that somebody reads for the handler, which waits meanwhile."""
         self.is_being_read = True
-        try:
-            yield
-        finally:
-            self.is_being_read = False
-            if self._arrival is not None:
-                self._arrival.set()
-                self._arrival = None
+
+    def end_reading(self) -> None:
+        """Let the handler look whether there is a message for it."""
+        self.is_being_read = False
+        if self._arrival is not None:
+            self._arrival.set()
+            self._arrival = None
 
     async def wait(self) -> None:
         """Wait until what is being read has arrived."""
