@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from raincheck import StoreUnavailable, current_operation, long_running
+from raincheck.marking import CURRENT
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, core_of, follow, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, slow, wrap
@@ -164,3 +165,15 @@ async def test_frameworks_may_change_the_scope_in_place() -> None:
     done = await follow(wrapped, accepted, root_path="/v1")
     assert done.content == b"done"
     assert core_of(wrapped).is_busy is False
+
+
+async def test_a_thread_that_marks_too_late_holds_nothing_up() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while current_operation().id is None:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(SHORT)
+        exchange: Any = CURRENT.get()
+        exchange.hold = True  # as a thread leaves it that looked just before the decision
+        await answer(send)
+
+    wrapped = wrap(app)
+    assert (await follow(wrapped, await call(wrapped))).content == b"done"

@@ -113,6 +113,8 @@ class Exchange:
         elif self.capture is None and not self.over and not isinstance(error, GeneratorExit):
             if self._reader is not None:
                 self._reader.cancel()
+            self._stays = True
+            self._open_gate()
             await self.loop.see_off(self.task, self._is_over, self._pause)
 
     async def _promote(self) -> None:
@@ -124,8 +126,8 @@ class Exchange:
             await self._send_accepted(self.operation)
             return
         self._stays = True
-        self._open_gate()
         while not self.over:
+            self._open_gate()  # again and again: a thread may have marked in this very moment
             await self._pause()
         if self._reader is not None:
             self._reader.cancel()
@@ -237,6 +239,7 @@ class Exchange:
         self.hold = False
         if self._decision is not None:
             self._decision.set()
+            self._decision = None
 
     # --- the application's task ----------------------------------------------------------------
 
@@ -280,10 +283,10 @@ class Exchange:
         """Pass a message of the application on: to the server, or into the store."""
         if self.started:
             return self.server_send(message)
-        if self.hold:
-            return self._send_when_decided(message)
         if self.capture is not None:
             return self._record_message(self.capture, message)
+        if self.hold:
+            return self._send_when_decided(message)
         if message["type"] == "http.response.start":
             self.started = True
             if self.upload is not None:
@@ -296,17 +299,17 @@ class Exchange:
             self.stop()
 
     async def _send_when_decided(self, message: Message) -> None:
-        if self._decision is None:
-            self._decision = anyio.Event()
-        await self._decision.wait()
+        while self.hold and self.capture is None:
+            self._decision = self._decision or anyio.Event()
+            await self._decision.wait()
         await self.send(message)
 
     async def receive(self) -> Message:
         """Pass a message of the server on; after the 202 there is no disconnect."""
-        if self.upload is not None or self.capture is not None:
-            message = await self._receive_what_was_read_ahead()
-            if message is not None:
-                return message
+        if self.upload is not None and (ahead := await self.upload.take()) is not None:
+            return ahead
+        if self.capture is not None:
+            return await self._receive_after_202()
         self.in_receive += 1
         try:
             message = await self.server_receive()
@@ -314,7 +317,7 @@ class Exchange:
             self.in_receive -= 1
             if self.upload is not None:
                 self._wake()
-        if self.capture is not None and message["type"] == "http.disconnect":
+        if self.operation is not None and message["type"] == "http.disconnect":
             return await self._receive_after_202()  # it was deferred while it waited here
         self._note(message)
         return message
@@ -324,16 +327,6 @@ class Exchange:
             self.client_is_gone = True
         elif not message.get("more_body", False):
             self.body_is_complete = True
-
-    async def _receive_what_was_read_ahead(self) -> Message | None:
-        upload = self.upload
-        while upload is not None:
-            if upload.messages:
-                return upload.messages.popleft()
-            if not upload.is_being_read:
-                break
-            await upload.wait()
-        return await self._receive_after_202() if self.capture is not None else None
 
     async def _receive_after_202(self) -> Message:
         if not self.body_is_complete:  # none was announced, so none was read ahead

@@ -46,8 +46,11 @@ class Upload:
             self._arrival.set()
             self._arrival = None
 
-    async def wait(self) -> None:
-        """Wait until what is being read has arrived."""
-        if self._arrival is None:
-            self._arrival = anyio.Event()
-        await self._arrival.wait()
+    async def take(self) -> Message | None:
+        """Return the next message for the handler; None if there is none and nobody reads."""
+        while not self.messages:
+            if not self.is_being_read:
+                return None
+            self._arrival = self._arrival or anyio.Event()
+            await self._arrival.wait()
+        return self.messages.popleft()
