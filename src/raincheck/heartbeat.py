@@ -18,6 +18,7 @@ from typing import Protocol
 from raincheck.errors import StoreError
 
 logger = logging.getLogger("raincheck")
+_JITTER = random.SystemRandom()  # not the shared generator, which an application may have seeded
 
 BEAT = 1.0  # seconds between beats while operations run here: how late progress and cancels may be
 RECOVER = 5.0  # seconds between looks for operations that nobody runs any more, ± a quarter
@@ -75,7 +76,7 @@ class _Beater:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failing = False
-        self._due = {"recover": 0.0, "purge": time.monotonic() + random.uniform(0, PURGE)}  # noqa: S311
+        self._due = {"recover": 0.0, "purge": time.monotonic() + _JITTER.uniform(0, PURGE)}
 
     def ensure(self, soon: bool) -> None:
         with self._lock:
@@ -128,5 +129,5 @@ class _Beater:
         now = time.monotonic()
         if now < self._due[duty]:
             return False
-        self._due[duty] = now + every * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        self._due[duty] = now + every * _JITTER.uniform(0.75, 1.25)
         return True

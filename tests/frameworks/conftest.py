@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,3 +29,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         values = sources[name]
         ids = [value if isinstance(value, str) else f"{value[0]}-{value[-1]}" for value in values]
         metafunc.parametrize(name, values, ids=ids)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything here: the same checks for each framework take their time."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.framework)

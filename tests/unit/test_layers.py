@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,8 @@ def test_importing_raincheck_imports_no_framework_and_no_driver() -> None:
 def test_everything_exported_can_be_imported() -> None:
     assert [name for name in raincheck.__all__ if not hasattr(raincheck, name)] == []
     assert raincheck.__all__ == sorted(raincheck.__all__)
+
+
+def test_the_generator_that_applications_may_have_seeded_is_left_alone() -> None:
+    shared = re.compile(r"\brandom\.(?!SystemRandom\b|Random\b)\w+\(")
+    assert [str(path) for path in FILES if shared.search(path.read_text())] == []

@@ -26,6 +26,7 @@ PATIENCE = 5.0  # seconds to wait for other writers
 # SQLite's own busy handler backs off so long that a writer can starve; it would also block a
 # gevent hub. Short random naps keep the order fair enough: the longest wait seen falls tenfold.
 NAP = (0.0002, 0.003)  # seconds
+_JITTER = random.SystemRandom()  # not the shared generator, which an application may have seeded
 
 _T = TypeVar("_T")
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -110,7 +111,7 @@ class Database:
                 self._fail(error)
             except UnicodeEncodeError as error:
                 raise StoreError("SQLite can't keep text that is not Unicode") from error
-            time.sleep(random.uniform(*NAP))  # noqa: S311 - no secret
+            time.sleep(_JITTER.uniform(*NAP))
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
