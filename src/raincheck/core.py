@@ -301,8 +301,12 @@ class Raincheck:
         return deleted
 
     def close(self) -> None:
-        """Stop the heartbeat and release what the store has opened."""
+        """Stop the heartbeat, record what waits, and release what the store has opened."""
         self.heartbeat.stop()
+        try:
+            self._record_waiting()
+        except StoreError as error:
+            logger.error("%d operations ended unrecorded: %s", len(self._unrecorded), error)
         self.store.close()
 
     def _find_all(self, which: Filter) -> Iterator[Operation]:

@@ -141,6 +141,16 @@ class TestFaultsAndBeats(CoreTests):
         core.beat()
         assert stored(core, operation).progress == Progress(5, 10)
 
+    def test_closing_records_what_waits(self, core: Raincheck, store: FaultyStore) -> None:
+        operation = accept(core)
+        store.faults = frozenset({"swap"})
+        core.finish(operation, answer(operation))
+        core.close()
+        assert stored(core, operation).state is State.RUNNING
+        store.faults = frozenset()
+        core.close()
+        assert stored(core, operation).state is State.SUCCEEDED
+
     # --- the beat ------------------------------------------------------------------------------
 
     def test_a_beat_carries_progress_up(self, core: Raincheck, time: Time) -> None:
