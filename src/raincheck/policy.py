@@ -20,6 +20,7 @@ Mode = Literal["auto", "prefer", "marked"]
 NEVER_DEFERRED = frozenset({"HEAD", "OPTIONS", "TRACE", "CONNECT"})
 
 DECISIONS_REMEMBERED = 1_000
+PATH_REMEMBERED = 256  # characters: longer ones are rare, or meant to fill the memory
 REQUEST_BODY = 10 * 1024 * 1024  # bytes
 
 
@@ -85,9 +86,11 @@ class Decisions(dict[str, Candidate | None]):
         self._decide = decide
 
     def __missing__(self, path: str) -> Candidate | None:
-        if len(self) >= DECISIONS_REMEMBERED:
-            self.clear()
-        decision = self[path] = self._decide(path)
+        decision = self._decide(path)
+        if len(path) <= PATH_REMEMBERED:
+            if len(self) >= DECISIONS_REMEMBERED:
+                self.clear()
+            self[path] = decision
         return decision
 
 

@@ -95,6 +95,18 @@ def test_the_first_budget_that_matches_wins() -> None:
     assert budgets == [Candidate(0), Candidate(9.0), Candidate(3.0)]
 
 
+def test_hostile_paths_fill_no_memory() -> None:
+    policy = Policy(budget=3.0)
+    for n in range(3_000):
+        assert policy.unasked[f"/{n}"] == policy.unasked[f"/{n}" * 300] == Candidate(3.0)
+    assert len(policy.unasked) <= 1_000
+    assert max(map(len, policy.unasked)) <= 256
+
+
+def test_a_wait_alone_does_not_defer_what_only_a_mark_may() -> None:
+    assert Policy(budget=None).decide("GET", "/x", b"wait=0") == Candidate(None)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "length", "status"),
     [("HEAD", "/x", None, 400), ("GET", "/no", None, 400), ("POST", "/x", 101, 413)],
