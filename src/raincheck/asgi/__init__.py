@@ -69,7 +69,8 @@ class RaincheckMiddleware:
                 break
         else:
             decision = None if scope["method"] in NEVER_DEFERRED else self._unasked[path]
-        if decision is None or _is_nested():
+        # Within a request that may be deferred already: once is enough.
+        if decision is None or ((outer := CURRENT.get()) is not None and not outer.over):
             await self.app(scope, receive, send)
         elif type(decision) is Candidate and not (decision.budget == 0 and self._is_full):
             template = self._template(scope) if self._status_url else None
@@ -119,12 +120,6 @@ class RaincheckMiddleware:
                 self._templates.clear()
             self._templates[root_path] = self._status_url(scope, PLACEHOLDER)
         return self._templates[root_path]
-
-
-def _is_nested() -> bool:
-    """Tell whether this runs within a request that may be deferred already: once is enough."""
-    outer = CURRENT.get()
-    return outer is not None and not outer.over
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
