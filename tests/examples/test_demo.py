@@ -204,7 +204,7 @@ def test_the_printed_shell_lines_fetch_an_archive(server: ServerProcess, tmp_pat
     printed = instructions(server.url).replace(_large(server.url), "unittest")
     lines = [line.strip() for line in printed.splitlines() if line.startswith("    ")]
     first = next(n for n, line in enumerate(lines) if line.startswith("R="))
-    script = "\n".join(lines[first : first + 4])
+    script = "\n".join(lines[first : first + 5])
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
     command = ["sh", "-ec", script]

@@ -17,9 +17,10 @@ A large one takes a while. The answer is 202; its Location is where the archive 
     curl -i {url}/archives/{large}
     curl -i {url}/archives -H 'Content-Type: application/json' -d '{{"package": "{large}"}}'
 
-No client follows a 202 by itself, so keep the Location ...
+No client follows a 202 by itself, so keep the Location (and ask for a 202 at once) ...
 
-    R=$(curl -si {url}/archives/{large} | tr -d '\\r' | sed -n 's/^location: //p')
+    R=$(curl -si -H 'Prefer: respond-async' {url}/archives/{large} |
+        tr -d '\\r' | sed -n 's/^location: //p')
 
 ... see how far it is, as often as you like ...
 
