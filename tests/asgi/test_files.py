@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.responses import FileResponse
 
 from tests.support.asgi import call, follow
 from tests.support.handlers import SHORT, answer, wrap
@@ -60,3 +61,15 @@ async def test_what_the_server_can_do_is_not_offered_after_the_202() -> None:
     accepted = await call(wrapped, extensions=offered)
     assert (await follow(wrapped, accepted)).content == b"[['http.response.pathsend'], []]"
     assert offered == {"http.response.pathsend": {}}
+
+
+async def test_a_file_response_of_starlette_comes_back_whole(file: Path) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await FileResponse(file, filename="a.bin")(scope, receive, send)
+
+    wrapped = wrap(app, budget=0)
+    offered: dict[str, Any] = {"http.response.pathsend": {}}
+    done = await follow(wrapped, await call(wrapped, extensions=offered))
+    assert done.content == CONTENT
+    assert done.header(b"content-length") == b"%d" % len(CONTENT)
+    assert done.header(b"content-disposition") == b'attachment; filename="a.bin"'

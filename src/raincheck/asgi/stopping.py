@@ -26,19 +26,25 @@ class Stopping:
     def __init__(self, loop: Loop) -> None:
         self.is_requested = False
         self._loop = loop
-        self._may_disconnect = anyio.Event()
+        self._may_disconnect = False
+        # Events are made in the loop: this object is often made in a handler's thread.
+        self._disconnect: anyio.Event | None = None
         self._outside: anyio.Event | None = None
         self._inside = 0
         self._is_given_up = False
 
     async def wait_for_disconnect(self) -> None:
         """Wait until the handler may see a disconnect."""
-        await self._may_disconnect.wait()
+        while not self._may_disconnect:
+            self._disconnect = self._disconnect or anyio.Event()
+            await self._disconnect.wait()
 
     async def carry_out(self, task: Task, is_over: Callable[[], bool]) -> None:
         """Stop the handler that runs in `task`: let it see a disconnect, later cancel it."""
         await self.until_outside()
-        self._may_disconnect.set()
+        self._may_disconnect = True
+        if self._disconnect is not None:
+            self._disconnect.set()
         await anyio.sleep(GRACE)
         await self.until_outside()
         await self._loop.cancel(task, is_over)
