@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.asgi import BACKENDS
+
+OF_FRAMEWORKS = [Path(__file__).parent / name for name in ("frameworks", "handlers", "django")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what checks the same for each framework, which takes its time."""
+    for item in items:
+        if any(directory in item.path.parents for directory in OF_FRAMEWORKS):
+            item.add_marker(pytest.mark.framework)
 
 
 @pytest.fixture(params=BACKENDS)

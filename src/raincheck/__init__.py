@@ -1,6 +1,7 @@
-"""Turn slow HTTP handlers into 202 Accepted polling resources, for any ASGI application.
+"""Turn slow HTTP handlers into 202 Accepted polling resources, for any WSGI or ASGI application.
 
-This module holds the names that need no framework. The middleware is in `raincheck.asgi`.
+This module holds the names that need no framework. The middlewares are in `raincheck.asgi`,
+`raincheck.wsgi` and `raincheck.django`.
 """
 
 from importlib import import_module

@@ -1,11 +1,13 @@
-"""The command line: `raincheck demo`."""
+"""The command line: `raincheck demo` and `raincheck check`."""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import os
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -19,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.command == "demo":
         return _demo(options.host, options.port)
+    if options.command == "check":
+        return _check(options.application)
     raise AssertionError(f"no command {options.command!r}")
 
 
@@ -34,6 +38,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--port", default=8000, type=_port, help="port; 0 takes a free one (%(default)s)"
     )
+    check = commands.add_parser(
+        "check", help="find @long_running where it has no effect, or the wrong one"
+    )
+    check.add_argument("application", metavar="module:app", help="or module:factory()")
     return parser
 
 
@@ -61,6 +69,40 @@ def _demo(host: str, port: int) -> int:
     with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
         server.run(sockets=[listener])
     return OK if server.started else FAILED
+
+
+def _check(target: str) -> int:
+    from raincheck.check import NotLoadedError, check, load
+
+    try:
+        app = load(target)
+        report = check(app)
+    except NotLoadedError as error:
+        return _complain(_with_cause(str(error), error.__cause__), UNUSABLE)
+    except Exception as error:  # Django imports its URL configuration only now
+        return _complain(_with_cause(f"{target} can't be looked into", error), UNUSABLE)
+    if report is None:
+        kind = f"{type(app).__module__}.{type(app).__qualname__}"
+        return _complain(f"Nothing was checked: the framework of {kind} is not known", UNUSABLE)
+    print(report)
+    return FAILED if report.complaints else OK
+
+
+def _with_cause(sentence: str, cause: BaseException | None) -> str:
+    """Add the traceback of what the application has raised itself, without our part of it."""
+    if cause is None:
+        return sentence
+    place = cause.__traceback__
+    while place is not None and place.tb_next and _is_ours(place.tb_frame.f_code.co_filename):
+        place = place.tb_next
+    lines = traceback.format_exception(type(cause), cause, place)
+    return f"{sentence}:\n\n{''.join(lines).rstrip()}"
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith((os.path.dirname(__file__), "<frozen importlib")) or (
+        f"{os.sep}importlib{os.sep}" in path
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -89,7 +89,7 @@ class Raincheck:
         store: Store,
         *,
         new_id: Callable[[], str] = lambda: secrets.token_hex(16),
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = lambda seconds: time.sleep(seconds),  # gevent patches it
     ) -> None:
         self.settings = settings
         self.store = store
@@ -99,10 +99,19 @@ class Raincheck:
         self._sleep = sleep
         self._worker = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._liveness = store if isinstance(store, Liveness) else None
-        self._flights: dict[str, _Flight] = {}
-        self._unrecorded: dict[str, tuple[Operation, Ending]] = {}
+        # By process: a fork has none of the handlers, and must not speak for them.
+        self._flights_of: dict[int, dict[str, _Flight]] = {}
+        self._unrecorded_of: dict[int, dict[str, tuple[Operation, Ending]]] = {}
 
     # --- the life of an operation --------------------------------------------------------------
+
+    @property
+    def _flights(self) -> dict[str, _Flight]:
+        return self._flights_of.setdefault(os.getpid(), {})
+
+    @property
+    def _unrecorded(self) -> dict[str, tuple[Operation, Ending]]:
+        return self._unrecorded_of.setdefault(os.getpid(), {})
 
     @property
     def is_full(self) -> bool:

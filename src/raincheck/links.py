@@ -8,10 +8,11 @@ without saying so needs relative ones (RFC 3986 §4.2).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
-from urllib.parse import quote
+from typing import Any, Literal
+from urllib.parse import quote, unquote
 
 from raincheck.messages import Request
 
@@ -63,6 +64,52 @@ def parse_target(tail: str) -> tuple[str, Resource] | None:
     return operation_id, Resource(resource)
 
 
+PLACEHOLDER = "0" * 32  # for the id, in the path of R where the application has mounted it
+_REMEMBERED = 64  # some servers take the root path from a header field
+
+
+def fill(template: str | None, operation_id: str) -> str | None:
+    """Return the path of an operation's R; None where it is not mounted but intercepted."""
+    return template.replace(PLACEHOLDER, operation_id) if template is not None else None
+
+
+class Mount:
+    """The status monitor where an application has mounted it.
+
+    Args:
+        status_url: The option of that name.
+    """
+
+    def __init__(self, status_url: Callable[[Any, str], str]) -> None:
+        self._status_url = status_url
+        # By root path and variant: the path of R, and what is before the id as requests have it.
+        self._places: dict[tuple[str, Hashable], tuple[str, str]] = {}
+
+    def template(self, source: Any, root_path: str, variant: Hashable = None) -> str:
+        """Return the path of R, with a placeholder.
+
+        Args:
+            source: What `status_url` is given.
+            variant: What else the path depends on.
+        """
+        return self._place(source, root_path, variant)[0]
+
+    def covers(self, source: Any, root_path: str, path: str, variant: Hashable = None) -> bool:
+        """Tell whether a path, without the root path, may be that of an operation."""
+        return path.startswith(self._place(source, root_path, variant)[1])
+
+    def _place(self, source: Any, root_path: str, variant: Hashable) -> tuple[str, str]:
+        place = self._places.get((root_path, variant))
+        if place is None:
+            template = self._status_url(source, PLACEHOLDER)
+            above = route_path(unquote(template), root_path).partition(PLACEHOLDER)[0]
+            place = template, above
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            self._places[root_path, variant] = place
+        return place
+
+
 def local_path(request: Request, prefix: str, operation_id: str) -> str:
     """Place R below the root of the application that `request` came to."""
     return f"{quote(request.root_path.rstrip('/'), safe=_PATH_SAFE)}{prefix}/{operation_id}"
@@ -74,16 +121,24 @@ def locate(request: Request, path: str, location: Location, public_url: str | No
         reference = _relative(request, path)
         return Links(reference, reference)
     if location == "absolute" and public_url is not None:
-        url = public_url.rstrip("/") + route_path(path, request.root_path.rstrip("/"))
+        url = public_url.rstrip("/") + _below_root(path, request.root_path)
         return Links(url, "/" + url.split("/", 3)[3])
     return Links(((origin(request) or "") if location == "absolute" else "") + path, path)
 
 
 def _relative(request: Request, path: str) -> str:
     """Climb from the request's own path; a client resolves this against the URL it used."""
-    raw = request.raw_path.split(b"?")[0].decode("latin-1") or request.path
-    here, root = route_path(raw, request.root_path), request.root_path.rstrip("/")
-    return "../" * max(0, here.count("/") - 1) + route_path(path, root).lstrip("/")
+    raw = request.raw_path.split(b"?")[0].decode("latin-1") or quote(request.path)
+    here = _below_root(raw, request.root_path)
+    return "../" * max(0, here.count("/") - 1) + _below_root(path, request.root_path).lstrip("/")
+
+
+def _below_root(path: str, root_path: str) -> str:
+    """Strip the root path, which is decoded, from a path that is not, in whatever spelling."""
+    root = root_path.rstrip("/")
+    if route_path(unquote(path), root) == unquote(path):
+        return path
+    return "/" + "/".join(path.split("/")[1 + root.count("/") :])
 
 
 # What may stand in an authority (RFC 3986 §3.2.2); a Host that is more than that is hostile.

@@ -18,7 +18,10 @@ from raincheck.errors import OperationCancelled
 if TYPE_CHECKING:
     from raincheck.operation import Progress
 
+# The attribute says which of two functions one has. Decorators above copy it (functools.wraps).
 MARK = "__raincheck__"
+EFFECTIVE = "marked"  # the function that `long_running` returned
+BYPASSED = "marked, but without effect here"  # the one that it was given
 MESSAGE_LIMIT = 1_000  # characters of a progress message
 
 
@@ -60,6 +63,13 @@ class Deferrable(Protocol):
 
 CURRENT: ContextVar[Deferrable | None] = ContextVar("raincheck", default=None)
 
+
+def is_nested() -> bool:
+    """Tell whether a request is within one that may be deferred already: once is enough."""
+    outer = CURRENT.get()
+    return outer is not None and not outer.over
+
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -82,16 +92,16 @@ def long_running(handler: Any = None, /) -> Any:
         return long_running
     _check(handler)
     wrapper = _adopt(_wrapper(handler), handler)
-    for marked in (wrapper, handler):
-        # Bound methods and builtins take no attributes; their wrapper does.
-        if isinstance(marked, (FunctionType, functools.partial)):
-            setattr(marked, MARK, True)
+    setattr(wrapper, MARK, EFFECTIVE)
+    # Bound methods and builtins take no attributes. What is marked twice stays effective.
+    if isinstance(handler, (FunctionType, functools.partial)) and not is_marked(handler):
+        setattr(handler, MARK, BYPASSED)
     return wrapper
 
 
 def is_marked(handler: object) -> bool:
-    """Tell whether a handler, or what it wraps, was marked with `long_running`."""
-    return bool(getattr(handler, MARK, False))
+    """Tell whether a call of this handler, or of what it wraps, is answered 202."""
+    return getattr(handler, MARK, None) is EFFECTIVE
 
 
 def _check(handler: Any) -> None:
@@ -122,8 +132,24 @@ def _wrapper(handler: Any) -> FunctionType:
         finally:
             request.leave()
 
+    def call_with(argument: Any) -> Any:
+        return call(argument)
+
+    if _is_coroutine_function(handler):
+        return wait_for  # type: ignore[return-value]
     # A generator is wrapped by `call`: it would otherwise be entered after its response started.
-    return wait_for if _is_coroutine_function(handler) else call  # type: ignore[return-value]
+    return call_with if _takes_one(handler) else call  # type: ignore[return-value]
+
+
+def _takes_one(handler: Any) -> bool:
+    """Tell whether it takes exactly one argument: Pyramid counts, and doesn't look through us."""
+    import inspect  # already imported by then
+
+    if not isinstance(handler, FunctionType) or handler.__defaults__:
+        return False
+    code = handler.__code__
+    is_open = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    return code.co_argcount == 1 and not code.co_kwonlyargcount and not is_open
 
 
 def _is_coroutine_function(handler: Any) -> bool:
@@ -138,8 +164,11 @@ def _is_coroutine_function(handler: Any) -> bool:
 def _adopt(wrapper: FunctionType, handler: Any) -> Any:
     """Give the wrapper the handler's globals, where frameworks resolve its annotations."""
     if isinstance(handler, FunctionType):
+        code = wrapper.__code__
+        if code.co_argcount:  # named as theirs is: it may be passed by its name
+            code = code.replace(co_varnames=handler.__code__.co_varnames[:1])
         wrapper = FunctionType(
-            wrapper.__code__,
+            code,
             handler.__globals__,
             handler.__name__,
             wrapper.__defaults__,

@@ -57,14 +57,16 @@ class Settings:
         budgets: Budgets of single path patterns; the first that matches wins.
         max_wait: The longest `Prefer: wait` that is honoured, in seconds. Default 25.
         prefix: Path below which operations are found. Default `/operations`.
-        status_url: Callable (scope, operation id) → path of R, for a monitor that the application
-            mounts itself; then raincheck intercepts nothing.
+        status_url: Callable (request, operation id) → path of R, for a monitor that the
+            application mounts itself; then raincheck intercepts nothing. The request is the scope
+            (ASGI), the environ (WSGI) or Django's request.
         location: How URLs are written: `absolute` (default), `path` or `relative`.
         public_url: The URL under which the outside sees the application's root.
         dialect: `location` (default) or `see-other`.
         retention: Seconds a finished operation stays readable; for a day more it is known that
             there was one. Default 86,400 (a day).
-        owner: Callable (scope) → the principal a request belongs to, or None. Called in a thread.
+        owner: Callable (request) → the principal a request belongs to, or None; the request is as
+            for `status_url`. Under ASGI called in a thread.
         keep_cookies: Whether a replayed response keeps `Set-Cookie`. Default False.
         limits: A `Limits`, or a mapping of its fields.
         drain: Seconds that shutdown waits for running handlers. Default 10.

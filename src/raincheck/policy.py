@@ -35,14 +35,21 @@ class Limits:
             202 can leave; a larger request is not promoted. Default 10 MiB.
         response_body: Bytes of a response that are kept; a larger one fails its operation as
             `response_too_large`. Default 1 GiB.
+        waiters: WSGI only: threads of the server that may wait out a budget at the same time.
+            Above it, a request that has taken 50 ms is promoted. Default: half of the threads
+            that the server has, as far as raincheck sees them.
     """
 
     operations: int = 1_000
     request_body: int = REQUEST_BODY
     response_body: int = 1024 * 1024 * 1024
+    waiters: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("operations", "request_body", "response_body"):
+        names = ["operations", "request_body", "response_body"]
+        if self.waiters is not None:
+            names.append("waiters")
+        for name in names:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ConfigurationError(f"limits: {name} must be an integer ≥ 0, not {value!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from raincheck import monitor
 from raincheck.core import Raincheck
@@ -17,10 +18,12 @@ from raincheck.links import Resource, local_path, locate
 from raincheck.messages import Request, Response, StoredBody
 from raincheck.monitor import View
 from raincheck.operation import Operation, is_expired
+from raincheck.policy import Candidate, Refusal
 
 logger = logging.getLogger("raincheck")
 
 STORE_RETRY_AFTER = 5  # seconds, for a client whose poll met a store that fails
+OVERLOADED_RETRY_AFTER = 5  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,18 @@ class Poll:
     resource: Resource
     owner: str | None = None
     path: str | None = None
+
+
+def may_begin(decision: Candidate | Refusal, core: Raincheck) -> TypeGuard[Candidate]:
+    """Tell whether a handler may be called at all; if not, `refuse` says why."""
+    return isinstance(decision, Candidate) and not (decision.budget == 0 and core.is_full)
+
+
+def refuse(decision: Candidate | Refusal) -> Response:
+    """Refuse before anything has run; a candidate is refused because too much runs already."""
+    if isinstance(decision, Refusal):
+        return monitor.problem(decision.status, decision.code, decision.detail)
+    return monitor.unavailable("Too many operations are in flight.", OVERLOADED_RETRY_AFTER)
 
 
 def unreadable(error: StoreError) -> Response:

@@ -92,6 +92,15 @@ class Recording:
         )
         self._end(Ending(Responded(result), last))
 
+    def conclude(self, error: BaseException | None, *, is_cancelled: bool) -> None:
+        """End the operation of a handler that is over, unless its response has ended it."""
+        if isinstance(error, Exception) and not is_cancelled:
+            shown = abbreviate(self.operation.id)
+            logger.error("the handler of operation %s raised", shown, exc_info=error)
+        # Stopped, and not by a client: the process ends, or the loop is being closed.
+        at_exit = not is_cancelled and not isinstance(error, (Exception, type(None)))
+        self.fail(Reason.SHUTDOWN if at_exit else Reason.EXCEPTION)
+
     def fail(self, reason: Reason) -> None:
         """End the operation without a response, unless it has ended already."""
         self._end(Ending(Ended(reason)))

@@ -18,7 +18,7 @@ from raincheck.asgi import RaincheckMiddleware
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, Message, call, core_of, follow, http_scope, path_of
-from tests.support.handlers import SHORT, Untouchable, answer, read_body, slow, wrap
+from tests.support.handlers import SHORT, Untouchable, answer, read_body, slow, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +62,8 @@ async def until_idle(app: RaincheckMiddleware) -> None:
 
 
 async def brief(scope: Any, receive: Any, send: Any) -> None:
-    await anyio.sleep(3 * SHORT)
+    with anyio.move_on_after(10 * SHORT):
+        await until_deferred()
     await answer(send)
 
 
@@ -119,6 +120,7 @@ async def test_a_server_that_leaves_while_the_operation_is_recorded_leaves_nothi
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
+            await until_asked(store)
             await anyio.sleep(10 * SHORT)
             await answer(send)
         finally:
@@ -227,7 +229,7 @@ async def test_an_exception_does_not_wait_for_a_body_that_is_read_ahead() -> Non
 
 async def test_what_is_reused_after_sending_is_copied() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(3 * SHORT)
+        await until_deferred()
         fields, buffer = [[b"x-a", bytearray(b"1")]], bytearray(b"abc")
         await send(START | {"status": HTTPStatus.CREATED, "headers": iter(fields)})
         fields[0][1][:] = b"2"  # type: ignore[index]
@@ -244,7 +246,7 @@ async def test_what_is_reused_after_sending_is_copied() -> None:
 async def test_a_response_may_come_from_another_thread() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         def respond() -> None:
-            anyio.from_thread.run(anyio.sleep, 3 * SHORT)
+            anyio.from_thread.run(until_deferred)
             anyio.from_thread.run(answer, send)
 
         await anyio.to_thread.run_sync(respond)
@@ -255,7 +257,7 @@ async def test_a_response_may_come_from_another_thread() -> None:
 
 async def test_a_204_is_replayed_without_the_content_it_must_not_have() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(3 * SHORT)
+        await until_deferred()
         await send(START | {"status": 204, "headers": [(b"content-length", b"4")]})
         await send({"type": "http.response.body", "body": b"null"})
 
@@ -268,7 +270,7 @@ async def test_ten_thousand_header_fields_are_kept_in_order() -> None:
     fields = [(b"x-%d" % (n % 7), b"%d" % n) for n in range(10_000)]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(3 * SHORT)
+        await until_deferred()
         await send(START | {"headers": fields})
         await send({"type": "http.response.body"})
 

@@ -8,7 +8,16 @@ import anyio
 import pytest
 
 from tests.support.asgi import Call, call, follow, http_scope, path_of
-from tests.support.handlers import SHORT, Untouchable, answer, read_body, slow, wrap
+from tests.support.handlers import (
+    SHORT,
+    Untouchable,
+    answer,
+    read_body,
+    slow,
+    until_deferred,
+    until_said,
+    wrap,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +32,7 @@ async def test_an_exception_before_the_202_goes_on() -> None:
 
 async def test_an_exception_in_the_middle_of_a_response_is_no_response() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(2 * SHORT)
+        await until_deferred()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise ValueError
@@ -38,12 +47,13 @@ async def test_an_exception_after_the_response_loses_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(2 * SHORT)
+        await until_deferred()
         await answer(send)
         raise ValueError("after all")
 
     wrapped = wrap(app)
     assert (await follow(wrapped, await call(wrapped))).content == b"done"
+    await until_said(caplog, "after all")
     assert caplog.text.count("ValueError: after all") == 1
 
 
@@ -57,7 +67,7 @@ async def test_an_application_that_breaks_the_protocol_has_no_response(broken: s
     }
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(2 * SHORT)
+        await until_deferred()
         for message in scripts[broken]:
             await send(message)
 

@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from starlette.responses import FileResponse
 
 from tests.support.asgi import call, follow
-from tests.support.handlers import SHORT, answer, wrap
+from tests.support.handlers import answer, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +52,7 @@ async def test_parts_of_a_file_sent_by_descriptor_are_captured(file: Path) -> No
 async def test_what_the_server_can_do_is_not_offered_after_the_202() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         before = list(scope["extensions"])
-        await anyio.sleep(3 * SHORT)
+        await until_deferred()
         await answer(send, repr([before, list(scope["extensions"])]).encode())
 
     wrapped = wrap(app)

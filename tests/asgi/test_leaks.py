@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -24,7 +25,7 @@ from raincheck.asgi.stopping import Stopping
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
-from tests.support.handlers import SHORT, Untouchable, answer, slow, wrap
+from tests.support.handlers import SHORT, Untouchable, answer, slow, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +69,8 @@ async def quick(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def brief(scope: Any, receive: Any, send: Any) -> None:
-    await anyio.sleep(3 * SHORT)
+    with anyio.move_on_after(10 * SHORT):
+        await until_deferred()
     await answer(send)
 
 
@@ -78,7 +80,8 @@ async def raising(scope: Any, receive: Any, send: Any) -> None:
 
 
 def exchanges() -> int:
-    return sum(isinstance(thing, Exchange) for thing in gc.get_objects())
+    # Not isinstance: it asks objects for their class, and lazy ones do something then.
+    return sum(type(thing) is Exchange for thing in gc.get_objects())
 
 
 @pytest.mark.usefixtures("without_collector")
@@ -107,18 +110,16 @@ async def test_a_deferred_request_leaves_no_cycle() -> None:
 
 @pytest.mark.parametrize("budget", [0, 60])
 async def test_memory_does_not_grow(budget: float) -> None:
-    wrapped = wrap(quick, budget=budget, store=Forgetful())
+    wrapped, sizes = wrap(quick, budget=budget, store=Forgetful()), list[int]()
     await repeat(wrapped)
-    gc.collect()
     tracemalloc.start()
-    await repeat(wrapped)
-    gc.collect()
-    before, _ = tracemalloc.get_traced_memory()
-    await repeat(wrapped)
-    gc.collect()
-    after, _ = tracemalloc.get_traced_memory()
+    for _ in range(4):
+        await repeat(wrapped)
+        gc.collect()
+        sizes.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert after - before < 100 * REQUESTS
+    # A leak grows each time; a worker thread that is begun only once.
+    assert min(after - before for before, after in pairwise(sizes)) < 100 * REQUESTS
 
 
 async def test_requests_that_are_over_wait_for_no_timer() -> None:
@@ -157,7 +158,7 @@ async def test_a_middleware_that_is_dropped_takes_its_thread_along(
 
 def test_one_middleware_serves_two_event_loops_at_once() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(3 * SHORT)
+        await until_deferred()
         await answer(send)
 
     async def some() -> None:
@@ -206,7 +207,7 @@ async def test_no_task_is_left_when_all_operations_have_ended() -> None:
 
 async def test_a_file_that_comes_too_early_is_closed() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(3 * SHORT)
+        await until_deferred()
         await send({"type": "http.response.pathsend", "path": __file__})
 
     wrapped = wrap(app)
@@ -317,7 +318,7 @@ async def test_what_is_sent_after_the_application_has_returned_is_lost() -> None
             await answer(send, b"late")
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            await anyio.sleep(3 * SHORT)
+            await until_deferred()
             group.start_soon(child, send)
 
         wrapped = wrap(app)

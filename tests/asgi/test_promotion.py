@@ -11,7 +11,15 @@ from raincheck import StoreUnavailable, current_operation, long_running
 from raincheck.marking import CURRENT
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, core_of, follow, path_of
-from tests.support.handlers import SHORT, Untouchable, answer, slow, wrap
+from tests.support.handlers import (
+    SHORT,
+    Untouchable,
+    answer,
+    slow,
+    until_deferred,
+    until_said,
+    wrap,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +89,7 @@ async def test_what_cannot_be_recorded_stays_synchronous(
             raise StoreUnavailable("no space")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(5 * SHORT)
+        await until_said(caplog, "no space")
         await answer(send)
 
     done = await call(wrap(app, store=Full()))
@@ -104,7 +112,7 @@ async def test_an_owner_that_cannot_be_told_keeps_the_request_synchronous(
         raise KeyError("user")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(5 * SHORT)
+        await until_said(caplog, "KeyError")
         await answer(send)
 
     assert (await call(wrap(app, owner=owner))).status == 200
@@ -113,7 +121,7 @@ async def test_an_owner_that_cannot_be_told_keeps_the_request_synchronous(
 
 def test_one_application_serves_many_event_loops() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(3 * SHORT)
+        await until_deferred()
         await answer(send)
 
     async def run() -> bytes:
@@ -154,7 +162,7 @@ async def test_what_a_finished_request_left_behind_defers_nothing() -> None:
 async def test_frameworks_may_change_the_scope_in_place() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["root_path"], scope["path"] = "/mounted", "/else"
-        await anyio.sleep(3 * SHORT)
+        await until_deferred()
         await answer(send)
 
     wrapped = wrap(app, location="path")

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.support.asgi import Call, call, follow, http_scope
-from tests.support.handlers import SHORT, Untouchable, answer, read_body, wrap
+from tests.support.handlers import SHORT, Untouchable, answer, read_body, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +164,8 @@ async def test_a_client_that_left_during_its_upload_gets_no_202() -> None:
 async def test_after_the_202_there_is_no_disconnect() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        with anyio.move_on_after(5 * SHORT) as waited:
+        await until_deferred()
+        with anyio.move_on_after(SHORT) as waited:
             await receive()
         await answer(send, b"%d" % waited.cancelled_caught)
 

@@ -128,7 +128,7 @@ def sqlite() -> Iterator[str]:
 
 def throughput(scale: Scale) -> None:
     """Print requests/s of each path as a ratio to the bare application."""
-    measure = _with_wrk if shutil.which("wrk") else _with_python
+    measure = with_wrk if shutil.which("wrk") else with_python
     rounds, seconds = scale.of(7, 2), scale.of(3, 1)
     title = f"Requests/s, uvicorn, {measure.__doc__}, {rounds} rounds of {seconds} s (noisy!)"
     table = Table(title, "application, path", "requests/s", "ratio")
@@ -168,7 +168,7 @@ def _finished(port: int) -> str:
         return path
 
 
-def _with_wrk(port: int, path: str, headers: tuple[str, ...], seconds: int) -> float:
+def with_wrk(port: int, path: str, headers: tuple[str, ...], seconds: int) -> float:
     """wrk"""
     options = [option for header in headers for option in ("-H", header)]
     amount = ("-t1", f"-c{CONNECTIONS}", f"-d{seconds}s")
@@ -184,7 +184,7 @@ def _with_wrk(port: int, path: str, headers: tuple[str, ...], seconds: int) -> f
     return float(found[1])
 
 
-def _with_python(port: int, path: str, headers: tuple[str, ...], seconds: int) -> float:
+def with_python(port: int, path: str, headers: tuple[str, ...], seconds: int) -> float:
     """a load client in Python, which is slower than the servers"""
     number = 2000 * seconds
     begin = time.perf_counter()

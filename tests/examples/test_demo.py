@@ -115,7 +115,7 @@ def test_a_large_package_is_promoted_reports_progress_and_unpacks(
     accepted = client.request(method, path, json={"package": LARGE})
     assert accepted.status_code == 202
     seen = watch(client, accepted.headers["operation-location"])
-    assert len({progress["completed"] for progress in seen}) > 2
+    assert len({progress["completed"] for progress in seen}) > 1
     assert len(seen) > 20  # so often the index was answered meanwhile
     assert {progress["total"] for progress in seen} == {len(sources(LARGE))}
     archive = poll(client, accepted.headers["location"], timeout=SLOW)

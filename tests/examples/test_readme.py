@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,12 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 APPLICATIONS = [text for text in PYTHON if "report" in text and "app = " in text]
 CLIENT = next(text for text in PYTHON if "httpx.get" in text)
-FRAMEWORKS = ["starlette", "fastapi", "django", "litestar", "quart", "falcon"]
+FRAMEWORKS = [
+    *("flask", "django", "starlette", "fastapi", "litestar", "quart", "falcon", "bottle"),
+    "pyramid",
+]
+WSGI = ("raincheck.wsgi", "raincheck.flask", "get_wsgi_application")
+CHECK = "python -m raincheck check app:app"
 
 pytestmark = pytest.mark.server
 
@@ -30,6 +36,8 @@ def server(text: str, directory: Path) -> ServerProcess:
     """Serve a block as the README says: saved as app.py."""
     (directory / "app.py").write_text(text)
     command = ["-m", "uvicorn", "app:app", "--port", "{port}"]
+    if any(name in text for name in WSGI):
+        command = ["-m", "gunicorn", "app:app", "--bind", "127.0.0.1:{port}"]
     return ServerProcess(command, cwd=directory, env={"XDG_STATE_HOME": str(directory / "state")})
 
 
@@ -53,7 +61,10 @@ def test_an_application_can_be_pasted(framework: str, tmp_path: Path) -> None:
     assert "the report" in done.text or done.json() == {"report": "done"}
 
 
-OTHERS = [n for n, text in enumerate(PYTHON) if text not in APPLICATIONS and text != CLIENT]
+GUNICORN = next(text for text in PYTHON if "raincheck.gunicorn" in text)
+DRAINED = next(text for text in PYTHON if "with_drain" in text)
+NOT_SERVED_ALONE = (*APPLICATIONS, CLIENT, GUNICORN, DRAINED)
+OTHERS = [n for n, text in enumerate(PYTHON) if text not in NOT_SERVED_ALONE]
 
 
 @pytest.mark.parametrize("n", OTHERS)
@@ -63,9 +74,60 @@ def test_other_blocks_serve_requests(n: int, tmp_path: Path) -> None:
         assert httpx.get(f"{running.url}/nowhere", headers=host).status_code == 404
 
 
+def test_the_hooks_are_taken_by_gunicorn(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN)
+    with (
+        server(APPLICATIONS[0], tmp_path) as running,
+        httpx.Client(base_url=running.url) as client,
+    ):
+        accepted = client.get("/report")
+        assert accepted.status_code == 202
+        running.terminate()
+    with server(APPLICATIONS[0], tmp_path) as running:
+        location = httpx.URL(accepted.headers["location"]).path
+        assert httpx.get(f"{running.url}{location}").text == "the report\n"
+
+
+def test_django_is_drained_under_asgi(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(DRAINED)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "settings.py").write_text(
+        "SECRET_KEY = 'none'\nROOT_URLCONF = 'project.urls'\nALLOWED_HOSTS = ['*']\n"
+        "MIDDLEWARE = ['raincheck.django.RaincheckMiddleware']\nRAINCHECK = {'BUDGET': 0}\n"
+    )
+    (tmp_path / "project" / "urls.py").write_text(
+        "import asyncio\nfrom django.http import HttpResponse\nfrom django.urls import path\n"
+        "async def report(request):\n"
+        "    await asyncio.sleep(0.5)\n    return HttpResponse('the report')\n"
+        "urlpatterns = [path('report', report)]\n"
+    )
+    command = ["-m", "uvicorn", "app:application", "--port", "{port}"]
+    environment = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    with ServerProcess(command, cwd=tmp_path, env=environment) as running:
+        location = httpx.get(f"{running.url}/report").headers["location"]
+        running.terminate()
+    with ServerProcess(command, cwd=tmp_path, env=environment) as running:
+        path = httpx.URL(location).path
+        assert httpx.get(f"{running.url}{path}").text == "the report"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_check_has_no_complaint_about_an_application(framework: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APPLICATIONS[FRAMEWORKS.index(framework)])
+    command = [sys.executable, *CHECK.split()[1:]]
+    # Pyramid's own import warns of what it imports.
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=quiet, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(", 0 problems\n")
+
+
 @pytest.fixture
 def starlette(tmp_path: Path) -> Iterator[ServerProcess]:
-    with server(APPLICATIONS[0], tmp_path) as running:
+    text = APPLICATIONS[FRAMEWORKS.index("starlette")]
+    with server(text, tmp_path) as running:
         yield running
 
 
@@ -124,6 +186,7 @@ def test_the_commands_are_those_that_ci_runs() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
     patterns = re.findall(r"sed -n 's/\^\\\((.*?)\\\)\$/", ci)
     commands = [line for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
+    commands.remove(CHECK)  # which has its own test
     assert len(patterns) == len(commands)
     for command in commands:
         assert any(re.fullmatch(pattern, command) for pattern in patterns), command

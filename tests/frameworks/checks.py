@@ -31,8 +31,8 @@ ASK = {"prefer": "respond-async"}
 
 
 @pytest.mark.asyncio
-class MarkedHandlers:
-    """The checks; a framework's module derives from it.
+class Promises:
+    """The checks that ASGI and WSGI have in common.
 
     The application answers `POST` with `{"order": …}` to every marked path and to `/unmarked`
     with what the work made, 201 and an `x-made-by` field; and `GET /plain`.
@@ -47,21 +47,13 @@ class MarkedHandlers:
     in_thread: ClassVar[Paths]
     refused: ClassVar[tuple[Refused, ...]]
 
-    def build(self, work: Work) -> ASGIApp:
-        """Return an application whose handlers do `work`."""
+    def deferring(self, **options: Any) -> AbstractAsyncContextManager[Session]:
+        """Return a session with the application under raincheck."""
         raise NotImplementedError
 
-    @pytest.fixture(autouse=True)
-    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(stopping, "GRACE", 0.03)
-
-    def deferring(self, **options: Any) -> AbstractAsyncContextManager[Session]:
-        work = Work()
-        return deferring(self.build(work), work, **options)
-
     def bare(self) -> AbstractAsyncContextManager[Session]:
-        work = Work()
-        return bare(self.build(work), work)
+        """Return a session with the application as it is."""
+        raise NotImplementedError
 
     async def directly(self, method: str, path: str, content: bytes = b"", **headers: str) -> Any:
         async with self.bare() as session:
@@ -92,16 +84,6 @@ class MarkedHandlers:
             session.work.release()
             accepted = await session.start(marked)
             assert (await session.result(accepted)).status_code == 201
-
-    async def test_a_marked_async_handler_stays_on_the_loop(self, async_marked: str) -> None:
-        async with self.deferring() as session:
-            await session.start(async_marked)
-            assert session.work.thread == threading.get_ident()
-
-    async def test_a_marked_sync_handler_stays_off_the_loop(self, sync_marked: str) -> None:
-        async with self.deferring() as session:
-            await session.start(sync_marked)
-            assert session.work.thread != threading.get_ident()
 
     async def test_a_refusal_before_the_handler_stays_what_it_is(self, refused: Refused) -> None:
         path, headers, content, status = refused
@@ -168,23 +150,6 @@ class MarkedHandlers:
             assert isinstance(session.work.error, OperationCancelled)
             assert await session.state(accepted) == "cancelled"
 
-    async def test_an_async_handler_is_stopped_and_cancelled_only_then(
-        self, async_marked: str
-    ) -> None:
-        async with self.deferring() as session:
-            accepted = await session.start(async_marked)
-            await session.cancel(accepted)
-            await until(session.work.stopping.is_set)
-            await self._is_cancelled_at_its_end(session, accepted)
-
-    async def test_a_sync_handler_that_never_looks_is_cancelled_only_at_its_end(
-        self, sync_marked: str
-    ) -> None:
-        async with self.deferring() as session:
-            accepted = await session.start(sync_marked)
-            await session.cancel(accepted)
-            await self._is_cancelled_at_its_end(session, accepted)
-
     async def _is_cancelled_at_its_end(self, session: Session, accepted: httpx.Response) -> None:
         await session.lasts(accepted, "cancelling")
         assert not session.work.ended.is_set()
@@ -228,6 +193,53 @@ class MarkedHandlers:
         async with self.bare() as session:
             await self._is_waited_for(session, example)
             assert session.work.saw_cancelled is False
+
+
+class MarkedHandlers(Promises):
+    """All checks for ASGI; a framework's module derives from it."""
+
+    def build(self, work: Work) -> ASGIApp:
+        """Return an application whose handlers do `work`."""
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(stopping, "GRACE", 0.03)
+
+    def deferring(self, **options: Any) -> AbstractAsyncContextManager[Session]:
+        work = Work()
+        return deferring(self.build(work), work, **options)
+
+    def bare(self) -> AbstractAsyncContextManager[Session]:
+        work = Work()
+        return bare(self.build(work), work)
+
+    async def test_a_marked_async_handler_stays_on_the_loop(self, async_marked: str) -> None:
+        async with self.deferring() as session:
+            await session.start(async_marked)
+            assert session.work.thread == threading.get_ident()
+
+    async def test_a_marked_sync_handler_stays_off_the_loop(self, sync_marked: str) -> None:
+        async with self.deferring() as session:
+            await session.start(sync_marked)
+            assert session.work.thread != threading.get_ident()
+
+    async def test_an_async_handler_is_stopped_and_cancelled_only_then(
+        self, async_marked: str
+    ) -> None:
+        async with self.deferring() as session:
+            accepted = await session.start(async_marked)
+            await session.cancel(accepted)
+            await until(session.work.stopping.is_set)
+            await self._is_cancelled_at_its_end(session, accepted)
+
+    async def test_a_sync_handler_that_never_looks_is_cancelled_only_at_its_end(
+        self, sync_marked: str
+    ) -> None:
+        async with self.deferring() as session:
+            accepted = await session.start(sync_marked)
+            await session.cancel(accepted)
+            await self._is_cancelled_at_its_end(session, accepted)
 
 
 class Released:

@@ -23,7 +23,7 @@ LOOKS = 30  # that something must outlast to count as lasting
 class Session:
     """Starts operations and looks after them."""
 
-    def __init__(self, client: httpx.AsyncClient, work: Work, app: ASGIApp) -> None:
+    def __init__(self, client: httpx.AsyncClient, work: Work, app: Any) -> None:
         self.client = client
         self.work = work
         self._app = app
@@ -31,7 +31,6 @@ class Session:
     @property
     def core(self) -> Any:
         """The core of the middleware, whose heartbeat need not be waited for."""
-        assert isinstance(self._app, RaincheckMiddleware)
         return self._app._gateway.core
 
     async def post(self, path: str, order: str = "tea", **headers: str) -> httpx.Response:
@@ -93,14 +92,22 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def bare(app: ASGIApp, work: Work) -> AsyncIterator[Session]:
-    """Talk to an application as it is, no raincheck around."""
-    transport = httpx.ASGITransport(app=app)
+async def talking(
+    transport: httpx.AsyncBaseTransport, work: Work, app: Any
+) -> AsyncIterator[Session]:
+    """Talk to an application through what calls it."""
     async with (
         asyncio.timeout(LIMIT),
         httpx.AsyncClient(transport=transport, base_url="http://app.test") as client,
     ):
         yield Session(client, work, app)
+
+
+@asynccontextmanager
+async def bare(app: ASGIApp, work: Work) -> AsyncIterator[Session]:
+    """Talk to an application as it is, no raincheck around."""
+    async with talking(httpx.ASGITransport(app=app), work, app) as session:
+        yield session
 
 
 @asynccontextmanager

@@ -1,7 +1,4 @@
-"""Marked views in Django under ASGI: functions, classes, decorators; under sync middleware.
-
-The only module that configures Django, which a process can do once.
-"""
+"""Marked views in Django under ASGI: functions, classes, decorators; under sync middleware."""
 
 # mypy: disable-error-code="import-untyped, misc, untyped-decorator"
 
@@ -12,9 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
-import django
 import pytest
-from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
@@ -29,14 +24,13 @@ from raincheck import long_running
 from tests.frameworks.checks import MarkedHandlers, Released, check_on_a_server
 from tests.frameworks.session import Paths, document
 from tests.frameworks.work import MADE_BY, Work
+from tests.support.django_settings import configure
 
 CSRF = "django.middleware.csrf.CsrfViewMiddleware"  # works in both worlds
 SYNC = f"{__name__}.sync_middleware"
 Answer = Callable[[HttpRequest], HttpResponse]
 
-if not settings.configured:
-    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="for tests")  # noqa: S106
-    django.setup(set_prefix=False)
+configure()
 
 
 class Bench:

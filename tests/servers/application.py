@@ -1,14 +1,8 @@
-"""The applications that the servers run: raw ASGI, with raincheck's options from the environment.
-
-`TEST_OPTIONS` holds the options as JSON. `TEST_JOURNAL` names a file to which start-up, handlers
-and shutdown add a line each, so that a test sees what happened where no response tells it.
-"""
+"""The applications that the servers run: raw ASGI; options and journal are as in `material`."""
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -21,24 +15,10 @@ from starlette.routing import Mount
 
 from raincheck import current_operation
 from raincheck.asgi import RaincheckMiddleware
+from tests.servers.material import OPTIONS, content, note
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-JOURNAL = os.environ.get("TEST_JOURNAL", os.devnull)
-OPTIONS = json.loads(os.environ.get("TEST_OPTIONS", "{}"))
-
-
-def content(seed: int, size: int) -> bytes:
-    """Return the body that a handler makes of these two."""
-    return random.Random(seed).randbytes(size)  # noqa: S311 - no secret
-
-
-def note(event: str) -> None:
-    """Add a line to the journal; several processes may."""
-    descriptor = os.open(JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(descriptor, f"{event}\n".encode())
-    os.close(descriptor)
 
 
 class Call:

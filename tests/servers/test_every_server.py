@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from tests.servers.application import content
+from tests.servers.material import content
 from tests.servers.servers import SERVERS, TIMEOUT, Kind, Site, http_client, status, wait_until
 from tests.support.polling import poll
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.servers.application import content
+from tests.servers.material import content
 from tests.servers.servers import ANY, Site, http_client, status, wait_until
 from tests.support.polling import poll
 from tests.support.processes import free_port

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.servers.application import content
+from tests.servers.material import content
 from tests.servers.servers import ANY, SERVERS, Kind, Site, http_client
 
 pytestmark = pytest.mark.server

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import pytest
 
+from raincheck import current_operation
 from raincheck.asgi import RaincheckMiddleware
 
 SHORT = 0.02  # seconds; a budget that runs out soon
@@ -45,6 +47,20 @@ async def read_body(receive: Any) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body
+
+
+async def until_deferred() -> None:
+    """Work until the budget is over and there is an operation, however busy the machine is."""
+    with anyio.fail_after(5):
+        while current_operation().id is None:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(SHORT / 10)
+
+
+async def until_said(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """Wait until the log says something."""
+    with anyio.fail_after(5):
+        while text not in caplog.text:  # noqa: ASYNC110 - a log has no event
+            await anyio.sleep(SHORT / 10)
 
 
 def slow(event: anyio.Event) -> Handler:

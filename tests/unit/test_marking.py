@@ -15,7 +15,7 @@ import pytest
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from raincheck import OperationCancelled, current_operation, long_running
-from raincheck.marking import CURRENT, MARK, is_marked
+from raincheck.marking import BYPASSED, CURRENT, EFFECTIVE, MARK, is_marked
 from raincheck.operation import Progress
 
 
@@ -214,9 +214,10 @@ def test_the_decorator_may_be_written_with_parentheses() -> None:
 # --- what frameworks look at -------------------------------------------------------------------
 
 
-def test_wrapper_and_original_both_carry_the_mark(handler: Any) -> None:
+def test_wrapper_and_original_both_carry_a_mark_that_tells_them_apart(handler: Any) -> None:
     marked = long_running(handler)
-    assert getattr(marked, MARK) is getattr(handler, MARK) is True
+    assert getattr(marked, MARK) is EFFECTIVE
+    assert getattr(handler, MARK) is BYPASSED
     assert MARK == "__raincheck__"
     assert marked is not handler
 
@@ -224,6 +225,54 @@ def test_wrapper_and_original_both_carry_the_mark(handler: Any) -> None:
 def test_only_marked_handlers_count_as_marked() -> None:
     assert not is_marked(_copy(sync_handler))
     assert is_marked(long_running(_copy(sync_handler)))
+
+
+def test_the_function_that_was_marked_has_no_effect_by_itself(handler: Any) -> None:
+    long_running(handler)
+    assert not is_marked(handler)
+
+
+def test_what_is_marked_twice_is_marked_in_both_places(handler: Any) -> None:
+    once = long_running(handler)
+    twice = long_running(once)
+    assert is_marked(once)
+    assert is_marked(twice)
+    assert not is_marked(handler)
+
+
+def test_a_function_that_is_marked_again_stays_without_effect_by_itself(handler: Any) -> None:
+    marked = long_running(handler), long_running(handler)
+    assert [is_marked(each) for each in marked] == [True, True]
+    assert not is_marked(handler)
+
+
+def test_a_decorator_above_takes_the_mark_over(handler: Any) -> None:
+    def decorated(function: Any) -> Any:
+        return functools.wraps(function)(lambda *args, **kwargs: function(*args, **kwargs))
+
+    assert is_marked(decorated(long_running(handler)))
+    assert not is_marked(decorated(handler))
+    assert is_marked(long_running(decorated(handler)))
+
+
+def test_a_marked_handler_of_one_argument_is_seen_to_take_one() -> None:
+    """Pyramid counts arguments, of the outermost function."""
+
+    def view(request: str) -> str:
+        return request
+
+    for marked in (long_running(view), long_running(long_running(view))):
+        assert inspect.getfullargspec(marked).args == ["request"]
+        assert marked("tea") == marked(request="tea") == "tea"
+
+
+@pytest.mark.parametrize("name", ["call", "handler", "argument", "defer", "args"])
+def test_the_one_argument_may_have_any_name(name: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec(f"def view({name}): return {name}", namespace)  # noqa: S102 - made of names above
+    with handling() as request:
+        assert long_running(namespace["view"])(**{name: "tea"}) == "tea"
+        assert request.deferred == 1
 
 
 def test_a_marked_handler_keeps_name_signature_and_annotations(handler: Any) -> None:

@@ -12,13 +12,14 @@ from raincheck import monitor
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
-from raincheck.asgi.translation import PLACEHOLDER, send_response
+from raincheck.asgi.translation import send_response
 from raincheck.core import Raincheck
-from raincheck.links import parse_target, route_path
+from raincheck.links import Mount, parse_target, route_path
 from raincheck.marking import CURRENT
-from raincheck.messages import Response, field_value
+from raincheck.messages import field_value
 from raincheck.options import Options, Settings
-from raincheck.policy import NEVER_DEFERRED, Candidate, Decision, Refusal
+from raincheck.policy import NEVER_DEFERRED, Candidate, Decision
+from raincheck.polling import may_begin, refuse
 from raincheck.stores.default import store_from
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["RaincheckMiddleware"]
 
 MOUNTED = "raincheck"  # in the scope of polls that the application routes itself
-MOUNTS_REMEMBERED = 64  # some servers take the root path from a header field
-OVERLOADED_RETRY_AFTER = 5  # seconds
 
 
 class RaincheckMiddleware:
@@ -48,9 +47,8 @@ class RaincheckMiddleware:
         self._gateway = Gateway(app, Raincheck(settings, store_from(settings.store)))
         policy = settings.policy()
         self._unasked, self._decide = policy.unasked, policy.decide
-        self._status_url = settings.status_url
+        self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
-        self._templates: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection as ASGI has it."""
@@ -69,14 +67,16 @@ class RaincheckMiddleware:
                 break
         else:
             decision = None if scope["method"] in NEVER_DEFERRED else self._unasked[path]
-        # Within a request that may be deferred already: once is enough.
+        # `is_nested`, without the call.
         if decision is None or ((outer := CURRENT.get()) is not None and not outer.over):
             await self.app(scope, receive, send)
-        elif type(decision) is Candidate and not (decision.budget == 0 and self._is_full):
-            template = self._template(scope) if self._status_url else None
+        elif (type(decision) is Candidate and decision.budget) or may_begin(
+            decision, self._gateway.core
+        ):
+            template = self._template(scope)
             await Exchange(self._gateway, scope, receive, send, decision, template).serve()
         else:
-            await send_response(scope, send, _refuse(decision))
+            await send_response(scope, send, refuse(decision))
 
     def _decide_by_preference(self, scope: Scope, path: str) -> Decision:
         headers = scope["headers"]
@@ -89,18 +89,12 @@ class RaincheckMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    @property
-    def _is_full(self) -> bool:
-        return self._gateway.core.is_full
-
     async def _answer_poll(self, scope: Scope, receive: Receive, send: Send, path: str) -> bool:
         """Answer a request to the status monitor; False if it is none."""
-        if self._status_url is not None:
-            template = self._template(scope)
-            below = route_path(template, scope.get("root_path", "")).partition(PLACEHOLDER)[0]
-            if not path.startswith(below):
+        if self._mount is not None:
+            if not self._mount.covers(scope, scope.get("root_path", ""), path):
                 return False
-            scope[MOUNTED] = partial(self._gateway.show, template=template)
+            scope[MOUNTED] = partial(self._gateway.show, template=self._template(scope))
             await self.app(scope, receive, send)
             return True
         if not path.startswith(self._below):
@@ -112,23 +106,11 @@ class RaincheckMiddleware:
             await self._gateway.show(scope, send, *target)
         return True
 
-    def _template(self, scope: Scope) -> str:
+    def _template(self, scope: Scope) -> str | None:
         """Return the path of R where the application has mounted it, with a placeholder."""
-        root_path = scope.get("root_path", "")
-        if root_path not in self._templates and self._status_url is not None:
-            if len(self._templates) > MOUNTS_REMEMBERED:
-                self._templates.clear()
-            self._templates[root_path] = self._status_url(scope, PLACEHOLDER)
-        return self._templates[root_path]
+        return self._mount.template(scope, scope.get("root_path", "")) if self._mount else None
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
     value = field_value(headers, b"content-length")
     return int(value) if value and value.isdigit() and len(value) < 20 else None
-
-
-def _refuse(decision: Candidate | Refusal) -> Response:
-    """Refuse before anything has run; a candidate is refused because too much runs already."""
-    if isinstance(decision, Refusal):
-        return monitor.problem(decision.status, decision.code, decision.detail)
-    return monitor.unavailable("Too many operations are in flight.", OVERLOADED_RETRY_AFTER)

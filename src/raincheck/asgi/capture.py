@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -59,6 +60,12 @@ class Capture:
         elif kind == "http.response.zerocopysend":
             await self._zero_copy(message)
         # What is left can be lost: early hints, pushes, debugging aids.
+
+    async def conclude(self, error: BaseException | None, *, is_cancelled: bool) -> None:
+        """End the operation of an application that is over, unless its response did."""
+        if error is not None or not self._recording.is_over:
+            conclude = partial(self._recording.conclude, error, is_cancelled=is_cancelled)
+            await self._loop.record(conclude)
 
     async def fail(self, reason: Reason) -> None:
         """End the operation without a response, unless it has one."""

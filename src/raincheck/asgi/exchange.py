@@ -17,11 +17,12 @@ from asgiref.sync import markcoroutinefunction
 
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.stopping import Stopping
-from raincheck.asgi.translation import fill, has_body, send_response, to_request
+from raincheck.asgi.translation import has_body, send_response, to_request
 from raincheck.asgi.upload import Upload
-from raincheck.errors import RaincheckError, abbreviate
+from raincheck.errors import RaincheckError
+from raincheck.links import fill
 from raincheck.marking import CURRENT
-from raincheck.operation import Operation, Progress, Reason
+from raincheck.operation import Operation, Progress
 from raincheck.policy import Candidate
 
 if TYPE_CHECKING:
@@ -263,15 +264,10 @@ class Exchange:
         if capture is None or self._is_concluded:
             return
         self._is_concluded = True
-        if error is not None and not self.is_cancelled and isinstance(error, Exception):
-            shown = abbreviate(capture.operation.id)
-            logger.error("the handler of operation %s raised", shown, exc_info=error)
-        # Cancelled, and not by a client: the loop is being closed.
-        at_exit = not self.is_cancelled and not isinstance(error, (Exception, type(None)))
         try:
             if self.stopping is not None:
                 await self.stopping.until_outside()
-            await capture.fail(Reason.SHUTDOWN if at_exit else Reason.EXCEPTION)
+            await capture.conclude(error, is_cancelled=self.is_cancelled)
         finally:
             self.gateway.release(self)
             del self.task  # as above: a cycle

@@ -11,16 +11,10 @@ import anyio.lowlevel
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.lifespan import drain_with_the_reactor
 from raincheck.asgi.loops import Loop, running_loop
-from raincheck.asgi.translation import (
-    fill,
-    send_response,
-    send_start,
-    send_trailers,
-    to_request,
-)
+from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
 from raincheck.core import Raincheck
 from raincheck.errors import BodyMissing, StoreError
-from raincheck.links import Resource
+from raincheck.links import Resource, fill
 from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
 from raincheck.polling import Poll, StatusMonitor, unreadable

@@ -38,14 +38,6 @@ def _address(pair: tuple[str, int] | list[object] | None) -> tuple[str, int] | N
     return (str(pair[0]), pair[1]) if pair else None  # type: ignore[return-value]
 
 
-PLACEHOLDER = "0" * 32  # for the id, in the path of R where the application has mounted it
-
-
-def fill(template: str | None, operation_id: str) -> str | None:
-    """Return the path of an operation's R; None where it is not mounted but intercepted."""
-    return template.replace(PLACEHOLDER, operation_id) if template is not None else None
-
-
 def has_body(scope: Scope) -> bool:
     """Tell whether a body may follow (RFC 9112 §6): in HTTP/1 a header field announces it."""
     if scope.get("http_version", "1.1") not in ("1.0", "1.1"):

@@ -1,0 +1,60 @@
+"""The `RAINCHECK` setting: raincheck's options in capitals, with Django's defaults for some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from raincheck.errors import ConfigurationError
+from raincheck.options import Settings
+from raincheck.stores.default import store_from
+
+_CALLABLES = ("owner", "status_url")  # may be named by their dotted path
+
+
+# On a request: the user that middleware knows. Views may put another in its place, such as the
+# bearer of a token, whom a poll would not be known to come from.
+USER = "_raincheck_user"
+
+
+def user_of(request: Any) -> str | None:
+    """Name the authenticated user of a request: what the setting OWNER is by default."""
+    user = getattr(request, USER, None) or getattr(request, "user", None)
+    return str(user.pk) if user is not None and user.is_authenticated else None
+
+
+def read_settings() -> Settings:
+    """Return the options that the project has set.
+
+    Raises:
+        ImproperlyConfigured: One is unknown, has a wrong value, or contradicts another.
+    """
+    setting: Any = getattr(settings, "RAINCHECK", {})
+    if not isinstance(setting, Mapping):
+        raise ImproperlyConfigured(f"RAINCHECK must be a dict of options, not {setting!r}")
+    options: dict[str, Any] = {"owner": user_of}
+    for name, value in setting.items():
+        if not isinstance(name, str) or name != name.upper():
+            raise ImproperlyConfigured(f"RAINCHECK: options are in capitals, unlike {name!r}")
+        options[name.lower()] = _value(name.lower(), value)
+    try:
+        chosen = Settings.build(options)
+        store_from(chosen.store)  # which opens nothing
+        return chosen
+    except ConfigurationError as error:
+        raise ImproperlyConfigured(f"RAINCHECK: {error}") from error
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _CALLABLES and isinstance(value, str):
+        try:
+            return import_string(value)
+        except ImportError as error:
+            raise ImproperlyConfigured(f"RAINCHECK: {name.upper()}: {error}") from error
+    if name == "limits" and isinstance(value, Mapping):
+        return {str(key).lower(): limit for key, limit in value.items()}
+    return value

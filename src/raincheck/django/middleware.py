@@ -1,0 +1,209 @@
+"""The Django middleware: which requests may be deferred, and what is said to polls.
+
+Django makes it sync or async, after what it is placed around; `threads` and `asgi` run the rest of
+the chain accordingly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.core.exceptions import DisallowedHost
+from django.core.handlers.asgi import ASGIRequest
+from django.db import connections
+from django.urls import NoReverseMatch, get_script_prefix, get_urlconf, reverse
+from django.utils.translation import get_language
+
+from raincheck import monitor
+from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.django import threads
+from raincheck.django.asgi import AsyncGateway
+from raincheck.django.conf import USER, read_settings
+from raincheck.django.contexts import in_transaction
+from raincheck.django.translation import in_threads, to_request, to_response
+from raincheck.errors import StoreError
+from raincheck.handlers import MarkedRequests
+from raincheck.handlers.django import DjangoDirectory
+from raincheck.links import PLACEHOLDER, Mount, Resource, fill, parse_target
+from raincheck.marking import is_nested
+from raincheck.messages import StoredBody
+from raincheck.policy import Candidate, Refusal
+from raincheck.polling import Poll, may_begin, refuse, unreadable
+from raincheck.stores.default import store_from
+from raincheck.wsgi.decision import decide
+from raincheck.wsgi.gateway import Gateway
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+    Answer: TypeAlias = HttpResponseBase | Coroutine[Any, Any, HttpResponseBase]
+
+ROUTE = "raincheck:operation"
+MOUNTED = "_raincheck"  # on requests for operations that the project routes itself
+
+
+class RaincheckMiddleware:
+    """Answer slow requests of a Django project with 202 and a status monitor.
+
+    The setting `RAINCHECK` has the options of `raincheck.options.Settings` in capitals. `OWNER` is
+    the authenticated user by default; it and `STATUS_URL` are given the request.
+
+    Raises:
+        ImproperlyConfigured: An option is unknown, has a wrong value, or contradicts another.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self._settings = read_settings()
+        self.get_response = get_response
+        core = Raincheck(self._settings, store_from(self._settings.store))
+        self._gateway = Gateway(_no_application, core, connections.close_all)
+        self._async_gateway: AsyncGateway | None = None
+        if iscoroutinefunction(get_response):
+            self._async_gateway = AsyncGateway(get_response, core)
+            markcoroutinefunction(self)
+        self._policy = self._settings.policy()
+        self._below = f"{self._settings.prefix}/"
+        self._mount = Mount(self._settings.status_url or _included_url)
+        self._marked = MarkedRequests(DjangoDirectory())
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        """Handle one request; in an async chain, return what is to be awaited."""
+        path = request.path_info
+        if self._is_mounted:
+            # Always: Django may know paths of it by which none is given away, in other languages.
+            setattr(request, MOUNTED, partial(self._show, request))
+            prefix = get_script_prefix().rstrip("/")
+            if self._mount.covers(request, prefix, path, _variant()):
+                return self.get_response(request)
+        elif path.startswith(self._below):
+            return self._run(self._poll, request, path[len(self._below) :])
+        decision = decide(self._policy, request.META, path)
+        if decision is None or self._goes_on(request, decision):
+            return self.get_response(request)
+        setattr(request, USER, getattr(request, "user", None))
+        if self._async_gateway is None:
+            return self._serve(request, decision)
+        return self._async_gateway.serve(request, decision, self._template(request))
+
+    # --- starting ------------------------------------------------------------------------------
+
+    def _goes_on(self, request: HttpRequest, decision: Candidate | Refusal) -> bool:
+        """Tell whether a request stays as it is, although its path and preference allow a 202."""
+        if is_nested():
+            return True
+        if isinstance(decision, Refusal):
+            return False
+        if self._async_gateway is None and in_transaction():
+            return True
+        try:
+            request.get_host()  # of which links are made; Django itself refuses a forged one
+        except DisallowedHost:
+            return True
+        if decision.budget is None and not self._marked(_environ(request)):
+            return True
+        return not threads.take_body(request, self._gateway.core.limits.request_body)
+
+    def _serve(self, request: HttpRequest, decision: Candidate | Refusal) -> HttpResponseBase:
+        if not may_begin(decision, self._gateway.core):
+            return to_response(refuse(decision))
+        template, described = self._template(request), to_request(request)
+        exchange = threads.Exchange(self._gateway, decision, request, self.get_response)
+        if not exchange.start():
+            response: HttpResponseBase = self.get_response(request)
+            return response
+        operation = exchange.outcome()
+        if operation is None:
+            return exchange.response()
+        path = fill(template, operation.id)
+        started = self._gateway.monitor.started
+        return to_response(started(operation, described, decision.applied, path))
+
+    # --- polling -------------------------------------------------------------------------------
+
+    def _run(self, function: Callable[..., HttpResponseBase], *arguments: Any) -> Answer:
+        """Call what may block; in an async chain, in the thread that the request has for it."""
+        if self._async_gateway is None:
+            return function(*arguments)
+        return sync_to_async(function)(*arguments)
+
+    def _poll(self, request: HttpRequest, tail: str) -> HttpResponseBase:
+        target = parse_target(tail)
+        if target is None:
+            return to_response(monitor.not_found())
+        return self._show(request, *target)
+
+    def _show(
+        self, request: HttpRequest, operation_id: str, resource: Resource
+    ) -> HttpResponseBase:
+        """Answer a request to the status monitor."""
+        response: Any = self._look(request, operation_id, resource)
+        # Whatever it tells of was logged when it happened; and with the URL of an operation
+        # anybody can read it.
+        response._has_been_logged = True
+        return cast("HttpResponseBase", response)
+
+    def _look(
+        self, request: HttpRequest, operation_id: str, resource: Resource
+    ) -> HttpResponseBase:
+        """Answer a request to the status monitor."""
+        path = fill(self._template(request), operation_id)
+        owner = self._gateway.owner(request)
+        poll = Poll(to_request(request), operation_id, resource, owner, path)
+        response = self._gateway.monitor.respond(poll)
+        if not isinstance(response.body, StoredBody):
+            return to_response(response)
+        try:
+            # Before the status is sent: a body that has just been purged is no 200.
+            chunks = self._gateway.open(response.body)
+            length = response.body.stop - response.body.start
+            if length <= CHUNK_SIZE:  # whole, so that everybody around can look at it
+                return to_response(replace(response, body=b"".join(chunks)))
+        except StoreError as error:
+            return to_response(unreadable(error))
+        is_async = isinstance(request, ASGIRequest)
+        return to_response(response, in_threads(chunks, length) if is_async else chunks)
+
+    @cached_property
+    def _is_mounted(self) -> bool:
+        """Whether the project routes polls itself; asked for late, as URLs import views."""
+        if self._settings.status_url is not None:
+            return True
+        try:
+            _included_url(None, PLACEHOLDER)
+        except NoReverseMatch:
+            return False
+        return True
+
+    def _template(self, request: HttpRequest) -> str | None:
+        """Return the path of R where the project routes it, with a placeholder."""
+        if not self._is_mounted:
+            return None
+        return self._mount.template(request, get_script_prefix().rstrip("/"), _variant())
+
+
+def _included_url(request: HttpRequest | None, operation_id: str) -> str:
+    url: str = reverse(ROUTE, kwargs={"operation_id": operation_id})
+    return url
+
+
+def _variant() -> tuple[str | None, str | None]:
+    """Name what a path depends on, beside the root path."""
+    return get_language(), get_urlconf()
+
+
+def _environ(request: HttpRequest) -> dict[str, Any]:
+    """Describe a request as `handlers` needs it to find its view."""
+    path = request.path_info.encode("utf-8", "surrogateescape").decode("latin-1")
+    return {"REQUEST_METHOD": request.method, "PATH_INFO": path}
+
+
+def _no_application(environ: Any, start_response: Any) -> Any:
+    raise AssertionError("Django calls its views itself")

@@ -1,0 +1,189 @@
+"""One request in a project's sync middleware chain that may be deferred.
+
+The rest of the chain and the view run in a thread of their own, with that thread's database
+connections, which are dealt with there as Django does at the end of a request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache import caches
+from django.core.handlers.wsgi import LimitedStream, WSGIRequest
+from django.db import close_old_connections
+
+from raincheck.django.contexts import Luggage, Origin
+from raincheck.django.keeping import Kept, keep_for_handler
+from raincheck.django.translation import from_response, is_file
+from raincheck.operation import Operation
+from raincheck.policy import Candidate
+from raincheck.recording import Recording
+from raincheck.wsgi.channel import Channel
+from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.race import Race
+from raincheck.wsgi.request_body import Unread, content_length, read_ahead
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+logger = logging.getLogger("raincheck")
+
+
+def take_body(request: HttpRequest, limit: int) -> bool:
+    """Read the request body ahead, unless it was read; False if it can't be.
+
+    Under ASGI, Django has done so.
+    """
+    if not isinstance(request, WSGIRequest):
+        return True
+    if request._read_started:
+        return hasattr(request, "_body") or hasattr(request, "_post")
+    length = content_length(request.META)
+    if not length:  # Django ignores a body without a length
+        return True
+    try:
+        request._stream = read_ahead(request.META, limit)
+    except Unread as unread:
+        request._stream = LimitedStream(unread.stream, length)
+        return False
+    return True
+
+
+class Exchange(Race):
+    """Runs the rest of the chain for one request, and defers it if need be."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        candidate: Candidate,
+        request: HttpRequest,
+        get_response: Callable[[HttpRequest], HttpResponseBase],
+    ) -> None:
+        super().__init__(gateway, candidate, str(request.method), request.path_info)
+        self._request = request
+        self._get_response = get_response
+        self._response: Any = None
+        self._error: BaseException | None = None
+        self._kept: Kept | None = None
+        self._luggage: Luggage | None = None
+        self._origin = Origin()
+        self._closers: list[Callable[[], None]] = []
+        self._channel = Channel(self.changed)
+
+    # --- the server's thread -------------------------------------------------------------------
+
+    def response(self) -> HttpResponseBase:
+        """Return the response to a request that was not deferred, or raise what was raised."""
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # or its traceback would keep this object alive
+        if self._luggage is not None:
+            self._luggage.unpack()
+        response: HttpResponseBase = self._response
+        if isinstance(self._request, WSGIRequest):
+            response._resource_closers.append(self._request._stream.close)
+        return response
+
+    def owner(self) -> str | None:
+        """Name the principal that the request belongs to."""
+        return self.gateway.owner(self._request)
+
+    def abandon(self) -> None:
+        """Take note that the server's thread is gone: nobody takes the response."""
+        self._channel.close()
+
+    def _accept(self) -> Operation | None:
+        operation = super()._accept()
+        if operation is not None:
+            self._kept = keep_for_handler(self._request)
+        return operation
+
+    # --- the handler's thread ------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Get the response and send it on: to the server, or into the store."""
+        source: Iterable[bytes] = ()
+        try:
+            self._origin.arrive()
+            close_old_connections()  # what an earlier request has left in this thread
+            self._response = self._get_response(self._request)
+            source = self._take_content()
+            self._luggage = Luggage()
+        except BaseException as error:
+            self._error = error
+        recording = self.settle()
+        if recording is not None:
+            self._record(recording, source)
+            return
+        with self.changed:
+            self.changed.notify_all()
+        self._pass_on(source)
+        caches.close_all()
+        close_old_connections()
+
+    def _take_content(self) -> Iterable[bytes]:
+        """Return what is to be iterated in this thread, because it may use its connections."""
+        response = self._response
+        if not response.streaming or response.is_async or is_file(response):
+            return ()
+        content: Iterator[bytes] = response.streaming_content
+        # A generator is to end in the thread that runs it.
+        self._closers, response._resource_closers[:] = list(response._resource_closers), []
+        response.streaming_content = self._channel
+        return content
+
+    def _pass_on(self, content: Iterable[bytes]) -> None:
+        error: BaseException | None = None
+        try:
+            for chunk in content:
+                if not self._channel.put(chunk, is_last=False):
+                    break
+        except BaseException as raised:
+            error = raised
+        self._close_content()
+        self._channel.end(error)  # which is too late only for a client that has left
+
+    def _record(self, recording: Recording, content: Iterable[bytes]) -> None:
+        error, self._error = self._error, None
+        try:
+            if self._response is not None:
+                recording.start(*from_response(self._response))
+                self._record_all(recording, content or self._response)
+        except BaseException as raised:
+            error = raised
+        try:
+            self._close()
+        finally:
+            recording.conclude(error, is_cancelled=self.is_cancelled)
+            del error  # its traceback refers to this frame
+
+    def _record_all(self, recording: Recording, content: Iterable[bytes]) -> None:
+        for chunk in content:
+            if recording.feed(chunk):
+                recording.flush()
+            if recording.is_over or self.is_cancelled:
+                return
+        recording.complete()
+
+    def _close_content(self) -> None:
+        while self._closers:
+            with suppress(Exception):  # as Django does
+                self._closers.pop(0)()
+
+    def _close(self) -> None:
+        """Do what Django's handlers do when a response has been sent."""
+        self._close_content()
+        try:
+            if self._response is not None:
+                self._response.close()  # sends `request_finished`: connections are closed
+        finally:
+            if self._kept is not None:
+                self._kept.close()
+            if isinstance(self._request, WSGIRequest):
+                self._request._stream.close()

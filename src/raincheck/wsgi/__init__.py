@@ -1,0 +1,157 @@
+"""The WSGI gateway: `RaincheckMiddleware` wraps any WSGI application.
+
+A server's thread can't let go of a running handler. So a request that may be deferred is handled in
+another thread; every other one is handled as if there were no raincheck around.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Unpack
+
+from raincheck.core import Raincheck
+from raincheck.links import Mount, fill, parse_target
+from raincheck.marking import is_nested
+from raincheck.monitor import not_found
+from raincheck.options import Options, Settings
+from raincheck.policy import Candidate, Refusal
+from raincheck.polling import may_begin, refuse
+from raincheck.stores.default import store_from
+from raincheck.wsgi.decision import decide
+from raincheck.wsgi.exchange import Exchange
+from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.request_body import Unread, read_ahead
+from raincheck.wsgi.translation import decoded, send_response, to_request
+from raincheck.wsgi.uwsgi import freezes_threads
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["RaincheckMiddleware"]
+
+logger = logging.getLogger("raincheck")
+
+MOUNTED = "raincheck.monitor"  # in the environ of polls that the application routes itself
+
+
+class RaincheckMiddleware:
+    """Answer slow requests of a WSGI application with 202 and a status monitor.
+
+    Args:
+        app: The application.
+        options: See `raincheck.options.Settings` for each, with unit and default. `owner` and
+            `status_url` are given the environ.
+
+    Raises:
+        ConfigurationError: An option is unknown, has a wrong value, or contradicts another.
+    """
+
+    def __init__(self, app: WSGIApplication, **options: Unpack[Options]) -> None:
+        settings = Settings.build(options)
+        self.app = app
+        self._gateway = Gateway(app, Raincheck(settings, store_from(settings.store)))
+        self._policy = settings.policy()
+        self._mount = Mount(settings.status_url) if settings.status_url else None
+        self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
+        self._marked: Callable[[Mapping[str, Any]], bool] | None = None
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle one request as PEP 3333 has it."""
+        path = environ.get("PATH_INFO", "")
+        if not path.isascii():
+            path = decoded(path)
+        # `in` costs far less than `startswith`, and says no to almost all.
+        if (
+            self._below in path
+            and (answer := self._poll(environ, start_response, path)) is not None
+        ):
+            return answer
+        decision = decide(self._policy, environ, path)
+        if decision is None:
+            return self.app(environ, start_response)
+        return self._serve(environ, start_response, path, decision)
+
+    def _serve(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        path: str,
+        decision: Candidate | Refusal,
+    ) -> Iterable[bytes]:
+        """Handle a request that may be deferred, or must be refused."""
+        if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
+            return self.app(environ, start_response)
+        if not may_begin(decision, self._gateway.core):
+            return send_response(environ["REQUEST_METHOD"], start_response, refuse(decision))
+        template = self._template(environ)
+        try:
+            body = read_ahead(environ, self._gateway.core.limits.request_body)
+        except Unread as unread:
+            environ["wsgi.input"] = unread.stream
+            return self.app(environ, start_response)
+        exchange = Exchange(self._gateway, environ, path, body, decision)
+        if not exchange.start():
+            return self.app(environ | {"wsgi.input": body}, start_response)
+        operation = exchange.outcome()
+        if operation is None:
+            return exchange.response(start_response)
+        where = fill(template, operation.id)
+        request = to_request(environ)
+        response = self._gateway.monitor.started(operation, request, decision.applied, where)
+        return send_response(environ["REQUEST_METHOD"], start_response, response)
+
+    def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:
+        if is_nested():
+            return True
+        if "HTTP_UPGRADE" in environ:  # a WebSocket takes the connection from its server
+            return True
+        if candidate.budget is None and not self._is_marked(environ):
+            return True
+        return self._is_frozen
+
+    @cached_property
+    def _is_frozen(self) -> bool:
+        """Whether what goes on after a 202 would stand still; asked for in a worker process."""
+        if frozen := freezes_threads():
+            logger.warning("nothing is deferred: this uwsgi needs --enable-threads for that")
+        return frozen
+
+    def _is_marked(self, environ: WSGIEnvironment) -> bool:
+        """Tell whether the handler of a request is marked, or may be."""
+        if self._marked is None:  # not at construction: the application may have no routes then
+            from raincheck.handlers import marked_requests  # few middlewares need it
+
+            self._marked = marked_requests(self.app)
+            if self._marked is None:
+                logger.warning(
+                    "the framework of %r is not known, so every request that may reach a marked "
+                    "handler runs in a thread of its own; narrow it with `include`",
+                    self.app,
+                )
+                self._marked = lambda environ: True
+        return self._marked(environ)
+
+    def _poll(
+        self, environ: WSGIEnvironment, start_response: StartResponse, path: str
+    ) -> Iterable[bytes] | None:
+        """Answer a request to the status monitor; None if it is none."""
+        if self._mount is not None:
+            root_path = decoded(environ.get("SCRIPT_NAME", ""))
+            if not self._mount.covers(environ, root_path, path):
+                return None
+            environ[MOUNTED] = partial(self._gateway.show, template=self._template(environ))
+            return self.app(environ, start_response)
+        if not path.startswith(self._below):
+            return None
+        target = parse_target(path[len(self._below) :])
+        if target is None:
+            return send_response(environ["REQUEST_METHOD"], start_response, not_found())
+        return self._gateway.show(environ, start_response, *target)
+
+    def _template(self, environ: WSGIEnvironment) -> str | None:
+        """Return the path of R where the application has mounted it, with a placeholder."""
+        if self._mount is None:
+            return None
+        return self._mount.template(environ, decoded(environ.get("SCRIPT_NAME", "")))

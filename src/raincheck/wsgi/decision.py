@@ -1,0 +1,22 @@
+"""What the policy says of a request, as an environ describes it; Django's `META` does so, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from raincheck.policy import NEVER_DEFERRED, Decision, Policy
+from raincheck.wsgi.request_body import content_length
+
+
+def decide(policy: Policy, environ: Mapping[str, Any], path: str) -> Decision:
+    """Say whether and when a request may be deferred; None: not at all.
+
+    Args:
+        path: The request's, decoded, without the root path.
+    """
+    method = environ["REQUEST_METHOD"]
+    prefer = environ.get("HTTP_PREFER")
+    if prefer is None:
+        return None if method in NEVER_DEFERRED else policy.unasked[path]
+    return policy.decide(method, path, prefer.encode("latin-1"), content_length(environ))

@@ -1,0 +1,177 @@
+"""One call of a WSGI application that may be deferred: PEP 3333 on both of its sides.
+
+Call, iteration and `close()` happen in one thread, the handler's: frameworks keep what belongs to a
+request in its thread or context, and a half-read iterator can't change either.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
+from wsgiref.util import FileWrapper
+
+from raincheck.errors import OperationCancelled
+from raincheck.policy import Candidate
+from raincheck.recording import Recording
+from raincheck.wsgi.channel import Channel
+from raincheck.wsgi.race import Race
+from raincheck.wsgi.translation import from_wsgi_headers, to_length
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from raincheck.wsgi.gateway import Gateway
+
+    OptExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+logger = logging.getLogger("raincheck")
+
+
+class Exchange(Race):
+    """Calls the application for one request, and defers it if need be.
+
+    Args:
+        path: The request's, without the root path.
+        body: The request's, read ahead.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        environ: WSGIEnvironment,
+        path: str,
+        body: IO[bytes],
+        candidate: Candidate,
+    ) -> None:
+        super().__init__(gateway, candidate, environ["REQUEST_METHOD"], path)
+        self._server_environ = environ
+        self._environ = _copy(environ, body)
+        self._body = body
+        self._status: str | None = None
+        self._headers: list[tuple[str, str]] = []
+        self._exc_info: OptExcInfo | None = None
+        self._declared: int | None = None  # bytes, by the application
+        self._sent = 0  # bytes
+        self._channel = Channel(self.changed)
+
+    # --- the server's thread -------------------------------------------------------------------
+
+    def response(self, start_response: StartResponse) -> Iterable[bytes]:
+        """Return to the server what the application has begun to answer, or raise as it has."""
+        try:
+            self._channel.wait()
+            if self._status is not None:  # without one, the server knows what to say
+                if self._exc_info is None:
+                    start_response(self._status, self._headers)
+                else:
+                    start_response(self._status, self._headers, self._exc_info)
+                    self._exc_info = None
+        except BaseException:  # nobody will iterate or close what is not returned
+            self.abandon()
+            raise
+        return self._channel if self._channel.whole is None else self._channel.whole
+
+    def abandon(self) -> None:
+        """Take note that the server's thread is gone: nobody takes the response."""
+        self._exc_info = None  # its traceback refers to this object
+        self._channel.close()
+
+    def owner(self) -> str | None:
+        """Name the principal that the request belongs to."""
+        environ, self._server_environ = self._server_environ, {}  # not needed any more
+        return self.gateway.owner(environ)
+
+    # --- the handler's thread ------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Call the application and send its response on: to the server, or into the store."""
+        error: BaseException | None = None
+        try:
+            with closing(self._body):
+                self._call()
+        except BaseException as raised:
+            error = raised
+        recording = self.settle()
+        if recording is not None:
+            self._exc_info = None
+            recording.conclude(error, is_cancelled=self.is_cancelled)
+        elif not self._channel.end(error) and not isinstance(error, OperationCancelled):
+            logger.error("%r raised after its response", self.path, exc_info=error)
+        del error  # its traceback refers to this frame
+
+    def _call(self) -> None:
+        result = self.gateway.app(self._environ, self._start_response)
+        try:
+            self._send_all(result)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+
+    def _send_all(self, result: Iterable[bytes]) -> None:
+        if not self._sent and _is_plain(result) and self._is_to_server():
+            self._channel.put_whole(result)
+            return
+        for data in result:
+            # Header fields may still change before the first byte (PEP 3333).
+            if data and not self._send(data):
+                return
+        recording = self._begin()
+        if recording is not None:
+            recording.complete()
+
+    def _is_to_server(self) -> bool:
+        return self._status is not None and self.settle() is None
+
+    def _send(self, data: bytes) -> bool:
+        """Send a chunk that is not empty; False if nobody wants any more."""
+        if self._status is None:
+            raise AssertionError("a body was sent before start_response was called")
+        recording = self._begin()
+        self._sent += len(data)
+        if recording is None:
+            return self._channel.put(data, is_last=self._sent == self._declared)
+        if recording.feed(data):
+            recording.flush()
+        return not (recording.is_over or self.is_cancelled)
+
+    def _begin(self) -> Recording | None:
+        """Settle where the response goes, and send its status and header fields there."""
+        recording = self.settle()
+        if recording is not None and not recording.has_started and self._status is not None:
+            recording.start(int(self._status[:3]), from_wsgi_headers(self._headers))
+        return recording
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
+    ) -> Any:
+        if exc_info is not None and exc_info[1] is not None and self._sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if exc_info is None and self._status is not None:
+            raise AssertionError("start_response was called a second time without exc_info")
+        self._status, self._headers, self._exc_info = status, headers, exc_info
+        self._declared = next(
+            (to_length(value) for name, value in headers if name.lower() == "content-length"), None
+        )
+        return self._write
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._send(data):
+            raise OperationCancelled("nobody waits for this response any more")
+
+
+def _is_plain(result: Iterable[bytes]) -> TypeGuard[Sequence[bytes]]:
+    """Tell whether it is in memory and has no `close()`, which subclasses may have."""
+    return type(result) in (list, tuple)
+
+
+def _copy(environ: WSGIEnvironment, body: IO[bytes]) -> WSGIEnvironment:
+    """Give the handler an environ of its own: some servers clear theirs after the response."""
+    copy = environ | {"wsgi.input": body, "wsgi.multithread": True}
+    if "wsgi.file_wrapper" in environ:
+        copy["wsgi.file_wrapper"] = FileWrapper  # the server's may need the server's thread
+    return copy

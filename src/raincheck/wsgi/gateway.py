@@ -1,0 +1,147 @@
+"""What all requests of one middleware share: application, core, threads, and who still runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from raincheck.core import Raincheck
+from raincheck.errors import BodyMissing, StoreError
+from raincheck.links import Resource, fill
+from raincheck.messages import StoredBody
+from raincheck.operation import Reason
+from raincheck.polling import Poll, StatusMonitor, unreadable
+from raincheck.wsgi import leaving
+from raincheck.wsgi.threads import Threads
+from raincheck.wsgi.translation import send_response, send_start, to_request
+from raincheck.wsgi.waiting import Waiting
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from raincheck.wsgi.race import Race
+
+logger = logging.getLogger("raincheck")
+
+LAST_WORDS = 2.0  # seconds that shutdown gives handlers it has cancelled
+
+
+class Gateway:
+    """Holds no state of any request; those are races.
+
+    Args:
+        at_end: Called in each thread of handlers before it ends.
+    """
+
+    def __init__(
+        self, app: WSGIApplication, core: Raincheck, at_end: Callable[[], None] | None = None
+    ) -> None:
+        self.app = app
+        self.core = core
+        self.monitor = StatusMonitor(core)
+        self.threads = Threads(at_end)
+        self.waiting = Waiting(core.limits.waiters)
+        self._races_of: dict[int, set[Race]] = {}  # by process: a fork has none of the threads
+        self._released = threading.Condition(threading.Lock())
+
+    @property
+    def running(self) -> int:
+        """How many deferred handlers run in this process."""
+        return len(self._races)
+
+    @property
+    def _races(self) -> set[Race]:
+        return self._races_of.setdefault(os.getpid(), set())
+
+    def owner(self, environ: Any) -> str | None:
+        """Name the principal that a request belongs to."""
+        find = self.core.settings.owner
+        return find(environ) if find is not None else None
+
+    def adopt(self, race: Race) -> None:
+        """Count a request whose server has forgotten it, so that the process waits for it."""
+        leaving.wait_for(self)
+        with self._released:
+            self._races.add(race)
+
+    def release(self, race: Race) -> None:
+        """Let go of a deferred request that is over."""
+        with self._released:
+            self._races.discard(race)
+            self._released.notify_all()
+
+    def show(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        operation_id: str,
+        resource: Resource,
+        template: str | None = None,
+    ) -> Iterable[bytes]:
+        """Answer a request to the status monitor."""
+        path = fill(template, operation_id)
+        poll = Poll(to_request(environ), operation_id, resource, self.owner(environ), path)
+        response = self.monitor.respond(poll)
+        if not isinstance(response.body, StoredBody):
+            return send_response(poll.request.method, start_response, response)
+        try:
+            # Before the status is sent: a body that has just been purged is no 200.
+            chunks = self.open(response.body)
+        except StoreError as error:
+            return send_response(poll.request.method, start_response, unreadable(error))
+        send_start(start_response, response)
+        return chunks
+
+    def open(self, body: StoredBody) -> Iterator[bytes]:
+        """Return a stored body's chunks, the first of which is there.
+
+        Raises:
+            StoreError: It is not.
+        """
+        chunks = self.monitor.read(body)
+        try:
+            first = next(chunks, b"")
+        except StoreError as error:
+            logger.error("a response could not be read: %s", error)
+            raise
+        return _rest(first, chunks, body)
+
+    def drain(self, begin: float | None = None) -> None:
+        """Let running handlers end for a while, then record the rest as ended by the shutdown.
+
+        Args:
+            begin: When the shutdown began, by the monotonic clock; default: now.
+        """
+        begin = time.monotonic() if begin is None else begin
+        end = begin + self.core.settings.drain
+        self._wait_until_idle(end)
+        left = list(self._races)
+        for race in left:
+            if race.recording is not None:
+                race.recording.fail(Reason.SHUTDOWN)
+            race.request_cancel()
+        if left:
+            logger.warning("shutdown ended %d operations that were still running", len(left))
+            self._wait_until_idle(end + LAST_WORDS)
+            for race in left:
+                self.release(race)  # it has had its time, should there be a second drain
+        self.core.close()
+
+    def _wait_until_idle(self, end: float) -> None:
+        with self._released:
+            rest = max(0.0, end - time.monotonic())
+            self._released.wait_for(lambda: not self._races, rest)
+
+
+def _rest(first: bytes, chunks: Iterator[bytes], body: StoredBody) -> Iterator[bytes]:
+    yield first
+    rest = body.stop - body.start - len(first)
+    for chunk in chunks:
+        yield chunk
+        rest -= len(chunk)
+    if rest:
+        raise BodyMissing(body.operation_id, body.fence)

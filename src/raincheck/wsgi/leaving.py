@@ -1,0 +1,63 @@
+"""The end of a process: what still runs is waited for, within bounds.
+
+The threads of handlers are daemons: at the end of the process they would stop in mid-sentence,
+without a word in the store. Other threads would be waited for without bounds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+
+class Leaving(Protocol):
+    """Something whose handlers may still run."""
+
+    @property
+    def running(self) -> int:
+        """How many."""
+        ...
+
+    def drain(self, begin: float) -> None:
+        """Wait for them, within bounds that begin then, and record how the rest ended."""
+        ...
+
+
+# By process: a fork inherits what is registered here, but none of the threads.
+_WAITED_FOR: dict[int, weakref.WeakSet[Leaving]] = {}
+
+
+def wait_for(gateway: Leaving) -> None:
+    """Have this process's end wait for a gateway's handlers."""
+    known = _WAITED_FOR.get(os.getpid())
+    if known is None:
+        known = _WAITED_FOR.setdefault(os.getpid(), weakref.WeakSet())
+        _at_end(drain)
+    known.add(gateway)
+
+
+def _at_end(function: Callable[[], None]) -> None:
+    # `atexit` comes too late: only when all threads are over that are no daemons, among them those
+    # of thread pools and, under WSGI, of async views.
+    register: Callable[[Callable[[], None]], object]
+    register = getattr(threading, "_register_atexit", atexit.register)
+    with suppress(RuntimeError):  # the end has begun
+        register(function)
+
+
+def running() -> int:
+    """Return how many deferred handlers run in this process."""
+    return sum(gateway.running for gateway in list(_WAITED_FOR.get(os.getpid(), ())))
+
+
+def drain() -> None:
+    """Wait for all handlers of this process, each gateway within its `drain` option."""
+    begin = time.monotonic()
+    for gateway in list(_WAITED_FOR.get(os.getpid(), ())):
+        gateway.drain(begin)

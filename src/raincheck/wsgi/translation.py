@@ -1,0 +1,94 @@
+"""Between WSGI's dictionaries and `raincheck.messages`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from raincheck import monitor
+from raincheck.messages import Headers, Request, Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+
+def decoded(text: str) -> str:
+    """Read a path of the environ, which holds bytes as latin-1 (PEP 3333), as UTF-8."""
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
+
+
+def to_request(environ: Mapping[str, Any]) -> Request:
+    """Describe the request of an environ, without its body."""
+    root_path = decoded(environ.get("SCRIPT_NAME", ""))
+    return Request(
+        method=environ["REQUEST_METHOD"],
+        path=root_path + decoded(environ.get("PATH_INFO", "")),
+        scheme=environ.get("wsgi.url_scheme", "http"),
+        http_version=environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2],
+        raw_path=_raw_path(environ),
+        query=environ.get("QUERY_STRING", "").encode("latin-1"),
+        root_path=root_path,
+        headers=tuple(_headers(environ)),
+        client=_address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")),
+        server=_address(environ.get("SERVER_NAME"), environ.get("SERVER_PORT")),
+    )
+
+
+def _raw_path(environ: Mapping[str, Any]) -> bytes:
+    """Return the path as it was sent, where the server tells."""
+    target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    return target.encode("latin-1", "replace") if target.startswith("/") else b""
+
+
+def _headers(environ: Mapping[str, Any]) -> Iterable[tuple[bytes, bytes]]:
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            name = key[5:]
+        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
+            name = key
+        else:
+            continue
+        yield name.replace("_", "-").lower().encode("latin-1"), value.encode("latin-1", "replace")
+
+
+def to_length(value: str | None) -> int | None:
+    """Read a `Content-Length` in bytes; None without one that makes sense."""
+    if not value or not value.isascii() or not value.isdigit():
+        return None
+    return int(value) if len(value) < 20 else sys.maxsize  # `int` refuses thousands of digits
+
+
+def _address(host: str | None, port: str | None) -> tuple[str, int] | None:
+    return (host, int(port)) if host and port and str(port).isdigit() else None
+
+
+def to_status_line(status: int) -> str:
+    """Write a status as WSGI has it: with a phrase, which must not be empty."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"{status} Unknown"
+
+
+def to_wsgi_headers(headers: Headers) -> list[tuple[str, str]]:
+    """Write header fields as WSGI has them."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def from_wsgi_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Read header fields as an application gives them."""
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
+
+
+def send_start(start_response: StartResponse, response: Response) -> None:
+    """Send status and header fields."""
+    start_response(to_status_line(response.status), to_wsgi_headers(response.headers))
+
+
+def send_response(method: str, start_response: StartResponse, response: Response) -> list[bytes]:
+    """Send a response whose body is in memory; returns what to return to the server."""
+    response = monitor.for_method(method, response)
+    send_start(start_response, response)
+    return [response.body] if isinstance(response.body, bytes) else []

@@ -1,0 +1,188 @@
+"""Prints what the WSGI middleware costs, bare against wrapped: `python -m` this, and `--help`.
+
+Bare, inline (a rule or an unmarked view says that the request can't be deferred) and promotable (it
+runs in a thread of its own), in-process and under gunicorn's gthread worker, alone and beside
+threads that burn CPU. It judges nothing: targets stand beside what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any
+from wsgiref.util import setup_testing_defaults
+
+from tests.benchmarks.asgi_load import load, request
+from tests.benchmarks.asgi_timing import with_python, with_wrk
+from tests.benchmarks.tables import Scale, Table
+from tests.benchmarks.wsgi_apps import ITEM, VARIANTS, build, environment
+from tests.support.processes import ServerProcess
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+THREADS = 8
+WRAPPED = [name for name in VARIANTS if name != "bare"]
+APPS = ("raw", "Flask", "Django")
+
+
+def serve(app: str, variant: str, threads: int = THREADS, **options: Any) -> ServerProcess:
+    """Return a server of one process and some threads; entering its context starts it."""
+    command = [
+        *("-m", "gunicorn", "tests.benchmarks.wsgi_apps:create()", "--worker-class", "gthread"),
+        *("--threads", str(threads), "--bind", "127.0.0.1:{port}", "--log-level", "error"),
+        *("--keep-alive", "60", "--no-control-socket"),
+    ]
+    return ServerProcess(command, env=environment(app, variant, **options))
+
+
+# --- in-process --------------------------------------------------------------------------------
+
+
+def microseconds(scale: Scale) -> None:
+    """Print microseconds per call: medians of differences within a round."""
+    rounds = scale.of(200, 40)
+    title = f"Microseconds per call in-process, {rounds} paired rounds (excluded: at most +1)"
+    table = Table(title, "application", "bare", *("+" + name.split(" (")[-1] for name in WRAPPED))
+    for app in APPS:
+        known = [name for name in VARIANTS if app != "raw" or "marked" not in name]
+        targets = {name: build(app, name) for name in known}
+        times: dict[str, list[float]] = {name: [] for name in targets}
+        for _ in range(rounds):
+            for name in random.sample(known, len(known)):
+                times[name].append(_time(targets[name], scale.of(200, 50)))
+        bare = times["bare"]
+        cells = [
+            f"{median(w - b for w, b in zip(times[name], bare, strict=True)):+.1f}"
+            if name in times
+            else "-"
+            for name in WRAPPED
+        ]
+        table.row(app, f"{median(bare):.1f}", *cells)
+
+
+def _time(app: WSGIApplication, number: int) -> float:
+    environs = [_environ() for _ in range(number)]
+    begin = time.perf_counter()
+    for environ in environs:
+        result = app(environ, _start_response)
+        b"".join(result)
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+    return (time.perf_counter() - begin) / number * 1e6
+
+
+def _environ() -> dict[str, Any]:
+    environ: dict[str, Any] = {"PATH_INFO": ITEM, "QUERY_STRING": "", "SCRIPT_NAME": ""}
+    setup_testing_defaults(environ)
+    return environ
+
+
+def _start_response(status: str, headers: Any, exc_info: Any = None, /) -> Callable[[bytes], None]:
+    return lambda data: None
+
+
+# --- under a server ----------------------------------------------------------------------------
+
+
+def throughput(scale: Scale) -> None:
+    """Print requests/s of each variant as a ratio to the bare application."""
+    rounds, seconds = scale.of(7, 3), scale.of(3, 1)
+    title = f"Requests/s, gunicorn gthread, {THREADS} threads, {rounds} rounds of {seconds} s"
+    table = Table(title, "application, variant", "requests/s", "ratio", "at least")
+    for app in APPS:
+        known = [name for name in VARIANTS if app != "raw" or "marked" not in name]
+        with ExitStack() as stack:
+            ports = {name: stack.enter_context(serve(app, name)).port for name in known}
+            rates = _interleaved(ports, rounds, seconds)
+        for name, values in rates.items():
+            ratio = median(v / bare for v, bare in zip(values, rates["bare"], strict=True))
+            limit = "0.9" if (app, name) == ("Flask", "promotable") else ""
+            table.row(f"{app}, {name}", f"{median(values):,.0f}", f"{ratio:.2f}", limit)
+
+
+def _interleaved(ports: dict[str, int], rounds: int, seconds: int) -> dict[str, list[float]]:
+    import shutil
+
+    measure = with_wrk if shutil.which("wrk") else with_python
+    rates: dict[str, list[float]] = {name: [] for name in ports}
+    for _ in range(rounds):
+        for name, port in ports.items():
+            rates[name].append(measure(port, ITEM, (), seconds))
+    return rates
+
+
+def beside(scale: Scale) -> None:
+    """Print one client's latency while other threads of the process burn CPU."""
+    number = scale.of(300, 100)
+    title = f"Latency beside threads that burn CPU, gthread, 1 client, {number} requests: ms"
+    table = Table(title, "variant", "burning", "median", "p95")
+    for burning in (0, 1, 3):
+        for name in ("bare", "inline (excluded)", "promotable"):
+            with serve("raw", name) as server:
+                load(server.port, request(ITEM), 20, connections=2)
+                for _ in range(burning):
+                    load(server.port, request("/burn/60"), 1, connections=1)
+                times = [s * 1000 for s in load(server.port, request(ITEM), number, connections=1)]
+            p95 = quantiles(times, n=20)[-1]
+            table.row(name, str(burning), f"{median(times):.2f}", f"{p95:.2f}")
+
+
+def waiting(scale: Scale) -> None:
+    """Print how fast others are answered while slow requests wait out their budget."""
+    slow, threads = 16, 4
+    title = f"{slow} slow requests (3 s, budget 1 s) at once, gthread with {threads} threads: ms"
+    table = Table(title, "variant", "fast: median", "fast: worst", "slow: median")
+    for name, status in (("bare", 200), ("promotable", 202)):
+        with serve("raw", name, threads, budget=1) as server:
+            load(server.port, request(ITEM), 8, connections=4)
+            slow_times: list[float] = []
+            message = request("/sleep/3")
+
+            def run(
+                port: int = server.port,
+                times: list[float] = slow_times,
+                message: bytes = message,
+                status: int = status,
+            ) -> None:
+                times += load(port, message, slow, connections=slow, status=status)
+
+            background = threading.Thread(target=run)
+            background.start()
+            time.sleep(0.1)
+            fast = load(server.port, request(ITEM), 20, connections=1)
+            background.join()
+        cells = (median(fast), max(fast), median(slow_times))
+        table.row(name, *(f"{cell * 1000:.0f}" for cell in cells))
+
+
+PARTS = {
+    "microseconds": microseconds,
+    "throughput": throughput,
+    "beside": beside,
+    "waiting": waiting,
+}
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.wsgi_overhead",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", action="append", choices=list(PARTS), help="one part; repeat")
+    parser.add_argument("--quick", action="store_true", help="measure less, and less exactly")
+    arguments = parser.parse_args()
+    for name in arguments.only or PARTS:
+        PARTS[name](Scale(quick=arguments.quick))
+
+
+if __name__ == "__main__":
+    main()

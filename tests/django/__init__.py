@@ -1,0 +1,1 @@
+"""The Django middleware, in every way in which Django runs one."""

@@ -1,0 +1,91 @@
+"""A real browser, spoken to as W3C WebDriver has it."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+PROGRAMS = ("chromium", "chromedriver")
+TIMEOUT = 60.0  # seconds; a machine under load is slow
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the member of that name in the standard
+
+
+def is_installed() -> bool:
+    return all(shutil.which(program) for program in PROGRAMS)
+
+
+class Browser:
+    """One window of Chromium.
+
+    Args:
+        driver: The URL of a chromedriver.
+        downloads: Where files are saved.
+    """
+
+    def __init__(self, driver: str, downloads: Path) -> None:
+        options = {
+            "binary": shutil.which("chromium"),
+            "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"],
+            "prefs": {"download.default_directory": str(downloads)},
+        }
+        self._client = httpx.Client(timeout=TIMEOUT, trust_env=False)
+        self._session = f"{driver}/session"
+        capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
+        self._session += "/" + self._call("POST", "", capabilities=capabilities)["sessionId"]
+        self._call("POST", "/timeouts", implicit=1000 * TIMEOUT)  # for elements to be there
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._call("DELETE", "")
+        self._client.close()
+
+    def _call(self, method: str, path: str, **body: Any) -> Any:
+        url = self._session + path
+        response = self._client.request(method, url, json=body if method == "POST" else None)
+        assert response.status_code == 200, response.text
+        return response.json()["value"]
+
+    def open(self, url: str) -> None:
+        self._call("POST", "/url", url=url)
+
+    def _find(self, selector: str) -> str:
+        found = self._call("POST", "/element", using="css selector", value=selector)
+        return str(found[ELEMENT])
+
+    def click(self, selector: str) -> None:
+        self._call("POST", f"/element/{self._find(selector)}/click")
+
+    def write(self, selector: str, text: str) -> None:
+        self._call("POST", f"/element/{self._find(selector)}/value", text=text)
+
+    def text(self, selector: str) -> str:
+        return str(self._call("GET", f"/element/{self._find(selector)}/text"))
+
+    def is_shown(self, selector: str) -> bool:
+        return bool(self._call("GET", f"/element/{self._find(selector)}/displayed"))
+
+    def wait_for(self, selector: str, *words: str) -> str:
+        """Wait until an element is shown and its text has one of the words; return the text."""
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            text = self.text(selector) if self.is_shown(selector) else ""
+            if any(word in text for word in words):
+                return text
+            assert time.monotonic() < deadline, f"{selector} says {text!r}, not {words}"
+            time.sleep(0.05)
+
+    def screenshot(self, file: Path) -> None:
+        file.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))

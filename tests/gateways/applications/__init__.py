@@ -1,0 +1,1 @@
+"""One small application, written in each framework, behind raincheck in each of its forms."""

@@ -1,0 +1,53 @@
+"""A defect of raincheck's own must not break a promise that was given."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from raincheck.operation import Reason, State
+from raincheck.policy import Candidate
+from raincheck.wsgi.race import Race
+from tests.support.wsgi import core_of, until, wrap
+
+
+class Broken(Race):
+    """A request whose handling fails outside of the application."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.go = threading.Event()
+
+    def work(self) -> None:
+        self.go.wait(10)
+        raise OSError("a file that can't be closed")
+
+    def owner(self) -> None:
+        return None
+
+    def abandon(self) -> None: ...
+
+
+def test_an_operation_ends_although_handling_its_request_has_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = wrap(lambda environ, start_response: [])
+    race = Broken(app._gateway, Candidate(0), "GET", "/thing")
+    assert race.start()
+    operation = race.outcome()
+    assert operation is not None
+    race.go.set()
+    until(lambda: not app._gateway.running)
+    ended = core_of(app).look(operation.id)
+    assert ended is not None
+    assert (ended.state, ended.reason) == (State.FAILED, Reason.EXCEPTION)
+    assert "a file that can't be closed" in caplog.text
+
+
+def test_a_server_is_not_kept_waiting_by_a_request_whose_handling_has_failed() -> None:
+    app = wrap(lambda environ, start_response: [])
+    race = Broken(app._gateway, Candidate(60), "GET", "/thing")
+    assert race.start()
+    race.go.set()
+    assert race.outcome() is None

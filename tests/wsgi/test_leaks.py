@@ -1,0 +1,176 @@
+"""What requests leave behind, at their best and where something breaks: nothing."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import tracemalloc
+import weakref
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from raincheck import heartbeat
+from raincheck.stores.memory import MemoryStore
+from raincheck.wsgi.exchange import Exchange
+from tests.support.handlers import Untouchable
+from tests.support.wsgi import Call, call, core_of, environ_of, follow, until, wrap
+from tests.wsgi.test_promotion import answer
+
+REQUESTS = 300
+
+
+class Forgetful(MemoryStore):
+    """Keeps nothing that is over, so that only the gateway's own memory is seen."""
+
+    def swap(self, old: Any, new: Any) -> bool:
+        swapped = super().swap(old, new)
+        if new.is_terminal:
+            del self._operations[new.id], self._shelves[new.id]
+        return swapped
+
+
+@pytest.fixture
+def without_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let only reference counts free memory, and pytest keep no log record with a traceback."""
+    monkeypatch.setattr(logging.getLogger("raincheck"), "disabled", True)
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Thing:
+    """What a test follows to its end."""
+
+
+class Error(Exception):
+    """An exception that can be followed."""
+
+
+def quick(environ: Any, start_response: Any) -> Iterable[bytes]:
+    return answer(start_response)
+
+
+def streaming(environ: Any, start_response: Any) -> Iterator[bytes]:
+    yield from answer(start_response)
+    yield b"more"
+
+
+def raising(environ: Any, start_response: Any) -> Iterable[bytes]:
+    raise Error
+
+
+def cut(environ: Any, start_response: Any) -> Iterator[bytes]:
+    yield from answer(start_response)
+    raise Error
+
+
+def replacing(environ: Any, start_response: Any) -> Iterable[bytes]:
+    start_response("500 No", [])
+    try:
+        raise Error
+    except Error:
+        start_response("200 OK", [], sys.exc_info())
+    return [b"done"]
+
+
+def exchanges() -> int:
+    # Not isinstance: it asks objects for their class, and lazy ones do something then.
+    return sum(type(thing) is Exchange for thing in gc.get_objects())
+
+
+def until_idle(app: Any) -> None:
+    until(lambda: not core_of(app).is_busy and not app._gateway.running)
+    until(lambda: app._gateway.threads._idle)
+
+
+class Server(Call):
+    """A server that keeps no exception, whose traceback would keep everything."""
+
+    def run(self) -> Call:
+        try:
+            self.serve()
+        except Error:
+            self.result = None
+        return self
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize("budget", [0, 60])
+@pytest.mark.parametrize("takes", [None, 1])
+@pytest.mark.parametrize("app", [quick, streaming, raising, cut, replacing])
+def test_a_request_leaves_no_cycle(app: Any, takes: int | None, budget: float) -> None:
+    wrapped = wrap(app, budget=budget, store=Forgetful())
+    thing, before = Thing(), exchanges()
+    followed = weakref.ref(thing)
+    Server(wrapped, environ_of(thing=thing), takes=takes).run()
+    del thing
+    until_idle(wrapped)
+    until(lambda: followed() is None)
+    assert exchanges() <= before
+
+
+@pytest.mark.usefixtures("without_collector")
+def test_an_error_that_no_server_waits_for_is_freed() -> None:
+    """The client leaves between a chunk and the exception that follows it."""
+    wrapped = wrap(cut, budget=60, store=Untouchable())
+    before = exchanges()
+    body: Any = wrapped(environ_of(), lambda *_: print)
+    until_idle(wrapped)  # the exception is there, and nobody has asked for it
+    body.close()
+    del body
+    until(lambda: exchanges() <= before)
+
+
+@pytest.mark.parametrize("budget", [0, 60])
+def test_memory_does_not_grow(budget: float) -> None:
+    wrapped = wrap(quick, budget=budget, store=Forgetful())
+
+    def repeat() -> int:
+        for _ in range(REQUESTS):
+            call(wrapped)
+            until(lambda: not core_of(wrapped).is_busy)
+        until_idle(wrapped)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0
+
+    repeat()
+    tracemalloc.start()
+    sizes = [repeat() for _ in range(4)]
+    tracemalloc.stop()
+    # A leak grows each time; a thread that is begun only once.
+    assert min(after - before for before, after in pairwise(sizes)) < 100 * REQUESTS
+
+
+def test_a_middleware_that_is_dropped_takes_its_threads_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT", 0.01)
+    monkeypatch.setattr(heartbeat, "RECOVER", 0.01)
+    before = set(threading.enumerate())
+    wrapped = wrap(quick, budget=0)
+    assert follow(wrapped, call(wrapped)).content == b"done"
+    until_idle(wrapped)
+    started = [t for t in threading.enumerate() if t not in before and "raincheck" in t.name]
+    core = weakref.ref(core_of(wrapped))
+    del wrapped
+    gc.collect()
+    until(lambda: core() is None and not any(thread.is_alive() for thread in started))
+    assert sorted(thread.name for thread in started) == ["raincheck-1", "raincheck-heartbeat"]
+
+
+def test_a_large_upload_leaves_no_file_open() -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        streams.append(environ["wsgi.input"])
+        return answer(start_response)
+
+    streams: list[Any] = []
+    wrapped = wrap(app, budget=60)
+    call(wrapped, "/", "POST", body=b"x" * 2_000_000)
+    assert streams[0]._rolled
+    until(lambda: streams[0].closed)
