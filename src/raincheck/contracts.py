@@ -4,12 +4,23 @@ All calls are synchronous and atomic, take one round trip, and may come from any
 process. A store knows no rules: states, fences and leases are data to it. Constructing one opens
 nothing; it opens what it needs at its first use, again in every process that was forked since.
 A store that can't do what it is asked raises `StoreError`; `StoreUnavailable` if it may work
-later. No call blocks without end.
+later. No call blocks for more than about ten seconds. An error names no whole id, as who knows one
+may read its response (`errors.abbreviate`). A fork may come at any moment, whatever other threads
+are doing; the store works in both processes.
+
+A store keeps any text of Unicode characters but NUL in ids, owners, queues and workers, and any
+number that 64 bits hold. Text that it can't keep is a `StoreError`. It keeps whatever
+`records.encode` writes, and knows none of it: during a deploy, operations may have states and
+fields of a newer raincheck.
+
+A store that talks to a server may lose an answer. So `create` and `swap` may be repeated: where
+the store holds exactly what they were to write, they have succeeded; where it has changed since,
+they are refused as any other would be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -39,22 +50,46 @@ class Filter:
     expires_before: float | None = None
     forgotten: bool | None = None
 
+    def matches(self, operation: Operation) -> bool:
+        """Tell whether an operation meets all conditions."""
+        return (
+            (self.states is None or operation.state in self.states)
+            and (self.owner is None or operation.owner == self.owner)
+            and (self.worker is None or operation.worker == self.worker)
+            and (self.queue is None or operation.queue == self.queue)
+            and _is_due(operation.lease, self.lease_before)
+            and _is_due(operation.expires, self.expires_before)
+            and (self.forgotten is None or operation.forgotten == self.forgotten)
+        )
+
+
+def _is_due(moment: float | None, before: float | None) -> bool:
+    return before is None or (moment is not None and moment <= before)
+
+
+REQUEST_FENCE = 0  # a request's body lies here: the first claim, and so every response, has 1
+
 
 class Store(Protocol):
-    """Keeps operations, captured requests, and response bodies in chunks."""
+    """Keeps operations, captured requests, and bodies in chunks.
+
+    A store for which another size of chunks is better than 256 KiB may have an attribute
+    `chunk_size` (bytes).
+    """
 
     def create(
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
     ) -> Operation:
         """Keep a new operation and, if given, the request it is to be run from.
 
+        The request's body is no part of it: its chunks are written before, as fence 0.
+
         Returns:
             `operation`, or the one that already holds `dedupe` until it is purged; then nothing
             is kept of the new one.
 
         Raises:
-            StoreError: The id is taken, or nothing could be kept. What was not kept leaves no
-                trace.
+            StoreError: The id is taken by another operation, or nothing could be kept.
         """
         ...
 
@@ -65,7 +100,8 @@ class Store(Protocol):
     def swap(self, old: Operation, new: Operation) -> bool:
         """Replace `old` by `new` if the stored version is still `old.version`.
 
-        `new` has the same id. Whoever sees `new` also sees every chunk that was written before.
+        `new` has the same id. Only `old.version` is compared. Request, body and dedupe key stay.
+        Whoever sees `new` also sees every chunk that was written before.
 
         Returns:
             False if the version is another one or the operation is gone; then nothing changed.
@@ -83,19 +119,24 @@ class Store(Protocol):
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         """Yield the chunks `start` to `stop` (exclusive) one by one, never all at once in memory.
 
+        Nothing stays open or locked while the caller does something else.
+
         Raises:
             BodyMissing: Before or while iterating, if one of them is not there.
         """
         ...
 
     def discard(self, operation_id: str) -> None:
-        """Delete all chunks and the request of an operation; its record stays. Idempotent."""
+        """Delete all chunks and the request of an operation; record and key stay. Idempotent."""
         ...
 
     def find(
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
-        """Return at most `limit` operations in order of creation, and where to go on.
+        """Return at most `limit` operations in order of creation, those of one moment by id.
+
+        The cursor is a place in that order: operations that are changed, created or purged
+        between two pages make no other one appear twice, or not at all.
 
         Returns:
             The operations, and the cursor for the next call; None at the end.
@@ -108,16 +149,41 @@ class Store(Protocol):
         Also deletes leftovers that no record refers to, once they are an hour old.
 
         Returns:
-            How many operations were deleted, at most `limit`.
+            How many operations were deleted, at most `limit`; each counts in one of the purges
+            that run at the same time. Leftovers don't count.
+        """
+        ...
+
+    def watch(self, interval: float) -> Generator[str | None, None, None]:
+        """Yield the ids of operations that `create` or `swap` has changed, soon after.
+
+        These are hints and never the truth: under load some may be missing, repeated, or of
+        nothing; in quiet times each is heard in milliseconds, from all processes that share the
+        store. What only renews a lease need not be told. A watch that nobody reads holds nobody
+        up. One watch, in one thread, serves a whole process.
+
+        Args:
+            interval: Seconds after which None is yielded when there was nothing else, so that the
+                caller can look around.
+
+        Returns:
+            A generator whose first value is None: from then on it hears what changes. Any None
+            may also mean that something has changed unheard. Closing it releases what it has.
+
+        Raises:
+            StoreUnavailable: While iterating, if nothing can be heard any more; watch again.
         """
         ...
 
     def now(self) -> float:
-        """Return the time by the one clock that all users of this store share."""
+        """Return the time, seconds since the epoch, by the one clock that all users share."""
         ...
 
     def close(self) -> None:
-        """Release what this process has opened; a later call opens it again."""
+        """Release what this process has opened; a later call opens it again.
+
+        Calls that other threads are in end well. May be called before the first use, and twice.
+        """
         ...
 
 

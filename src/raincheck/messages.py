@@ -32,6 +32,7 @@ class Request:
     """A request as it reached the application, enough to run it again.
 
     `path` is decoded and includes `root_path` as the server gave it, `raw_path` is as it was sent.
+    Where the body is kept, it has `length` bytes in chunks of `chunk_size`, the last one shorter.
     """
 
     method: str
@@ -44,7 +45,8 @@ class Request:
     headers: Headers = ()
     client: tuple[str, int] | None = None
     server: tuple[str, int | None] | None = None
-    body: tuple[bytes, ...] = ()
+    length: int = 0
+    chunk_size: int = 0
 
     def header(self, name: bytes) -> bytes | None:
         """Return the field's value, repeated ones joined (RFC 9110 §5.3); None where absent."""

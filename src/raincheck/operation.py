@@ -7,16 +7,13 @@ store's compare-and-set. Stores keep records and know none of this. Pure: time c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from raincheck.errors import InvalidTransition
 from raincheck.messages import Headers
-
-RECORD_VERSION = 1
 
 
 class State(StrEnum):
@@ -245,52 +242,3 @@ def is_abandoned(operation: Operation, now: float, worker_lives: bool | None) ->
 def is_expired(operation: Operation, now: float) -> bool:
     """Tell whether the response is no longer promised (or was given up)."""
     return operation.forgotten or (operation.expires is not None and operation.expires <= now)
-
-
-_KNOWN = tuple(f.name for f in fields(Operation) if f.name != "unknown")
-
-
-def encode(operation: Operation) -> str:
-    """Write a record as JSON; what a newer raincheck put into it is kept."""
-    document: dict[str, Any] = {"v": RECORD_VERSION, **operation.unknown}
-    for name in _KNOWN:
-        document[name] = getattr(operation, name)
-    return json.dumps(document, default=_to_json, separators=(",", ":"))
-
-
-def decode(text: str) -> Operation:
-    """Read a record that this or another version of raincheck wrote."""
-    document: dict[str, Any] = json.loads(text)
-    known = {name: document.pop(name) for name in _KNOWN if name in document}
-    document.pop("v", None)
-    known["state"] = State(known["state"])
-    if known.get("reason"):
-        known["reason"] = Reason(known["reason"])
-    if known.get("progress"):
-        known["progress"] = Progress(**_only(Progress, known["progress"]))
-    if known.get("result"):
-        known["result"] = _decode_result(known["result"])
-    return Operation(**known, unknown=document)
-
-
-def _to_json(value: object) -> object:
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if isinstance(value, (Progress, Result)):
-        return {f.name: getattr(value, f.name) for f in fields(value)}
-    raise TypeError(f"a record can't hold {value!r}")
-
-
-def _decode_result(document: dict[str, Any]) -> Result:
-    document["headers"] = decode_headers(document["headers"])
-    document["trailers"] = decode_headers(document.get("trailers", ()))
-    return Result(**_only(Result, document))
-
-
-def _only(record: type[Progress | Result], document: dict[str, Any]) -> dict[str, Any]:
-    return {f.name: document[f.name] for f in fields(record) if f.name in document}
-
-
-def decode_headers(pairs: Any) -> Headers:
-    """Turn JSON's pairs of latin-1 strings back into pairs of bytes."""
-    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,11 +12,10 @@ from typing import Any
 
 import httpx
 import psycopg
-import pytest
 
 from tests.support.processes import ServerProcess
+from tests.support.real_servers import postgresql_url
 
-URL = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432/test")
 MODULE = "tests.django.project"
 GUNICORN = f"-m gunicorn {MODULE}:wsgi --bind 127.0.0.1:{{port}} -k gthread --threads 8"
 UVICORN = f"-m uvicorn {MODULE}:asgi --port {{port}} --log-level warning"
@@ -58,14 +56,8 @@ class Database:
 
 @contextmanager
 def database() -> Iterator[Database]:
-    """Connect, or skip where there is no server; on CI there has to be one."""
-    try:
-        connection = psycopg.connect(URL, autocommit=True, connect_timeout=5)
-    except psycopg.OperationalError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"no PostgreSQL at {URL.rpartition('@')[2]}: {error}")
-    with connection:
+    """Connect to the server of the tests, and make a table."""
+    with psycopg.connect(postgresql_url(), autocommit=True, connect_timeout=5) as connection:
         made = Database(connection)
         connection.execute(f"CREATE TABLE {made.table} (note text)")
         try:
@@ -88,7 +80,7 @@ def project(
     outside = {name: chosen.pop(name) for name in names if name in chosen}
     options = {"STORE": f"sqlite:///{store}", "BUDGET": 0.1} | chosen
     env = {
-        "DATABASE_URL": URL,
+        "DATABASE_URL": postgresql_url(),
         "TABLE": made.table,
         "PROJECT": json.dumps(outside | {"raincheck": options}),
     }

@@ -12,7 +12,9 @@ from django.core.signals import request_finished
 from django.test import AsyncClient, Client, override_settings
 from django.test.utils import setup_test_environment, teardown_test_environment
 
-from tests.django.site import LONG, OURS, VIEWS, serving, until
+from raincheck import StoreUnavailable
+from raincheck.stores.memory import MemoryStore
+from tests.django.site import LONG, OURS, VIEWS, field, serving, until
 from tests.django.views import Gate
 
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
@@ -48,6 +50,20 @@ def test_as_many_operations_as_may_be_are_refused_before_anything_runs(way: str)
         Gate.opened.set()
         site.follow(accepted)
         assert site.deferred("/hello", headers=asked).content == b"hello"
+
+
+class Full(MemoryStore):
+    """Takes no operation."""
+
+    def create(self, *_: Any) -> Any:
+        raise StoreUnavailable("no space")
+
+
+def test_above_the_limit_of_requests_that_stay_synchronous_none_begins(way: str) -> None:
+    with serving(way, BUDGET=0, STORE=Full(), LIMITS={"SYNCHRONOUS": 0}) as site:
+        assert site.call("/hello").status == 200  # that the store fails was not known
+        refused = site.call("/hello")
+    assert (refused.status, field(refused, "retry-after")) == (503, "5")
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ import pytest
 
 from raincheck.contracts import Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
+from raincheck.options import Settings
 from raincheck.stores.default import application_key, default_store, store_from
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
-from tests.stores.material import in_threads, make_operation
+from raincheck.testing.material import in_threads, make_operation
 
 ARGUMENTS = ["/venv/bin/uvicorn", "shop.main:app", "--workers", "4"]
 
@@ -159,10 +160,10 @@ def test_a_wrong_choice_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch
 def test_the_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAINCHECK_STORE", "mysql:")
     own = MemoryStore()
-    assert store_from(own) is own
-    assert isinstance(store_from("memory:"), MemoryStore)
+    assert store_from(Settings(store=own)) is own
+    assert isinstance(store_from(Settings(store="memory:")), MemoryStore)
     with pytest.raises(ConfigurationError):
-        store_from(None)
+        store_from(Settings())
 
 
 # --- where the state directory can't be written ------------------------------------------------

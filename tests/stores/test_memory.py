@@ -6,8 +6,8 @@ import pytest
 
 from raincheck.contracts import Liveness, Store
 from raincheck.stores.memory import MemoryStore
-from tests.stores.contract import StoreContract
-from tests.stores.material import Clock, make_operation, run_in_fork
+from raincheck.testing import StoreContract
+from raincheck.testing.material import Clock, make_operation, run_in_fork
 
 
 class TestMemoryStore(StoreContract):

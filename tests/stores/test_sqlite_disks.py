@@ -14,7 +14,7 @@ import pytest
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.errors import StoreUnavailable
 from raincheck.stores.sqlite import SQLiteStore
-from tests.stores.material import MIB, make_operation
+from raincheck.testing.material import MIB, make_operation
 from tests.support.asgi import Call, call, core_of, follow, path_of
 from tests.support.handlers import answer, wrap
 

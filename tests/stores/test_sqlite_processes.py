@@ -17,7 +17,7 @@ import pytest
 
 from raincheck.contracts import Filter
 from raincheck.stores.sqlite import SQLiteStore
-from tests.stores.material import HOUR, in_threads, make_operation, run_in_fork
+from raincheck.testing.material import HOUR, in_threads, make_operation, run_in_fork
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.server
@@ -29,7 +29,7 @@ PRELUDE = """
 import os, sys, time
 from dataclasses import replace
 from raincheck.stores.sqlite import SQLiteStore
-from tests.stores.material import make_operation
+from raincheck.testing.material import make_operation
 path, *arguments = sys.argv[1:]
 store = SQLiteStore(path)
 def say(*words): print(*words, flush=True)

@@ -19,7 +19,11 @@ class Untouchable:
     """A store that fails the test as soon as anybody uses it."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("lives", "incarnation"):  # looked for, to see what the store can do
+        if name in (
+            "lives",
+            "incarnation",
+            "chunk_size",
+        ):  # looked for, to see what the store can do
             raise AttributeError(name)
         if name == "write_chunk":  # looked for, to see whether it is a store
             return None

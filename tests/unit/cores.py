@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from raincheck.core import CHUNK_SIZE, Ending, Raincheck
+from raincheck.backlog import Ending
+from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat
 from raincheck.links import Resource
@@ -125,7 +126,8 @@ class CoreTests:
     @pytest.fixture
     def time(self, monkeypatch: pytest.MonkeyPatch) -> Time:
         time = Time()
-        monkeypatch.setattr("raincheck.core.time", SimpleNamespace(monotonic=time))
+        for module in ("core", "health"):
+            monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=time))
         return time
 
     @pytest.fixture

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from raincheck.backlog import Ending
 from raincheck.contracts import Filter
-from raincheck.core import CHUNK_SIZE, LEASE, MEMORY, Ending, Raincheck
+from raincheck.core import CHUNK_SIZE, LEASE, MEMORY, Raincheck
 from raincheck.errors import BodyMissing, Overloaded
 from raincheck.links import Resource
 from raincheck.messages import StoredBody
@@ -167,6 +168,7 @@ class TestCore(CoreTests):
         store = LeaseOnlyStore(clock=time)
         operation = accept(make_core(store, time))
         other = make_core(store, time)
+        assert other.recover() == 0
         time.now += LEASE - 0.1
         assert other.recover() == 0
         time.now += 0.1

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.core import CHUNK_SIZE, LEASE, Raincheck
+from raincheck.core import LEASE, Raincheck
 from raincheck.errors import StoreError
-from raincheck.operation import Progress, Reason, State
-from raincheck.recording import Recording
+from raincheck.operation import Progress, State
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -87,37 +85,6 @@ class TestFaultsAndBeats(CoreTests):
         with pytest.raises(StoreError):
             core.beat()
         assert stored(core, other).lease == time.now + LEASE
-
-    def test_a_chunk_waits_for_a_store_that_comes_back(
-        self, core: Raincheck, store: FaultyStore, time: Time
-    ) -> None:
-        operation = accept(core)
-        began = time.now
-
-        def sleep(seconds: float) -> None:
-            time.now += seconds
-            if time.now > began + 20:
-                store.faults = frozenset()
-
-        core._sleep = sleep
-        store.faults = frozenset({"write_chunk"})
-        core.write(operation, 0, b"data")
-        assert list(store.read_chunks(operation.id, 1, 0, 1)) == [b"data"]
-
-    def test_a_response_that_cannot_be_written_for_30_s_is_lost_and_says_so(
-        self, core: Raincheck, store: FaultyStore, time: Time
-    ) -> None:
-        operation = accept(core)
-        began = time.now
-        store.faults = frozenset({"write_chunk"})
-        recording = Recording(core, operation)
-        recording.start(200, ())
-        recording.feed(b"x" * CHUNK_SIZE)
-        recording.flush()
-        assert recording.is_over
-        assert 20 < time.now - began <= 30
-        assert stored(core, operation).reason is Reason.RESPONSE_LOST
-        assert json.loads(body(core, poll(core, operation.id)))["code"] == "response_lost"
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
     def test_a_poll_that_meets_a_failing_store_may_come_again(

@@ -20,19 +20,22 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"messages"},
     {"operation", "links"},
-    {"policy", "dialects"},
+    {"policy", "dialects", "records"},
     {"contracts", "monitor", "marking"},
-    {"options", "stores", "heartbeat", "handlers"},
+    {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
     {"core", "check"},
     {"recording", "polling"},
     {"asgi", "wsgi", "check"},
     {"starlette", "flask", "gunicorn", "django"},
-    {"demo"},
+    {"demo", "testing"},
     {"cli", "__main__", "__init__"},
 ]
 # In the same layer, but not to know each other.
 STRANGERS = [("stores", "options"), ("options", "stores"), ("monitor", "contracts")]
-PURE = {"errors", "messages", "operation", "links", "policy", "dialects", "monitor", "options"}
+PURE = {
+    *("errors", "messages", "operation", "records", "links", "policy", "dialects", "monitor"),
+    "options",
+}
 IMPURE_MODULES = {
     *("time", "threading", "socket", "sqlite3", "logging", "asyncio", "anyio", "random", "os"),
     *("secrets", "subprocess", "io", "pathlib", "tempfile"),

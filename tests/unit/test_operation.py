@@ -25,11 +25,10 @@ from raincheck.operation import (
     Result,
     State,
     advance,
-    decode,
-    encode,
     is_abandoned,
     is_expired,
 )
+from raincheck.records import decode, encode
 
 NEW = Operation(
     id="a" * 32,

@@ -40,14 +40,21 @@ class Database:
         path: The file, or a callable that says which at first use.
         schema: Statements that make the tables of a new file.
         synchronous: SQLite's pragma of that name.
+        addition: A statement that adds what older files of the same schema lack; what does not
+            know of it must be able to use the file, too.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | Callable[[], Path], schema: str, synchronous: str
+        self,
+        path: str | os.PathLike[str] | Callable[[], Path],
+        schema: str,
+        synchronous: str,
+        addition: str = "",
     ) -> None:
         self._path = path if callable(path) else Path(path).absolute()
         self._schema = schema
         self._synchronous = synchronous
+        self._addition = addition
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         _DATABASES.add(self)
@@ -124,6 +131,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._migrate(connection)
+            connection.execute(self._addition)
         except BaseException:
             connection.close()
             raise

@@ -14,27 +14,34 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
 from raincheck.contracts import Store
 from raincheck.errors import StoreUnavailable
-from raincheck.stores import open_store
+from raincheck.stores import keep_bodies, open_store
 from raincheck.stores.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from raincheck.options import Settings
 
 logger = logging.getLogger("raincheck")
 _IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")  # as servers are given it
 
 
-def store_from(option: str | Store | None) -> Store:
-    """Return the store that the option `store` names.
+def store_from(settings: Settings) -> Store:
+    """Return the store that the options `store` and `bodies` name.
 
     Raises:
-        ConfigurationError: It is not the URL of a store.
+        ConfigurationError: One is not the URL of what it should be.
     """
+    option = settings.store
     if option is None:
-        return default_store()
-    return open_store(option) if isinstance(option, str) else option
+        store = default_store()
+    else:
+        store = open_store(option) if isinstance(option, str) else option
+    return keep_bodies(store, settings.bodies)
 
 
 def default_store() -> Store:

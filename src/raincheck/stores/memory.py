@@ -6,13 +6,16 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
 from raincheck.contracts import Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
 from raincheck.operation import Operation
+from raincheck.stores import not_a_store
+from raincheck.stores.paging import parse_cursor, position, to_page
 
 LEFTOVER_AGE = 3600.0  # seconds
 
@@ -25,6 +28,17 @@ class _Shelf:
     dedupe: str | None = None
     chunks: dict[tuple[int, int], bytes] = field(default_factory=dict)
     touched: float = 0.0
+
+
+def from_url(url: str) -> MemoryStore:
+    """Return a new store; its URL is `memory:`.
+
+    Raises:
+        ConfigurationError: The URL says more than that.
+    """
+    if url.partition(":")[2].strip("/"):
+        raise not_a_store(url)
+    return MemoryStore()
 
 
 class MemoryStore:
@@ -41,6 +55,7 @@ class MemoryStore:
         self._shelves: dict[str, _Shelf] = {}
         self._dedupe: dict[str, str] = {}
         self._names: dict[int, str] = {}
+        self._watches: dict[int, list[SimpleQueue[str]]] = {}  # by process
 
     @property
     def _lock(self) -> threading.Lock:
@@ -53,13 +68,16 @@ class MemoryStore:
         with self._lock:
             if dedupe is not None and dedupe in self._dedupe:
                 return self._operations[self._dedupe[dedupe]]
-            if operation.id in self._operations:
+            stored = self._operations.get(operation.id)
+            if stored is not None and stored != operation:
                 raise StoreError(f"operation {abbreviate(operation.id)} exists already")
             self._operations[operation.id] = operation
-            self._shelves[operation.id] = _Shelf(request, dedupe)
+            shelf = self._shelves.setdefault(operation.id, _Shelf())
+            shelf.request, shelf.dedupe = request, dedupe
             if dedupe is not None:
                 self._dedupe[dedupe] = operation.id
-            return operation
+        self._tell(operation.id)
+        return operation
 
     def get(self, operation_id: str) -> Operation | None:
         return self._operations.get(operation_id)
@@ -67,10 +85,11 @@ class MemoryStore:
     def swap(self, old: Operation, new: Operation) -> bool:
         with self._lock:
             stored = self._operations.get(old.id)
-            if stored is None or stored.version != old.version:
+            if stored is None or (stored.version != old.version and stored != new):
                 return False
             self._operations[old.id] = new
-            return True
+        self._tell(old.id)
+        return True
 
     def read_request(self, operation_id: str) -> Request | None:
         shelf = self._shelves.get(operation_id)
@@ -101,21 +120,16 @@ class MemoryStore:
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
         with self._lock:
-            operations = [o for o in self._operations.values() if _matches(o, which)]
-        operations.sort(key=_position)
+            operations = [o for o in self._operations.values() if which.matches(o)]
+        operations.sort(key=position)
         if cursor is not None:
-            operations = [o for o in operations if _position(o) > _parse_cursor(cursor)]
-        page = operations[:limit]
-        more = len(operations) > limit
-        return page, f"{page[-1].created!r} {page[-1].id}" if more and page else None
+            operations = [o for o in operations if position(o) > parse_cursor(cursor)]
+        return to_page(operations, limit)
 
     def purge(self, before: float, limit: int = 500) -> int:
         with self._lock:
-            due = [
-                operation
-                for operation in self._operations.values()
-                if operation.forgotten and (operation.expires or 0.0) <= before
-            ][:limit]
+            which = Filter(forgotten=True, expires_before=before)
+            due = [each for each in self._operations.values() if which.matches(each)][:limit]
             for operation in due:
                 del self._operations[operation.id]
                 shelf = self._shelves.pop(operation.id)
@@ -130,6 +144,24 @@ class MemoryStore:
             if key not in self._operations:
                 del self._shelves[key]
 
+    def watch(self, interval: float) -> Generator[str | None, None, None]:
+        news: SimpleQueue[str] = SimpleQueue()
+        watches = self._watches.setdefault(os.getpid(), [])
+        watches.append(news)
+        try:
+            yield None
+            while True:
+                try:
+                    yield news.get(timeout=interval)
+                except Empty:
+                    yield None
+        finally:
+            watches.remove(news)
+
+    def _tell(self, operation_id: str) -> None:
+        for news in self._watches.get(os.getpid(), ()):
+            news.put(operation_id)
+
     def now(self) -> float:
         return self._clock()
 
@@ -142,29 +174,3 @@ class MemoryStore:
 
     def lives(self, incarnation: str) -> bool:
         return incarnation == self.incarnation()
-
-
-def _position(operation: Operation) -> tuple[float, str]:
-    return operation.created, operation.id
-
-
-def _parse_cursor(cursor: str) -> tuple[float, str]:
-    created, _, operation_id = cursor.partition(" ")
-    return float(created), operation_id
-
-
-def _matches(operation: Operation, which: Filter) -> bool:
-    checks = (
-        which.states is None or operation.state in which.states,
-        which.owner is None or operation.owner == which.owner,
-        which.worker is None or operation.worker == which.worker,
-        which.queue is None or operation.queue == which.queue,
-        _is_due(operation.lease, which.lease_before),
-        _is_due(operation.expires, which.expires_before),
-        which.forgotten is None or operation.forgotten == which.forgotten,
-    )
-    return all(checks)
-
-
-def _is_due(moment: float | None, before: float | None) -> bool:
-    return before is None or (moment is not None and moment <= before)

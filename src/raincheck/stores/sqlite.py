@@ -7,26 +7,31 @@ write-ahead log needs shared memory, which network file systems don't give.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from raincheck.contracts import Filter
-from raincheck.errors import BodyMissing, StoreError, abbreviate
+from raincheck.errors import BodyMissing, ConfigurationError, StoreError, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation, decode, decode_headers, encode
+from raincheck.operation import Operation
+from raincheck.records import decode, decode_request, encode, encode_request
+from raincheck.stores import not_a_store
 from raincheck.stores.bodies import BodyFiles
 from raincheck.stores.database import Database
+from raincheck.stores.paging import parse_cursor, to_page
 from raincheck.stores.processes import ProcessLock
 
 ROW_LIMIT = 64 * 1024  # bytes; from here on a file is faster, and others' writes don't wait for it
 LEFTOVER_AGE = 3600.0  # seconds
-REQUEST_FENCE = 0  # the first claim has fence 1
+LOOK = 0.005  # seconds between a watch's looks: together they take a few percent of a CPU
+CHANGES_KEPT = 1_000  # at least; a watch that falls behind further than that misses some
 
 SCHEMA = """
 CREATE TABLE operations (
@@ -44,9 +49,39 @@ CREATE TABLE chunks (
     UNIQUE (operation_id, fence, n)
 );
 """
+# What watches look at. Not in the schema: its version would have to change, and with it every
+# raincheck that shares the file.
+ADDITION = "CREATE TABLE IF NOT EXISTS changes (n INTEGER PRIMARY KEY, operation_id TEXT NOT NULL)"
 _Chunk = tuple[bytes | None, int | None, int]  # in a row, or where in the file; and its size
 _COLUMNS = "version, state, created, owner, queue, worker, lease, expires, forgotten, document"
 _SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
+
+
+def from_url(url: str) -> SQLiteStore:
+    """Return the store in a file: `sqlite:///absolute/path.db` or `sqlite:relative.db`.
+
+    `?synchronous=full` makes SQLite wait for the disk at every commit, so that not even a power cut
+    loses one.
+
+    Raises:
+        ConfigurationError: The URL names no file, or has another parameter.
+    """
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if not path.strip("/") or "\0" in path or parts.netloc or parts.fragment:
+        raise not_a_store(url)
+    return SQLiteStore(path, synchronous=_synchronous(parts.query))
+
+
+def _synchronous(query: str) -> str:
+    name, _, value = query.partition("=")
+    if not query:
+        return "normal"
+    if name != "synchronous" or value not in ("normal", "full"):
+        raise ConfigurationError(
+            "a store takes ?synchronous=normal or ?synchronous=full, nothing else"
+        )
+    return value
 
 
 class SQLiteStore:
@@ -68,7 +103,7 @@ class SQLiteStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
-        self._database = Database(path, SCHEMA, synchronous)
+        self._database = Database(path, SCHEMA, synchronous, ADDITION)
         self._bodies = BodyFiles(lambda: self._beside("-bodies"), durable=synchronous == "full")
         self._process = ProcessLock(lambda: self._beside("-processes"))
         self._swept = 0.0
@@ -80,9 +115,6 @@ class SQLiteStore:
     def create(
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
     ) -> Operation:
-        body = request.body if request is not None else ()
-        chunks = [self._place(operation.id, REQUEST_FENCE, data) for data in body]
-
         def work(connection: Connection) -> Operation:
             if dedupe is not None:
                 query = "SELECT document FROM operations WHERE dedupe = ?"
@@ -93,27 +125,16 @@ class SQLiteStore:
             values = (operation.id, dedupe, *_row(operation))
             marks = ", ".join("?" * len(values))
             if not connection.execute(f"{insert} VALUES ({marks})", values).rowcount:
-                raise StoreError(f"operation {abbreviate(operation.id)} exists already")
-            if request is not None:
-                values = (operation.id, _encode_request(request, len(chunks)))
+                query = "SELECT 1 FROM operations WHERE id = ? AND document = ?"
+                if not connection.execute(query, (operation.id, values[-1])).fetchone():
+                    raise StoreError(f"operation {abbreviate(operation.id)} exists already")
+            elif request is not None:
+                values = (operation.id, encode_request(request))
                 connection.execute("INSERT INTO requests VALUES (?, ?)", values)
-                for n, chunk in enumerate(chunks):
-                    self._insert_chunk(connection, operation.id, REQUEST_FENCE, n, chunk)
+            _note_change(connection, operation.id)
             return operation
 
-        try:
-            kept = self._database.write(work)
-        except StoreError:
-            self._forget_files(operation.id, chunks)
-            raise
-        if kept is not operation:
-            self._forget_files(operation.id, chunks)
-        return kept
-
-    def _forget_files(self, operation_id: str, chunks: list[_Chunk]) -> None:
-        """Remove the request file of an operation that was not kept, unless the id has one."""
-        if any(data is None for data, _, _ in chunks) and self.get(operation_id) is None:
-            self._bodies.remove([(operation_id, REQUEST_FENCE)])
+        return self._database.write(work)
 
     def get(self, operation_id: str) -> Operation | None:
         query = "SELECT document FROM operations WHERE id = ?"
@@ -121,18 +142,23 @@ class SQLiteStore:
         return decode(rows[0][0]) if rows else None
 
     def swap(self, old: Operation, new: Operation) -> bool:
-        update = f"UPDATE operations SET {_SET} WHERE id = ? AND version = ?"  # noqa: S608
-        values = (*_row(new), old.id, old.version)
-        return self._database.write(lambda c: c.execute(update, values).rowcount == 1)
+        update = f"UPDATE operations SET {_SET} WHERE id = ? AND (version = ? OR document = ?)"  # noqa: S608
+        row = _row(new)
+        values = (*row, old.id, old.version, row[-1])
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(update, values).rowcount != 1:
+                return False
+            if not _renews_lease_only(old, new):
+                _note_change(connection, new.id)
+            return True
+
+        return self._database.write(work)
 
     def read_request(self, operation_id: str) -> Request | None:
         query = "SELECT document FROM requests WHERE operation_id = ?"
         rows = self._database.read(query, (operation_id,))
-        if not rows:
-            return None
-        document = json.loads(rows[0][0])
-        body = tuple(self.read_chunks(operation_id, REQUEST_FENCE, 0, document["chunks"]))
-        return _decode_request(document, body)
+        return decode_request(rows[0][0]) if rows else None
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         chunk = self._place(operation_id, fence, data)
@@ -172,9 +198,7 @@ class SQLiteStore:
         clause, values = _where(which, cursor)
         query = f"SELECT document FROM operations {clause} ORDER BY created, id LIMIT ?"  # noqa: S608
         rows = self._database.read(query, (*values, limit + 1))
-        page = [decode(row[0]) for row in rows[:limit]]
-        more = len(rows) > limit
-        return page, f"{page[-1].created!r} {page[-1].id}" if more and page else None
+        return to_page([decode(row[0]) for row in rows], limit)
 
     def purge(self, before: float, limit: int = 500) -> int:
         def work(connection: Connection) -> tuple[int, list[tuple[str, int]]]:
@@ -205,6 +229,23 @@ class SQLiteStore:
             if not self._database.read(known, file):
                 self._bodies.remove([file])
 
+    def watch(self, interval: float) -> Generator[str | None, None, None]:
+        query = "SELECT n, operation_id FROM changes WHERE n > ? ORDER BY n"
+        [(last,)] = self._database.read("SELECT coalesce(max(n), 0) FROM changes", ())
+        yield None
+        quiet_since = time.monotonic()
+        while True:
+            changes = self._database.read(query, (last,))
+            if changes and changes[0][0] > last + 1:  # some were deleted before they were seen
+                yield None
+            for n, operation_id in changes:
+                yield operation_id
+                last, quiet_since = n, time.monotonic()
+            if time.monotonic() - quiet_since >= interval:
+                yield None
+                quiet_since = time.monotonic()
+            time.sleep(LOOK)
+
     def now(self) -> float:
         return self._clock()
 
@@ -229,6 +270,19 @@ def _as_text(value: str) -> str:
 def _row(operation: Operation) -> tuple[Any, ...]:
     names = [name.strip() for name in _COLUMNS.split(",")]
     return (*(getattr(operation, name) for name in names[:-1]), encode(operation))
+
+
+def _renews_lease_only(old: Operation, new: Operation) -> bool:
+    # The first comparison spares almost all swaps the other one.
+    return new.updated == old.updated and old == replace(new, version=old.version, lease=old.lease)
+
+
+def _note_change(connection: Connection, operation_id: str) -> None:
+    """Tell watches of a change, and forget old ones now and then."""
+    insert = "INSERT INTO changes (operation_id) VALUES (?)"
+    n = connection.execute(insert, (operation_id,)).lastrowid or 0
+    if n % CHANGES_KEPT == 0:  # never all of them: numbers would begin anew
+        connection.execute("DELETE FROM changes WHERE n <= ?", (n - CHANGES_KEPT,))
 
 
 def _delete_bodies(connection: Connection, ids: list[str]) -> list[tuple[str, int]]:
@@ -260,26 +314,5 @@ def _where(which: Filter, cursor: str | None) -> tuple[str, list[Any]]:
         if (value := getattr(which, f"{name}_before")) is not None:
             require(f"{name} <= ?", value)
     if cursor is not None:
-        created, _, operation_id = cursor.partition(" ")
-        require("(created, id) > (?, ?)", float(created), operation_id)
+        require("(created, id) > (?, ?)", *parse_cursor(cursor))
     return f"WHERE {' AND '.join(conditions)}" if conditions else "", values
-
-
-def _encode_request(request: Request, chunks: int) -> str:
-    def text(value: object) -> object:
-        return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-    names = [name for name in Request.__slots__ if name != "body"]
-    return json.dumps(
-        {"v": 1, "chunks": chunks} | {n: getattr(request, n) for n in names}, default=text
-    )
-
-
-def _decode_request(document: dict[str, Any], body: tuple[bytes, ...]) -> Request:
-    document = {n: document[n] for n in Request.__slots__ if n in document}
-    for name in ("raw_path", "query"):
-        document[name] = document[name].encode("latin-1")
-    for name in ("client", "server"):
-        document[name] = tuple(document[name]) if document[name] else None
-    document["headers"] = decode_headers(document["headers"])
-    return Request(**document, body=body)

@@ -1,48 +1,34 @@
-"""The part of the store contract that is about bodies: chunks, and what deletes them."""
+"""The part of the store contract that is about bodies: chunks and `discard`."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 import tracemalloc
-from itertools import islice
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.contracts import Filter, Store
-from raincheck.core import CHUNK_SIZE
+from raincheck.contracts import REQUEST_FENCE, Store
 from raincheck.errors import BodyMissing
 from raincheck.messages import Request
-from tests.stores.material import (
-    HOUR,
-    MIB,
-    Clock,
-    forgotten,
-    ids,
-    in_threads,
-    make_operation,
-)
+from raincheck.operation import Operation, State
+from raincheck.testing.material import MIB, changed, in_threads, make_operation
+from raincheck.testing.strategies import with_examples
 
 LARGE = b"\x00\xff" * MIB
 small_and_large = pytest.mark.parametrize("data", [b"x", LARGE], ids=("small", "large"))
 
 
-# The fixtures of a test are shared by its examples, and its class by its subclasses, on purpose.
-with_examples = settings(
-    deadline=None,
-    database=None,
-    max_examples=50,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.differing_executors,
-        HealthCheck.too_slow,
-    ],
-)
+def chunk_size(store: Store) -> int:
+    """Return the size of chunks that raincheck writes, in bytes."""
+    return int(getattr(store, "chunk_size", 256 * 1024))
 
 
 class BodyContract:
-    """Subclasses supply the fixture `store`, which takes its time from the fixture `clock`."""
+    """What `write_chunk`, `read_chunks` and `discard` promise."""
 
     # --- chunks ----------------------------------------------------------------------------
 
@@ -51,6 +37,14 @@ class BodyContract:
         data = (bytes(range(256)) * (size // 256 + 1))[:size]
         store.write_chunk("a", 1, 0, data)
         assert list(store.read_chunks("a", 1, 0, 1)) == [data]
+
+    def test_a_chunk_of_the_size_it_prefers_comes_back(self, store: Store) -> None:
+        """`chunk_size` is an attribute that a store may have; 256 KiB where it has none."""
+        size = chunk_size(store)
+        assert size > 0
+        for n in range(2):
+            store.write_chunk("a", 1, n, bytes([n]) * size)
+        assert list(store.read_chunks("a", 1, 0, 2)) == [b"\x00" * size, b"\x01" * size]
 
     @with_examples
     @given(st.lists(st.binary(max_size=200), max_size=5), st.integers(1, 2**60))
@@ -131,9 +125,11 @@ class BodyContract:
             assert chunk == bytes([n]) * 100_000
 
     def test_a_body_of_100_mb_is_read_in_little_memory(self, store: Store) -> None:
-        count, written, read = 100_000_000 // CHUNK_SIZE, hashlib.sha256(), hashlib.sha256()
+        """At most a few chunks are in memory, or `read_chunks` is no generator at heart."""
+        size = chunk_size(store)
+        count, written, read = 100_000_000 // size, hashlib.sha256(), hashlib.sha256()
         for n in range(count):
-            chunk = n.to_bytes(8, "big") * (CHUNK_SIZE // 8)
+            chunk = n.to_bytes(8, "big") * (size // 8)
             written.update(chunk)
             store.write_chunk("a", 1, n, chunk)
         del chunk
@@ -145,18 +141,46 @@ class BodyContract:
         finally:
             tracemalloc.stop()
         assert read.digest() == written.digest()
-        assert peak < 4 * MIB
+        assert peak < 16 * size, f"{peak} bytes were in memory, of chunks of {size}"
+
+    def test_who_reads_slowly_keeps_nobody_waiting(self, store: Store) -> None:
+        """Between two chunks, nothing is open or locked: a client may take hours for each."""
+        old = store.create(make_operation())
+        for n in range(2):
+            store.write_chunk("a", 1, n, LARGE)
+        chunks = store.read_chunks("a", 1, 0, 2)
+        assert next(chunks) == LARGE
+
+        def use() -> None:
+            assert store.swap(old, changed(old, owner="ann"))
+            store.write_chunk("b", 1, 0, LARGE)
+            store.purge(0.0)
+            store.close()
+
+        user = threading.Thread(target=use, daemon=True)
+        user.start()
+        user.join(15)
+        assert not user.is_alive(), "a body that is half read blocks swap, write_chunk, or purge"
+        assert next(chunks) == LARGE
+
+    def test_who_sees_the_end_sees_the_whole_body(self, store: Store) -> None:
+        """What `write_chunk` wrote before a `swap` is there for all who see what it wrote."""
+        for n in range(20):
+            old = store.create(make_operation(f"{n}"))
+            read = in_threads(2, lambda i, old=old: (_finish, _follow)[i](store, old))  # type: ignore[misc]
+            assert read[1] == [b"0", b"1", b"2"]
 
     # --- discard ---------------------------------------------------------------------------
 
     @small_and_large
     def test_discarding_leaves_the_record_alone(self, store: Store, data: bytes) -> None:
-        store.create(make_operation("a"), Request("POST", "/", body=(data,)))
+        store.write_chunk("a", REQUEST_FENCE, 0, data)
+        store.create(make_operation("a"), Request("POST", "/"))
         for fence in (1, 2):
             store.write_chunk("a", fence, 0, data)
         for _ in range(2):
             store.discard("a")
-            for fence in (1, 2):
+            for fence in (REQUEST_FENCE, 1, 2):
                 with pytest.raises(BodyMissing):
                     list(store.read_chunks("a", fence, 0, 1))
             assert store.read_request("a") is None
@@ -177,54 +201,16 @@ class BodyContract:
             store.write_chunk("a", 1, 0, data)
             assert list(store.read_chunks("a", 1, 0, 1)) == [data]
 
-    # --- purge -----------------------------------------------------------------------------
 
-    def test_only_what_is_forgotten_and_expired_is_purged(self, store: Store) -> None:
-        store.create(forgotten("due", expires=99.0))
-        store.create(forgotten("just due", expires=100.0))
-        store.create(forgotten("not yet", expires=100.1))
-        store.create(make_operation("kept", expires=1.0))
-        store.create(make_operation("running"))
-        assert store.purge(100.0) == 2
-        assert sorted(ids(store.find(Filter())[0])) == ["kept", "not yet", "running"]
-        assert store.purge(100.0) == 0
+def _finish(store: Store, running: Operation) -> None:
+    for n in range(3):
+        store.write_chunk(running.id, 1, n, b"%d" % n)
+    assert store.swap(running, changed(running, state=State.SUCCEEDED))
 
-    def test_a_purge_deletes_no_more_than_its_limit(self, store: Store) -> None:
-        for n in range(5):
-            store.create(forgotten(f"{n}"))
-        assert [store.purge(1000.0, limit=2) for _ in range(4)] == [2, 2, 1, 0]
 
-    @small_and_large
-    def test_a_purge_leaves_nothing(self, store: Store, data: bytes) -> None:
-        store.create(forgotten("a"), Request("POST", "/", body=(data,)), "key")
-        store.write_chunk("a", 1, 0, data)
-        assert store.purge(1000.0) == 1
-        assert store.get("a") is None
-        assert store.read_request("a") is None
-        with pytest.raises(BodyMissing):
-            list(store.read_chunks("a", 1, 0, 1))
-        assert store.create(make_operation("b"), dedupe="key").id == "b"
-
-    @small_and_large
-    def test_leftovers_are_purged_once_they_are_old(
-        self, store: Store, clock: Clock, data: bytes
-    ) -> None:
-        store.write_chunk("nobody's", 1, 0, data)
-        clock.now += HOUR / 2
-        store.purge(clock.now)
-        assert next(store.read_chunks("nobody's", 1, 0, 1)) == data
-        clock.now += 2 * HOUR
-        assert store.purge(clock.now) == 0
-        with pytest.raises(BodyMissing):
-            next(store.read_chunks("nobody's", 1, 0, 1))
-
-    @small_and_large
-    def test_an_old_body_is_kept_as_long_as_its_record(
-        self, store: Store, clock: Clock, data: bytes
-    ) -> None:
-        store.create(make_operation("a"))
-        for n in range(2):
-            store.write_chunk("a", 1, n, data)
-        clock.now += 1000 * HOUR
-        store.purge(clock.now)
-        assert list(islice(store.read_chunks("a", 1, 0, 2), 2)) == [data, data]
+def _follow(store: Store, running: Operation) -> list[bytes]:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if store.get(running.id) != running:
+            return list(store.read_chunks(running.id, 1, 0, 3))
+    raise TimeoutError("the operation did not end")

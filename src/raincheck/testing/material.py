@@ -1,4 +1,4 @@
-"""What the tests of the stores are made of: a clock, operations, threads and forks."""
+"""What tests of stores are made of: a clock, operations, threads, watches and forks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from raincheck.operation import Operation, State
 
@@ -18,27 +20,27 @@ HOUR = 3600.0
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """Time that passes when a test says so: set `now`, seconds since the epoch.
+
+    Holds the thread named `held` wherever it asks for the time, until `go` is set.
+    """
 
     def __init__(self) -> None:
         self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class PausingClock(Clock):
-    """Holds the thread named `held` wherever it asks for the time, until `go` is set."""
-
-    def __init__(self) -> None:
-        super().__init__()
         self.inside, self.go = threading.Event(), threading.Event()
 
     def __call__(self) -> float:
         if threading.current_thread().name == "held":
             self.inside.set()
-            self.go.wait()
+            self.go.wait(30)
         return self.now
+
+
+def settable(clock: Clock | None) -> Clock:
+    """Return the clock, or skip what needs one."""
+    if clock is None:
+        pytest.skip("the fixture `clock` is None: this store's time can't be set")
+    return clock
 
 
 def make_operation(id: str = "a", **fields: Any) -> Operation:
@@ -81,22 +83,53 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(run, range(count)))
 
 
+def hears(watch: Iterator[str | None], operation_id: str, timeout: float = 10.0) -> bool:
+    """Tell whether a watch names an operation, in time."""
+    deadline = time.monotonic() + timeout
+    return any(heard == operation_id for heard in _until(deadline, watch))
+
+
+def _until(deadline: float, watch: Iterator[str | None]) -> Iterator[str | None]:
+    while time.monotonic() < deadline:
+        yield next(watch)
+
+
 def run_in_fork(work: Callable[[], object], timeout: float = 15.0) -> bool:
     """Run `work` in a fork of this process; tell whether it returned, in time."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
+
+    def run(_: int) -> int:
+        work()
+        return 0
+
+    return in_forks(1, run, timeout) == [0]
+
+
+def in_forks(count: int, work: Callable[[int], int], timeout: float = 60.0) -> list[int]:
+    """Run `work(0)` … `work(count - 1)` in forks and return their results, each below 100."""
     deadline = time.monotonic() + timeout
+    pids = [_fork(lambda n=n: work(n)) for n in range(count)]  # type: ignore[misc]
+    return [_wait(pid, deadline) for pid in pids]
+
+
+def _fork(work: Callable[[], int]) -> int:
+    """Run `work` in a fork whose exit code is its result, or 100."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os._exit(work())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(100)
+
+
+def _wait(pid: int, deadline: float) -> int:
     while time.monotonic() < deadline:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status) == 0
+            return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
     os.kill(pid, 9)
     os.waitpid(pid, 0)
-    return False
+    return -9

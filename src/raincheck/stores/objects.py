@@ -1,0 +1,274 @@
+"""Large chunks as objects: in S3, Google Cloud or Azure Storage, or in a directory.
+
+The store itself keeps a pointer in place of such a chunk. An object is written before its pointer
+and never changed, so whoever sees a pointer sees all of its chunk, and a chunk that is written
+again is another object. Everything else is the store's own.
+
+Objects lie at `<namespace>/<operation id>/<fence>-<n>-<random>`. The namespace is drawn when the
+first object is written and kept in the store, so that stores may share a bucket and none takes the
+objects of another for leftovers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Generator, Iterator
+from urllib.parse import quote, unquote
+
+from raincheck.contracts import REQUEST_FENCE, Filter, Liveness, Store
+from raincheck.errors import BodyMissing, StoreError, abbreviate
+from raincheck.messages import Request
+from raincheck.operation import Operation, State
+from raincheck.stores.object_storage import Entry, Storage, is_usable, open_storage
+
+logger = logging.getLogger("raincheck")
+
+CHUNK_SIZE = 4 * 1024 * 1024  # bytes: a GiB is 256 objects
+OBJECT_SIZE = 256 * 1024  # bytes; what is smaller stays in the store
+LEFTOVER_AGE = 3600.0  # seconds
+SWEEP_STEP = 2.0  # seconds of sweeping in one purge: the heartbeat has other duties
+NAMESPACE = "raincheck:objects"  # the id of the record that holds it
+
+_MAGIC = b"\0raincheck object\0"
+_POINTER = re.compile(_MAGIC + rb"([0-9a-f]{32}) ([0-9a-f]{32}) (\d+)")
+_KEY = re.compile(r"[0-9a-f]{32}/([^/]+)/(\d+)-\d+-[0-9a-f]{32}")
+_UNFINISHED = re.compile(r"#\d+")  # what obstore appends while it writes a file
+
+
+def with_bodies_at(store: Store, url: str) -> Store:
+    """Return a store that keeps large chunks as objects, and all else in `store`.
+
+    Credentials and settings come from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`). Objects of
+    a store that is gone stay: let the bucket delete what is older than any retention.
+
+    Args:
+        url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`,
+            `file:///directory`, or `memory:///` for tests.
+
+    Raises:
+        ConfigurationError: The URL names no object storage.
+    """
+    storage = open_storage(url)
+    if isinstance(store, Liveness):
+        return LivingObjectBodies(store, storage, store)
+    return ObjectBodies(store, storage)
+
+
+class ObjectBodies:
+    """A store whose large chunks are objects.
+
+    Args:
+        store: Keeps everything else.
+        storage: Keeps the objects.
+    """
+
+    chunk_size = CHUNK_SIZE
+
+    def __init__(self, store: Store, storage: Storage) -> None:
+        self._store = store
+        self._storage = storage
+        self._sweeps: dict[int, _Sweep] = {}  # by process
+        self._warned: set[int] = set()  # processes
+
+    # --- chunks --------------------------------------------------------------------------------
+
+    def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        if data.startswith(_MAGIC) or (len(data) >= OBJECT_SIZE and self._can_use_objects()):
+            data = self._put(operation_id, fence, n, data)
+        self._store.write_chunk(operation_id, fence, n, data)
+
+    def _can_use_objects(self) -> bool:
+        if is_usable():
+            return True
+        if os.getpid() not in self._warned:
+            self._warned.add(os.getpid())
+            logger.warning(
+                "this process was forked after its parent had used objects, so it keeps "
+                "large chunks in the store itself; fork before the first use"
+            )
+        return False
+
+    def _put(self, operation_id: str, fence: int, n: int, data: bytes) -> bytes:
+        """Write an object and return the pointer to it."""
+        namespace, name = self._namespace() or self._found(), secrets.token_hex(16)
+        self._storage.put(_key(namespace, operation_id, fence, n, name), data)
+        return _MAGIC + f"{namespace} {name} {len(data)}".encode()
+
+    def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
+        chunks = self._store.read_chunks(operation_id, fence, start, stop)
+        for n, data in enumerate(chunks, start):
+            # What was written before there were objects may begin with the same bytes.
+            pointer = _POINTER.fullmatch(data) if data.startswith(_MAGIC) else None
+            yield data if pointer is None else self._get(operation_id, fence, n, pointer)
+
+    def _get(self, operation_id: str, fence: int, n: int, pointer: re.Match[bytes]) -> bytes:
+        namespace, name, size = (part.decode() for part in pointer.groups())
+        data = self._storage.get(_key(namespace, operation_id, fence, n, name))
+        if data is None or len(data) != int(size):
+            raise BodyMissing(operation_id, fence)
+        return data
+
+    # --- the namespace -------------------------------------------------------------------------
+
+    def _namespace(self) -> str | None:
+        record = self._store.get(NAMESPACE)
+        return record.owner if record else None
+
+    def _found(self) -> str:
+        """Choose a namespace; the first of several processes that do so wins."""
+        record = Operation(
+            id=NAMESPACE,
+            state=State.SUCCEEDED,
+            created=0.0,
+            updated=0.0,
+            retention=0.0,
+            method="",
+            route="",
+            owner=secrets.token_hex(16),  # an owner that nobody is: nobody can read or forget it
+        )
+        return self._store.create(record, dedupe=NAMESPACE).owner or ""
+
+    # --- deleting ------------------------------------------------------------------------------
+
+    def discard(self, operation_id: str) -> None:
+        """Delete the pointers, then the objects; those that can't be deleted are swept later."""
+        self._store.discard(operation_id)
+        namespace = self._namespace()
+        if namespace is None or not is_usable():
+            return
+        try:
+            for page in self._storage.list(f"{namespace}/{_quoted(operation_id)}"):
+                self._storage.delete([e.key for e in page if _KEY.fullmatch(e.key)])
+        except StoreError as error:
+            shown = abbreviate(operation_id)
+            logger.warning("the objects of operation %s are left for later: %s", shown, error)
+
+    def purge(self, before: float, limit: int = 500) -> int:
+        deleted = self._store.purge(before, limit)
+        if is_usable():
+            self._sweep()
+        return deleted
+
+    def _sweep(self) -> None:
+        """Go on with a sweep for a while, or begin one if the last was begun an hour ago."""
+        sweep = self._sweeps.setdefault(os.getpid(), _Sweep())
+        if not sweep.lock.acquire(blocking=False):
+            return
+        try:
+            now, deadline = self._store.now(), time.monotonic() + SWEEP_STEP
+            if sweep.rest is None and sweep.begun <= now - LEFTOVER_AGE:
+                sweep.begun, sweep.rest = now, self._delete_leftovers(now - LEFTOVER_AGE)
+            while sweep.rest is not None and time.monotonic() < deadline:
+                if next(sweep.rest, "the end") == "the end":
+                    sweep.rest = None
+        except StoreError as error:
+            sweep.rest = None
+            logger.warning("leftover objects are swept an hour later: %s", error)
+        finally:
+            sweep.lock.release()
+
+    def _delete_leftovers(self, before: float) -> Iterator[None]:
+        """Delete, page by page, the objects that were written until then and nobody will read."""
+        namespace = self._namespace()
+        if namespace is None:
+            return
+        for page in self._storage.list(namespace):
+            old = [entry for entry in page if entry.written <= before]
+            self._storage.delete(self._leftovers(old))
+            yield
+
+    def _leftovers(self, entries: list[Entry]) -> list[str]:
+        records: dict[str, Operation | None] = {}
+        found = []
+        for entry in entries:
+            key = _KEY.fullmatch(_UNFINISHED.sub("", entry.key))
+            if key is None:
+                continue
+            operation_id = unquote(key[1], errors="surrogatepass")
+            if operation_id not in records:
+                records[operation_id] = self._store.get(operation_id)
+            if not _may_be_read(records[operation_id], int(key[2])):
+                found.append(entry.key)
+        return found
+
+    # --- what is the store's own ---------------------------------------------------------------
+
+    def create(
+        self, operation: Operation, request: Request | None = None, dedupe: str | None = None
+    ) -> Operation:
+        return self._store.create(operation, request, dedupe)
+
+    def get(self, operation_id: str) -> Operation | None:
+        return self._store.get(operation_id) if operation_id != NAMESPACE else None
+
+    def swap(self, old: Operation, new: Operation) -> bool:
+        return self._store.swap(old, new)
+
+    def read_request(self, operation_id: str) -> Request | None:
+        return self._store.read_request(operation_id)
+
+    def find(
+        self, which: Filter, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[Operation], str | None]:
+        found, cursor = self._store.find(which, limit=limit, cursor=cursor)
+        return [operation for operation in found if operation.id != NAMESPACE], cursor
+
+    def watch(self, interval: float) -> Generator[str | None, None, None]:
+        return self._store.watch(interval)
+
+    def now(self) -> float:
+        return self._store.now()
+
+    def close(self) -> None:
+        self._sweeps.pop(os.getpid(), None)
+        self._storage.close()
+        self._store.close()
+
+
+class LivingObjectBodies(ObjectBodies):
+    """The same, over a store that sees who lives.
+
+    Args:
+        liveness: That store.
+    """
+
+    def __init__(self, store: Store, storage: Storage, liveness: Liveness) -> None:
+        super().__init__(store, storage)
+        self._liveness = liveness
+
+    def incarnation(self) -> str:
+        return self._liveness.incarnation()
+
+    def lives(self, incarnation: str) -> bool:
+        return self._liveness.lives(incarnation)
+
+
+class _Sweep:
+    """How far one process has come."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.begun = 0.0  # seconds since the epoch, by the store's clock
+        self.rest: Iterator[None] | None = None
+
+
+def _may_be_read(operation: Operation | None, fence: int) -> bool:
+    if operation is None or operation.forgotten:
+        return False
+    if not operation.is_terminal:
+        return True
+    return operation.result is not None and fence in (REQUEST_FENCE, operation.result.fence)
+
+
+def _key(namespace: str, operation_id: str, fence: int, n: int, name: str) -> str:
+    return f"{namespace}/{_quoted(operation_id)}/{fence}-{n}-{name}"
+
+
+def _quoted(operation_id: str) -> str:
+    """Make one segment of a path of any string; `.` and `..` would be no names."""
+    return quote(operation_id, safe="", errors="surrogatepass").replace(".", "%2E")

@@ -1,0 +1,241 @@
+"""A store in a PostgreSQL database, for any number of processes on any number of machines.
+
+Each call is one statement, and nothing is left in a session: so it works through poolers that give
+each transaction another one. What `find` filters by has a column; the record itself is JSON.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from raincheck.contracts import Filter
+from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
+from raincheck.messages import Request
+from raincheck.operation import Operation
+from raincheck.records import decode, decode_request, encode_request
+from raincheck.stores.paging import to_page
+from raincheck.stores.postgresql_connections import Connection
+from raincheck.stores.postgresql_listening import Listener, from_hint, to_hint
+from raincheck.stores.postgresql_process import Process
+from raincheck.stores.postgresql_schema import Prepared, Schema
+from raincheck.stores.postgresql_statements import BATCH, Statements, Values, as_key, to_values
+from raincheck.stores.postgresql_url import POOL, TIMEOUT, parse_url
+
+LEFTOVER_AGE = 3600.0  # seconds
+SELF_TEST = 1.0  # seconds after which a listener that does not hear itself is taken to be deaf
+POLLING = 0.5  # seconds, where nothing can be heard
+
+logger = logging.getLogger("raincheck")
+
+
+def from_url(url: str) -> PostgreSQLStore:
+    """Return the store in a database: `postgresql://user:password@host:5432/database`.
+
+    Several hosts, `?sslmode=…` and all else that libpq knows may be in it, and:
+
+        schema: The schema of the tables (default: the first in the role's search path).
+        timeout: Seconds that a call may take (5).
+        pool: Connections per process, at most (8); `watch` has one more.
+
+    Raises:
+        ConfigurationError: The URL says something else, or the same twice.
+    """
+    parsed = parse_url(url)
+    return PostgreSQLStore(
+        parsed.parameters, schema=parsed.schema, timeout=parsed.timeout, pool=parsed.pool
+    )
+
+
+class PostgreSQLStore:
+    """Keep operations in a PostgreSQL database; its tables are made at first use, if allowed.
+
+    Args:
+        parameters: libpq's connection parameters, by name.
+        schema: The schema of the tables; None for the first one in the role's search path.
+        timeout: Seconds that an attempt at a call may take.
+        pool: How many connections a process may have; `watch` has one more.
+        clock: Returns seconds since the epoch; None for the server's clock.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        schema: str | None = None,
+        timeout: float = TIMEOUT,
+        pool: int = POOL,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._schema = Schema(schema)
+        self._statements = Statements(self._schema.tables)
+        self._clock = clock
+        self._make_process = partial(Process, parameters, self._schema, timeout, pool)
+        # By process id. A fork makes its own, and keeps those of its ancestors: collecting
+        # them would end sessions that it does not own.
+        self._processes: dict[int, Process] = {}
+
+    @property
+    def _process(self) -> Process:
+        pid = os.getpid()
+        return self._processes.get(pid) or self._processes.setdefault(pid, self._make_process())
+
+    def prepare(self) -> Prepared:
+        """Make the tables, or bring them up to date; tell what was found and what is there now.
+
+        Raises:
+            StoreError: The tables are of a newer version, or this role may not make them.
+        """
+        return self._process.prepare()
+
+    def create(
+        self, operation: Operation, request: Request | None = None, dedupe: str | None = None
+    ) -> Operation:
+        values = to_values(operation)
+        values |= {
+            "dedupe": None if dedupe is None else as_key(dedupe),
+            "request": None if request is None else encode_request(request),
+            "hint": to_hint(operation.id),
+        }
+
+        def work(connection: Connection) -> Operation:
+            # What has been committed since the statement began is seen by the next one only.
+            for statement in (self._statements.create, self._statements.held):
+                if rows := connection.execute(statement, values).fetchall():
+                    return _created(operation, values, rows)
+            raise StoreUnavailable("the operation that was in the way is gone: try again")
+
+        values["channel"] = self._process.channel()
+        return self._process.call(work)
+
+    def get(self, operation_id: str) -> Operation | None:
+        rows = self._rows(self._statements.get, {"id": as_key(operation_id)})
+        return decode(rows[0][0]) if rows else None
+
+    def swap(self, old: Operation, new: Operation) -> bool:
+        values = {**to_values(new), "expected": old.version}
+        if replace(new, lease=old.lease, version=old.version) == old:
+            return self._count(self._statements.swap, values) == 1
+        values |= {"channel": self._process.channel(), "hint": to_hint(new.id)}
+        return self._count(self._statements.swap_and_tell, values) == 1
+
+    def read_request(self, operation_id: str) -> Request | None:
+        rows = self._rows(self._statements.read_request, {"id": as_key(operation_id)})
+        return decode_request(rows[0][0]) if rows else None
+
+    def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        values = _chunk(operation_id, fence, n) | {"data": data, "written": self.now()}
+        self._count(self._statements.write_chunk, values)
+
+    def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
+        for n in range(start, stop):
+            rows = self._rows(self._statements.read_chunk, _chunk(operation_id, fence, n))
+            if not rows:
+                raise BodyMissing(operation_id, fence)
+            yield rows[0][0]
+
+    def discard(self, operation_id: str) -> None:
+        self._discard([as_key(operation_id)])
+
+    def find(
+        self, which: Filter, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[Operation], str | None]:
+        statement, values = self._statements.find(which, cursor)
+        rows = self._rows(statement, values | {"limit": limit + 1})
+        return to_page([decode(row[0]) for row in rows], limit)
+
+    def purge(self, before: float, limit: int = 500) -> int:
+        rows = self._rows(self._statements.purge, {"before": before, "limit": limit})
+        if rows:  # a process that dies here leaves chunks, which are swept an hour later
+            self._discard([row[0] for row in rows])
+        self._sweep()
+        return len(rows)
+
+    def _sweep(self) -> None:
+        """Delete what a killed process left, in one process an hour."""
+        now = self.now()
+        values: Values = {"now": now, "before": now - LEFTOVER_AGE}
+        if self._count(self._statements.begin_sweep, values):
+            self._repeat(self._statements.sweep, values)
+
+    def _discard(self, keys: list[str]) -> None:
+        self._repeat(self._statements.discard, {"ids": keys})
+
+    def _repeat(self, statement: str, values: Values) -> None:
+        """Delete batch after batch, so that no transaction is long."""
+        while self._count(statement, values) >= BATCH:
+            pass
+
+    def _rows(self, statement: str, values: Values) -> list[tuple[Any, ...]]:
+        return self._process.call(lambda c: c.execute(statement, values, binary=True).fetchall())
+
+    def _count(self, statement: str, values: Values) -> int:
+        return self._process.call(lambda c: c.execute(statement, values).rowcount)
+
+    def watch(self, interval: float) -> Generator[str | None, None, None]:
+        process = self._process
+        if not process.is_deaf:
+            with closing(process.listen()) as listener:
+                if self._hears_itself(process, listener):
+                    yield None
+                    yield from _hints(listener, interval)
+        process.is_deaf = True
+        while True:
+            yield None
+            time.sleep(min(interval, POLLING))
+
+    def _hears_itself(self, process: Process, listener: Listener) -> bool:
+        token = secrets.token_hex(8)
+        process.call(lambda c: c.execute("SELECT pg_notify(%s, %s)", (listener.channel, token)))
+        if listener.hears(token, SELF_TEST):
+            return True
+        listener.give_up()
+        logger.info(
+            "PostgreSQL at %s notifies nobody, as poolers in transaction mode don't: "
+            "looking every %g s for what has changed",
+            process.place,
+            POLLING,
+        )
+        return False
+
+    def now(self) -> float:
+        return self._process.now() if self._clock is None else self._clock()
+
+    def close(self) -> None:
+        process = self._processes.pop(os.getpid(), None)
+        if process is not None:
+            process.close()
+
+
+def _chunk(operation_id: str, fence: int, n: int) -> Values:
+    return {"id": as_key(operation_id), "fence": fence, "n": n}
+
+
+def _created(operation: Operation, values: Values, rows: list[tuple[Any, ...]]) -> Operation:
+    """Tell from what a statement returned which operation there is now.
+
+    Args:
+        rows: Documents that were there before, and whether they hold the same dedupe key; no
+            document stands for the new operation.
+    """
+    for document, holds_key in rows:
+        if holds_key:
+            return decode(document)
+    if any(document in (None, values["document"]) for document, _ in rows):
+        return operation
+    raise StoreError(f"operation {abbreviate(operation.id)} exists already")
+
+
+def _hints(listener: Listener, interval: float) -> Iterator[str | None]:
+    while True:
+        heard = listener.hear(interval)
+        yield from (from_hint(hint) for hint in heard)
+        if not heard:
+            yield None

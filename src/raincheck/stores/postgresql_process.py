@@ -1,0 +1,137 @@
+"""What one process knows about a PostgreSQL server: connections, the time there, the tables."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from raincheck.errors import StoreUnavailable
+from raincheck.stores.patience import Patience
+from raincheck.stores.postgresql_connections import Connection, Connections, TablesMissing
+from raincheck.stores.postgresql_listening import Listener, channel_of
+from raincheck.stores.postgresql_schema import Prepared, Schema
+
+CLOCK_AGE = 10.0  # seconds after which the server's clock is looked at again
+
+_T = TypeVar("_T")
+
+
+class Process:
+    """A process's side of a store; nothing is opened before it is needed.
+
+    Attributes:
+        place: The server and its database, without credentials.
+        is_deaf: Whether a listener did not hear what it was to hear.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Any], schema: Schema, timeout: float, size: int
+    ) -> None:
+        self._connections = Connections(parameters, timeout, size)
+        self._patience = Patience()
+        self._schema = schema
+        self._prepared: Prepared | None = None
+        self._clock = ServerClock(self._ask_time)
+        self.place = self._connections.place
+        self.is_deaf = False
+
+    def call(self, work: Callable[[Connection], _T]) -> _T:
+        """Return what `work` returns; the tables are there for it, and it may be repeated.
+
+        Raises:
+            StoreUnavailable: The server does not answer, or can't do it now.
+            StoreError: It refuses.
+        """
+        return self._patience.call(lambda: self._attempt(work))
+
+    def prepare(self) -> Prepared:
+        """Look for the tables, make them or bring them up to date."""
+        return self._patience.call(lambda: self._connections.run(self._prepare))
+
+    def channel(self) -> str:
+        """Name the channel on which changes are told."""
+        prepared = self._prepared or self.prepare()
+        return channel_of(prepared.schema)
+
+    def listen(self) -> Listener:
+        """Return a listener to what is told."""
+        channel = self.channel()
+        return self._patience.call(lambda: Listener(self._connections, channel))
+
+    def now(self) -> float:
+        """Return the server's time, in seconds since the epoch."""
+        return self._clock()
+
+    def close(self) -> None:
+        """Close all connections; those in use once they are given back."""
+        self._connections.close()
+
+    def _attempt(self, work: Callable[[Connection], _T]) -> _T:
+        def prepare_and_work(connection: Connection) -> _T:
+            if self._prepared is None:
+                self._prepare(connection)
+            return work(connection)
+
+        try:
+            return self._connections.run(prepare_and_work)
+        except TablesMissing:  # dropped meanwhile, or another server has taken over
+            self._prepared = None
+            return self._connections.run(prepare_and_work)
+
+    def _prepare(self, connection: Connection) -> Prepared:
+        self._prepared = self._schema.prepare(connection)
+        return self._prepared
+
+    def _ask_time(self) -> float:
+        query = "SELECT extract(epoch FROM clock_timestamp())::float8"
+        return self._patience.call(
+            lambda: self._connections.run(lambda c: float(c.execute(query).fetchall()[0][0]))
+        )
+
+
+class ServerClock:
+    """Tells the server's time from this machine's monotonic clock; asks again now and then.
+
+    Args:
+        ask: Asks the server for its time.
+    """
+
+    def __init__(self, ask: Callable[[], float]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._offset: float | None = None
+        self._until = 0.0
+
+    def __call__(self) -> float:
+        """Return seconds since the epoch.
+
+        Raises:
+            StoreUnavailable: The server has never said what time it is, and does not now.
+        """
+        offset = self._offset
+        if offset is None or (time.monotonic() > self._until and self._is_mine_to_ask()):
+            offset = self._measure(offset)
+        return time.monotonic() + offset
+
+    def _is_mine_to_ask(self) -> bool:
+        """Let one thread ask; the others go on with what is known."""
+        with self._lock:
+            if time.monotonic() <= self._until:
+                return False
+            self._until = time.monotonic() + CLOCK_AGE
+            return True
+
+    def _measure(self, known: float | None) -> float:
+        asked = time.monotonic()
+        try:
+            told = self._ask()
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known
+        answered = time.monotonic()
+        self._offset = told - (asked + answered) / 2
+        self._until = answered + CLOCK_AGE
+        return self._offset

@@ -1,0 +1,134 @@
+"""The statements of a PostgreSQL store, and how operations become their values. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from raincheck.contracts import Filter
+from raincheck.operation import Operation
+from raincheck.records import encode
+from raincheck.stores.paging import parse_cursor
+from raincheck.stores.postgresql_schema import Tables
+
+BATCH = 256  # chunks that one statement deletes: 64 MiB, far from any deadline
+LONGEST_KEY = 1000  # characters; an index takes no more than 2700 bytes
+
+Values = dict[str, Any]
+_NUMBERS = ("version", "created", "lease", "expires", "forgotten")
+_TEXTS = ("state", "owner", "queue", "worker")
+_CHANGING = (*_NUMBERS, *_TEXTS, "document")
+
+
+# ruff: noqa: S608 - `{…}` are the quoted names of tables; everything else is a parameter.
+
+_HELD = """
+    SELECT document, coalesce(dedupe = %(dedupe)s::text, false) FROM {operations}
+    WHERE (id = %(id)s OR dedupe = %(dedupe)s::text)"""
+_CREATE = f"""
+    WITH made AS (
+        INSERT INTO {{operations}} (id, dedupe, {", ".join(_CHANGING)})
+        VALUES (%(id)s, %(dedupe)s, {", ".join(f"%({name})s" for name in _CHANGING)})
+        ON CONFLICT DO NOTHING RETURNING id
+    ), kept AS (
+        INSERT INTO {{requests}} (operation_id, document)
+        SELECT id, %(request)s::text FROM made WHERE %(request)s::text IS NOT NULL
+    )
+    SELECT NULL, pg_notify(%(channel)s, %(hint)s) IS NULL FROM made
+    UNION ALL {_HELD} AND NOT EXISTS (SELECT FROM made)"""
+_SWAP = f"""
+    UPDATE {{operations}} SET {", ".join(f"{name} = %({name})s" for name in _CHANGING)}
+    WHERE id = %(id)s AND (version = %(expected)s OR document = %(document)s)"""
+_SWAP_AND_TELL = f"""
+    WITH changed AS ({_SWAP} RETURNING id) SELECT pg_notify(%(channel)s, %(hint)s) FROM changed"""
+_GET = "SELECT document FROM {operations} WHERE id = %(id)s"
+_READ_REQUEST = "SELECT document FROM {requests} WHERE operation_id = %(id)s"
+_FIND = """
+    SELECT document FROM {operations} WHERE {conditions} ORDER BY created, id LIMIT %(limit)s"""
+_WRITE_CHUNK = """
+    INSERT INTO {chunks} (operation_id, fence, n, data, written)
+    VALUES (%(id)s, %(fence)s, %(n)s, %(data)b, %(written)s)
+    ON CONFLICT (operation_id, fence, n)
+    DO UPDATE SET data = excluded.data, written = excluded.written"""
+_READ_CHUNK = """
+    SELECT data FROM {chunks} WHERE operation_id = %(id)s AND fence = %(fence)s AND n = %(n)s"""
+# Whoever else is just deleting the same is not waited for.
+_DISCARD = f"""
+    WITH gone AS (DELETE FROM {{requests}} WHERE operation_id = ANY(%(ids)s))
+    DELETE FROM {{chunks}} WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM {{chunks}} WHERE operation_id = ANY(%(ids)s)
+        LIMIT {BATCH} FOR UPDATE SKIP LOCKED))"""
+_PURGE = """
+    WITH due AS MATERIALIZED (
+        SELECT id FROM {operations} WHERE forgotten AND expires <= %(before)s
+        ORDER BY expires LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ), purged AS (
+        DELETE FROM {operations} AS operation USING due WHERE operation.id = due.id
+        RETURNING operation.id
+    ), gone AS (
+        DELETE FROM {requests} USING purged WHERE operation_id = purged.id
+    )
+    SELECT id FROM purged"""
+_BEGIN_SWEEP = "UPDATE {schema_table} SET swept = %(now)s WHERE swept <= %(before)s"
+_SWEEP = f"""
+    DELETE FROM {{chunks}} WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM {{chunks}} AS chunk WHERE written <= %(before)s
+        AND NOT EXISTS (SELECT FROM {{operations}} WHERE id = chunk.operation_id)
+        LIMIT {BATCH} FOR UPDATE OF chunk SKIP LOCKED))"""
+
+
+class Statements:
+    """Each statement, for the tables of one schema."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._names = tables._asdict()
+        self.create, self.held = self._fill(_CREATE), self._fill(_HELD)
+        self.get, self.read_request = self._fill(_GET), self._fill(_READ_REQUEST)
+        self.swap, self.swap_and_tell = self._fill(_SWAP), self._fill(_SWAP_AND_TELL)
+        self.write_chunk, self.read_chunk = self._fill(_WRITE_CHUNK), self._fill(_READ_CHUNK)
+        self.discard, self.purge = self._fill(_DISCARD), self._fill(_PURGE)
+        self.begin_sweep, self.sweep = self._fill(_BEGIN_SWEEP), self._fill(_SWEEP)
+
+    def _fill(self, template: str, **parts: str) -> str:
+        return template.format(**self._names, **parts)
+
+    def find(self, which: Filter, cursor: str | None) -> tuple[str, Values]:
+        """Return the statement for a filter, and its values but for the limit."""
+        conditions = ["true"]
+        values: Values = {}
+        if which.states is not None:
+            conditions.append("state = ANY(%(states)s)")
+            values["states"] = sorted(which.states)
+        for name in ("owner", "worker", "queue"):
+            if (text := getattr(which, name)) is not None:
+                conditions.append(f"{name} = %({name})s")
+                values[name] = as_key(text)
+        if which.forgotten is not None:
+            conditions.append("forgotten" if which.forgotten else "NOT forgotten")
+        for name in ("lease", "expires"):
+            if (moment := getattr(which, f"{name}_before")) is not None:
+                conditions.append(f"{name} <= %({name})s")
+                values[name] = moment
+        if cursor is not None:
+            created, operation_id = parse_cursor(cursor)
+            conditions.append("(created, id) > (%(created)s, %(after)s)")
+            values |= {"created": created, "after": as_key(operation_id)}
+        return self._fill(_FIND, conditions=" AND ".join(conditions)), values
+
+
+def as_key(text: str) -> str:
+    """Write any text so that a column and its index take it; ordinary text stays as it is."""
+    key = json.dumps(text)[1:-1]  # no NUL, no lone surrogate, nothing but ASCII
+    if len(key) <= LONGEST_KEY:
+        return key
+    return key[:LONGEST_KEY] + hashlib.sha256(key.encode()).hexdigest()
+
+
+def to_values(operation: Operation) -> Values:
+    """Return what the columns of an operation hold."""
+    values: Values = {name: getattr(operation, name) for name in _NUMBERS}
+    for name in _TEXTS:
+        text = getattr(operation, name)
+        values[name] = None if text is None else as_key(text)
+    return values | {"id": as_key(operation.id), "document": encode(operation)}

@@ -1,0 +1,396 @@
+"""A store that several machines share: a Redis or Valkey server, or a cluster of them.
+
+What one operation has lies in one hash slot and is changed there by scripts; the indexes lie in
+others and may say too much (see `redis_names`). What a server deletes by itself is a net under
+`purge` and no more: it takes an operation only days after the last raincheck should have.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from raincheck.contracts import Filter
+from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
+from raincheck.messages import Request
+from raincheck.operation import TERMINAL, Operation
+from raincheck.records import decode, decode_request, encode, encode_request
+from raincheck.stores import redis_scripts as scripts
+from raincheck.stores.paging import Position, parse_cursor, to_page
+from raincheck.stores.redis_names import (
+    Command,
+    Entry,
+    Names,
+    quoted,
+    to_bytes,
+    to_run,
+    to_text,
+    unquoted,
+)
+from raincheck.stores.redis_server import Server
+from raincheck.stores.redis_url import parse
+
+LEFTOVER_AGE = 3600.0  # seconds
+NET = 8 * 86400.0  # seconds after its expiry when the server deletes what nobody has purged
+FAR = 1e11  # seconds since the epoch; not all servers take a much later expiry
+BATCH = 500  # what is asked of a server at a time
+MANY = 10_000  # expired operations that are sorted here; were there more, all are walked in order
+ATTEMPTS = 10  # at a dedupe key whose holder changes
+
+logger = logging.getLogger("raincheck")
+
+_T = TypeVar("_T")
+
+
+def from_url(url: str) -> RedisStore:
+    """Return the store on a server: `redis://user:password@host:6379/0`, or `rediss://` for TLS.
+
+    `valkey://` and `valkeys://` mean the same. Parameters: `prefix` of all keys (default
+    `raincheck`), `cluster=true` for a cluster, `timeout` in seconds for each answer (default 5),
+    and some of redis-py's: `client_name`, `health_check_interval`, `max_connections`, `protocol`,
+    and with TLS `ssl_ca_certs`, `ssl_ca_path`, `ssl_certfile`, `ssl_keyfile`, `ssl_password`,
+    `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_min_version`, `ssl_ciphers`.
+
+    Raises:
+        ConfigurationError: The URL names no server, or has another parameter.
+    """
+    return RedisStore(url)
+
+
+class RedisStore:
+    """Keep operations on a Redis or Valkey server, usable by processes of many machines.
+
+    Args:
+        url: As `from_url` takes it.
+        clock: Returns seconds since the epoch; by default the server's clock, which all share.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], float] | None = None) -> None:
+        settings = parse(url)
+        self._names = Names(settings.prefix)
+        self._server = Server(settings)
+        self._clock = clock or self._server_time
+
+    def _server_time(self) -> float:
+        return self._server.now(self._names.clock)
+
+    # --- records -------------------------------------------------------------------------------
+
+    def create(
+        self, operation: Operation, request: Request | None = None, dedupe: str | None = None
+    ) -> Operation:
+        if dedupe is not None:
+            return self._create_once(operation, request, dedupe)
+        fields = self._fields(operation, request)
+        self._insert(operation, fields, self._last(operation), quoted(operation.id))
+        return operation
+
+    def _create_once(self, operation: Operation, request: Request | None, dedupe: str) -> Operation:
+        """Create what holds a dedupe key, in another slot, in steps that others can finish.
+
+        A record is prepared, and counts only after the key leads to it. Whoever finds the key
+        confirms the record, so it does not matter where the one who prepared it was killed.
+        """
+        key, own = self._names.dedupe(dedupe), to_bytes(operation.id)
+        prepared = [*self._fields(operation, request, "prepared "), "k", to_bytes(dedupe)]
+        for _ in range(ATTEMPTS):
+            held: bytes | None = self._server.command("GET", key)
+            holder = None if held is None else self._confirm(to_text(held))
+            if holder is not None:
+                if held != own:
+                    self._take_back(operation)
+                return holder
+            self._insert(operation, prepared, _to_ms(self._server_time() + LEFTOVER_AGE), hint="")
+            if held is None:
+                self._server.command("SET", key, own, "NX")
+            else:  # it led to an operation that is gone
+                self._run(scripts.IF_IT_HOLDS, [key], [held, "SET", own])
+        raise StoreUnavailable("a dedupe key changes hands too often")
+
+    def _confirm(self, operation_id: str) -> Operation | None:
+        arguments = [self._names.changes, quoted(operation_id)]
+        document = self._run(scripts.CONFIRM, [self._names.record(operation_id)], arguments)
+        return None if document is None else decode(document.decode())
+
+    def _take_back(self, operation: Operation) -> None:
+        """Leave nothing of an operation that was prepared, if it was."""
+        if self._run(scripts.TAKE_BACK, [self._names.record(operation.id)], []):
+            self._server.commands([entry.remove() for entry in self._names.entries(operation)])
+
+    def _fields(
+        self, operation: Operation, request: Request | None, prepared: str = ""
+    ) -> list[str | bytes]:
+        fields: list[str | bytes] = [f"{prepared}v", str(operation.version)]
+        fields += [f"{prepared}d", encode(operation)]
+        return fields if request is None else [*fields, "r", encode_request(request)]
+
+    def _insert(
+        self, operation: Operation, fields: list[str | bytes], last: str, hint: str
+    ) -> None:
+        created = self._run(
+            scripts.CREATE,
+            [self._names.record(operation.id)],
+            [encode(operation), last, self._names.changes, hint, *fields],
+            first=[entry.add() for entry in self._names.entries(operation)],
+        )
+        if not created:
+            raise StoreError(f"operation {abbreviate(operation.id)} exists already")
+
+    def get(self, operation_id: str) -> Operation | None:
+        document: bytes | None = self._server.command("HGET", self._names.record(operation_id), "d")
+        return None if document is None else decode(document.decode())
+
+    def swap(self, old: Operation, new: Operation) -> bool:
+        lease_only = replace(old, version=new.version, lease=new.lease) == new
+        hint = "" if lease_only else quoted(old.id)
+        last = self._last(new)
+        answer = self._run(
+            scripts.SWAP,
+            self._record_and_list(old.id),
+            [str(old.version), str(new.version), encode(new), last, self._names.changes, hint],
+            first=[e.add() for e in self._names.entries(new) - self._names.entries(old)],
+        )
+        if answer:
+            self._let_expire(old.id, last, *answer)
+        return answer is not None
+
+    def _run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | float],
+        first: Sequence[Command] = (),
+    ) -> Any:
+        return self._server.after(first, to_run(script, keys, args))
+
+    def _record_and_list(self, operation_id: str) -> list[str]:
+        return [self._names.record(operation_id), self._names.chunk_list(operation_id)]
+
+    def _last(self, operation: Operation) -> str:
+        """Return when the server may delete an operation (ms since the epoch); '' for never."""
+        if operation.expires is None:
+            return ""
+        last = max(operation.expires, self._server_time()) + NET
+        return _to_ms(min(last, FAR))
+
+    def _let_expire(self, operation_id: str, last: str, dedupe: bytes, chunks: list[bytes]) -> None:
+        """Give an operation's other keys its expiry."""
+        names = self._names
+        try:
+            for batch in _batches(chunks):
+                keys = [names.chunk(operation_id, member.decode()) for member in batch]
+                self._server.commands([("PEXPIREAT", key, last) for key in keys])
+            if dedupe:
+                key, held = names.dedupe(to_text(dedupe)), to_bytes(operation_id)
+                self._run(scripts.IF_IT_HOLDS, [key], [held, "PEXPIREAT", last])
+        except StoreError as error:  # the swap is done, and a purge will delete them all the same
+            logger.info("keys of %s have no expiry: %s", abbreviate(operation_id), error)
+
+    def read_request(self, operation_id: str) -> Request | None:
+        record = self._names.record(operation_id)
+        version, document = self._server.command("HMGET", record, "v", "r")
+        return None if None in (version, document) else decode_request(document.decode())
+
+    # --- bodies --------------------------------------------------------------------------------
+
+    def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        member = f"{fence}:{n}"
+        self._run(
+            scripts.WRITE_CHUNK,
+            [self._names.chunk_list(operation_id), self._names.chunk(operation_id, member)],
+            [member, data],
+            first=[Entry(self._names.bodies, self._clock(), to_bytes(operation_id)).add()],
+        )
+
+    def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
+        for n in range(start, stop):
+            chunk: bytes | None = self._server.command(
+                "GET", self._names.chunk(operation_id, f"{fence}:{n}")
+            )
+            if chunk is None:
+                raise BodyMissing(operation_id, fence)
+            yield chunk
+
+    def discard(self, operation_id: str) -> None:
+        self._discard([operation_id])
+
+    def _discard(self, ids: list[str]) -> None:
+        lists = [("SMEMBERS", self._names.chunk_list(operation_id)) for operation_id in ids]
+        for operation_id, members in zip(ids, self._server.commands(lists), strict=True):
+            for batch in _batches(sorted(members)) if members else [[]]:
+                keys = [self._names.chunk(operation_id, member.decode()) for member in batch]
+                keys = [*self._record_and_list(operation_id), *keys]
+                self._run(scripts.DISCARD, keys, batch)
+
+    # --- finding -------------------------------------------------------------------------------
+
+    def find(
+        self, which: Filter, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[Operation], str | None]:
+        after = None if cursor is None else parse_cursor(cursor)
+        found: list[Operation] = []
+        for entries in self._candidates(which, after, min(max(limit + 1, 100), BATCH)):
+            found += [o for o in self._operations(entries) if which.matches(o)]
+            if len(found) > limit:
+                break
+        return to_page(found, limit)
+
+    def _candidates(
+        self, which: Filter, after: Position | None, count: int
+    ) -> Iterator[list[Entry]]:
+        """Yield entries in order of creation, from the index that has the fewest."""
+        index = self._names.all
+        if which.owner is not None:
+            index = self._names.owned(which.owner)
+        elif which.states is not None and not which.states & TERMINAL:
+            index = self._names.active
+        elif which.expires_before is not None:
+            due = self._due(which.expires_before)
+            if due is not None:
+                yield from _batches(self._in_order(due, after), count)
+                return
+        yield from self._read(index, after, count)
+
+    def _due(self, before: float) -> list[bytes] | None:
+        """Return what expires until then; None if that is too much."""
+        key, until = self._names.expiring, repr(before)
+        if self._server.command("ZCOUNT", key, "-inf", until) > MANY:
+            return None
+        due: list[bytes] = self._server.command("ZRANGEBYSCORE", key, "-inf", until)
+        return due
+
+    def _in_order(self, due: list[bytes], after: Position | None) -> list[Entry]:
+        entries = [self._names.expiry(member) for member in due]
+        if after is not None:
+            entries = [entry for entry in entries if self._names.position(entry) > after]
+        return sorted(entries, key=self._names.position)
+
+    def _read(self, index: str, after: Position | None, count: int) -> Iterator[list[Entry]]:
+        """Yield an index in its order; what is removed meanwhile makes it skip nothing."""
+        score, member = (-math.inf, b"") if after is None else (after[0], to_bytes(after[1]))
+        while True:
+            answer = self._run(scripts.READ_INDEX, [index], [repr(score), member, count])
+            pairs = zip(answer[::2], answer[1::2], strict=True)
+            entries = [Entry(index, float(score), member) for member, score in pairs]
+            if entries:
+                yield entries
+            if len(entries) < count:
+                return
+            score, member = entries[-1].score, entries[-1].member
+
+    def _operations(self, entries: list[Entry]) -> list[Operation]:
+        """Return the operations that entries are right about; remove entries that never will be."""
+        keys = [self._names.record(self._names.position(entry)[1]) for entry in entries]
+        answers = self._server.commands([("HMGET", key, "d", "prepared d") for key in keys])
+        found: list[Operation] = []
+        wrong: list[Entry] = []
+        for entry, (document, prepared) in zip(entries, answers, strict=True):
+            operation = None if document is None else decode(document.decode())
+            if operation is None:
+                wrong += self._traces(entry) if prepared is None else ()
+            elif entry in self._names.entries(operation):
+                found.append(operation)
+            elif operation.forgotten or (entry.key == self._names.active and operation.is_terminal):
+                wrong.append(entry)  # it will never again be what the entry says
+        self._server.commands([entry.remove() for entry in wrong])
+        return found
+
+    def _traces(self, entry: Entry) -> Iterable[Entry]:
+        """Return what an operation that is gone left in indexes.
+
+        Of a young one there may be no record yet: its entries come first.
+        """
+        created, _ = self._names.position(entry)
+        return self._names.traces(entry) if created <= self._clock() - LEFTOVER_AGE else ()
+
+    # --- purging -------------------------------------------------------------------------------
+
+    def purge(self, before: float, limit: int = 500) -> int:
+        deleted = 0
+        for entries in self._read(self._names.expiring, None, min(limit, BATCH)):
+            due = [
+                operation
+                for operation in self._operations([e for e in entries if e.score <= before])
+                if operation.forgotten
+            ]
+            deleted += self._delete(due[: limit - deleted])
+            if deleted >= limit or entries[-1].score > before:
+                break
+        self._sweep()
+        return deleted
+
+    def _delete(self, operations: list[Operation]) -> int:
+        """Delete those that nobody changes meanwhile; return how many."""
+        lists = [("SMEMBERS", self._names.chunk_list(operation.id)) for operation in operations]
+        chunks = self._server.commands(lists)
+        purges = [
+            self._to_purge(operation, sorted(members))
+            for operation, members in zip(operations, chunks, strict=True)
+        ]
+        dedupe_keys = self._server.commands(purges)
+        deleted = [
+            (operation, dedupe)
+            for operation, dedupe in zip(operations, dedupe_keys, strict=True)
+            if dedupe is not None
+        ]
+        self._server.commands([c for found in deleted for c in self._to_clear(*found)])
+        return len(deleted)
+
+    def _to_purge(self, operation: Operation, members: list[bytes]) -> Command:
+        if len(members) > BATCH:  # rare: what is forgotten has been discarded
+            self._discard([operation.id])
+            members = []
+        keys = [
+            *self._record_and_list(operation.id),
+            *(self._names.chunk(operation.id, member.decode()) for member in members),
+        ]
+        return to_run(scripts.PURGE, keys, [str(operation.version), *members])
+
+    def _to_clear(self, operation: Operation, dedupe: bytes) -> Iterator[Command]:
+        """Yield what deletes the traces of an operation that is gone.
+
+        Where this is cut, its entry in `expiring` leads the next purge to the others.
+        """
+        for entry in self._names.entries(operation):
+            yield entry.remove()
+        if dedupe:
+            key, held = self._names.dedupe(to_text(dedupe)), to_bytes(operation.id)
+            yield to_run(scripts.IF_IT_HOLDS, [key], [held, "UNLINK"])
+
+    def _sweep(self) -> None:
+        """Delete old bodies without a record; from then on, those with one are its purge's."""
+        key, until = self._names.bodies, repr(self._clock() - LEFTOVER_AGE)
+        find: Command = ("ZRANGEBYSCORE", key, "-inf", until, "LIMIT", 0, BATCH)
+        while members := self._server.command(*find):
+            ids = [to_text(member) for member in members]
+            known = self._server.commands([("HEXISTS", self._names.record(id), "d") for id in ids])
+            self._discard([id for id, is_known in zip(ids, known, strict=True) if not is_known])
+            self._run(scripts.REMOVE_UNTIL, [key], [until, *members])
+
+    # --- hints, the clock, closing -------------------------------------------------------------
+
+    def watch(self, interval: float) -> Generator[str | None, None, None]:
+        with closing(self._server.subscribe(self._names.changes)) as subscription:
+            yield None
+            while True:
+                heard = subscription.hear(interval)
+                yield None if heard is None else unquoted(heard)
+
+    def now(self) -> float:
+        return self._clock()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def _to_ms(moment: float) -> str:
+    return str(int(moment * 1000))
+
+
+def _batches(items: list[_T], size: int = BATCH) -> Iterator[list[_T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

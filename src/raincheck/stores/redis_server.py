@@ -1,0 +1,257 @@
+"""The way to a Redis server: clients, scripts, the server's clock, subscriptions. Knows no keys."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.client import PubSub
+from redis.cluster import RedisCluster
+from redis.exceptions import ReadOnlyError, ResponseError
+from redis.retry import Retry
+
+from raincheck.errors import StoreUnavailable
+from raincheck.stores.patience import Patience
+from raincheck.stores.redis_errors import FAILURES, Refused, explain
+from raincheck.stores.redis_names import Command, to_run
+from raincheck.stores.redis_scripts import TIME
+from raincheck.stores.redis_url import Settings
+
+CONNECT_TIMEOUT = 2.0  # seconds, if the timeout is not shorter
+SET_CLOCK_EVERY = 10.0  # seconds
+ASK_EVERY = 5.0  # seconds without a message after which a subscription asks whether it still lives
+
+logger = logging.getLogger("raincheck")
+
+_T = TypeVar("_T")
+_Client = Redis | RedisCluster
+
+
+class Server:
+    """A server or cluster; what is open to it belongs to one process, and a fork opens its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._links: dict[int, _Link] = {}  # by process
+
+    def command(self, *command: str | bytes | float) -> Any:
+        """Return the answer to one command."""
+        return self._run(lambda client: _send(client, command))
+
+    def commands(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the answers to several commands, which run in order if on one node."""
+        return self._run(lambda client: _pipe(client, commands)) if commands else []
+
+    def after(self, first: Sequence[Command], last: Command) -> Any:
+        """Return the answer to `last`, which runs after the others, if any; one round trip.
+
+        In a cluster the others take one of their own, as nodes do not wait for each other.
+        """
+
+        def work(client: _Client) -> Any:
+            if isinstance(client, Redis):
+                return _pipe(client, [*first, last])[-1]
+            _pipe(client, first)
+            return _send(client, last)
+
+        return self._run(work) if first else self.command(*last)
+
+    def now(self, key: str) -> float:
+        """Return the time by the clock of the node that has `key`; seldom takes a round trip."""
+        link = self._link()
+        if link.offset is None or time.monotonic() - link.measured > SET_CLOCK_EVERY:
+            self._set_clock(link, key)
+        return time.monotonic() + (link.offset or 0.0)
+
+    def _set_clock(self, link: _Link, key: str) -> None:
+        link.measured = began = time.monotonic()
+        try:
+            seconds, microseconds = self.command(*to_run(TIME, [key], []))
+        except StoreUnavailable:
+            if link.offset is None:
+                raise
+            return  # the last offset is still good: clocks drift by microseconds in a second
+        server = int(seconds) + int(microseconds) / 1e6
+        link.offset = server - (began + time.monotonic()) / 2
+
+    def subscribe(self, channel: str) -> Subscription:
+        """Return what hears a channel from now on.
+
+        Raises:
+            StoreUnavailable: The server did not confirm it.
+        """
+        return self._run(lambda client: Subscription(client, channel, self.settings))
+
+    def close(self) -> None:
+        """Close this process's connections, but for those in use at this moment."""
+        link = self._links.get(os.getpid())
+        if link is not None:
+            link.close()
+
+    def _run(self, work: Callable[[_Client], _T]) -> _T:
+        link = self._link()
+
+        def attempt() -> _T | Refused:
+            try:
+                if not link.is_checked:
+                    self._check(link)
+                return work(link.client())
+            except FAILURES as error:
+                if isinstance(error, ReadOnlyError):
+                    link.close()  # after a failover the name may lead to another server
+                failure = explain(error, self.settings.address)
+                if isinstance(failure, Refused):  # it answers, so it is not down
+                    failure.__cause__ = error
+                    return failure
+                raise failure from error
+
+        answer = link.patience.call(attempt)
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    def _link(self) -> _Link:
+        pid = os.getpid()
+        return self._links.get(pid) or self._links.setdefault(pid, _Link(self.settings))
+
+    def _check(self, link: _Link) -> None:
+        """Warn once in a process if the server may delete what was promised to be kept."""
+        try:
+            found = _send(link.client(), ("CONFIG GET", "maxmemory*"))
+        except ResponseError as error:  # many hosts forbid the command, and choose the policy
+            logger.debug("the Redis server's eviction policy is unknown: %s", error)
+            found = {}
+        if link.is_checked:  # by another thread
+            return
+        link.is_checked = True
+        policy = found.get("maxmemory-policy", "noeviction")
+        if int(found.get("maxmemory", 0)) and policy != "noeviction":
+            logger.warning(
+                "the Redis server %s may evict keys when its memory is full (maxmemory-policy %s): "
+                "operations and their responses can be lost before they expire. "
+                "Set maxmemory-policy noeviction, or use another server",
+                self.settings.address,
+                policy,
+            )
+
+
+class _Link:
+    """What one process has open, and what it knows about the server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: _Client | None = None
+        self.patience = Patience()
+        self.is_checked = False
+        self.offset: float | None = None  # what the server's clock is ahead of ours, in seconds
+        self.measured = 0.0
+
+    def client(self) -> _Client:
+        """Return this process's client.
+
+        No lock: while a server hangs, threads would wait for each other. One client too many,
+        at the start, is dropped.
+        """
+        if self._client is None:
+            self._client = _open(self._settings)
+        return self._client
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        client = self._client
+        if isinstance(client, RedisCluster):
+            found = client.get_nodes()  # type: ignore[no-untyped-call]  # redis-py says none
+            nodes = [node.redis_connection for node in found]
+        else:
+            nodes = [client]
+        for node in nodes:
+            if node is not None:
+                node.connection_pool.disconnect(inuse_connections=False)
+
+
+class Subscription:
+    """A connection that hears one channel; open when constructed."""
+
+    def __init__(self, client: _Client, channel: str, settings: Settings) -> None:
+        if isinstance(client, RedisCluster):  # every node hears what is published at any
+            node = client.get_node_from_key(channel)  # type: ignore[no-untyped-call]  # as above
+            client = client.get_redis_connection(node)
+        self._settings = settings
+        self._pubsub: PubSub = client.pubsub()  # type: ignore[no-untyped-call]  # as above
+        self._heard, self._asked = time.monotonic(), False
+        try:
+            self._pubsub.subscribe(channel)
+            if self._pubsub.get_message(timeout=settings.timeout) is None:
+                raise TimeoutError("no answer to SUBSCRIBE")
+        except BaseException:
+            self.close()
+            raise
+
+    def hear(self, timeout: float) -> bytes | None:
+        """Return the next message; None if there was none in time, or some may have been missed.
+
+        Raises:
+            StoreUnavailable: The connection is lost.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                message = self._pubsub.get_message(timeout=min(left, ASK_EVERY))
+                if message is None:
+                    self._ask()
+                    continue
+                self._heard, self._asked = time.monotonic(), False
+                if message["type"] == "message":
+                    return bytes(message["data"])
+                if message["type"] == "subscribe":  # again, after a connection was lost
+                    return None
+        except FAILURES as error:
+            raise explain(error, self._settings.address) from error
+        return None
+
+    def _ask(self) -> None:
+        """See that the server is still there: a connection that it has lost looks idle."""
+        silence = time.monotonic() - self._heard
+        if silence > ASK_EVERY and not self._asked:
+            self._asked = True
+            self._pubsub.ping()
+        elif silence > ASK_EVERY + self._settings.timeout:
+            raise TimeoutError("no answer to PING")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pubsub.close()
+
+
+def _open(settings: Settings) -> _Client:
+    connect_timeout = min(settings.timeout, CONNECT_TIMEOUT)
+    retry = Retry(NoBackoff(), 0)  # `Patience` does that
+    kind = RedisCluster if settings.cluster else Redis
+    return kind.from_url(
+        settings.url,
+        retry=retry,
+        socket_timeout=settings.timeout,
+        socket_connect_timeout=connect_timeout,
+    )
+
+
+def _send(client: _Client, command: Command) -> Any:
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py says none
+
+
+def _pipe(client: _Client, commands: Iterable[Command]) -> list[Any]:
+    """Return the answers to commands that are sent together."""
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        # redis-py would put the command, and so an operation's whole id, into the error's text.
+        answers = pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers

@@ -1,0 +1,92 @@
+"""The application of `test_promises`, for ASGI and for WSGI: handlers that go on when they may.
+
+A handler of `/report?name=…&size=…` says in the directory TEST_GATES that it has started (a file
+`….started`), waits for `….go`, and answers with so many bytes; with `&half=1` it also says when it
+has sent one half (`….half`) and waits for `….rest`. TEST_LEASE is raincheck's lease in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+import anyio
+from starlette.types import Receive, Scope, Send
+
+from raincheck import core
+from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
+from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
+from tests.servers.material import OPTIONS, content
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+GATES = Path(os.environ.get("TEST_GATES", "."))
+PARTS = 8  # of a body
+core.LEASE = float(os.environ.get("TEST_LEASE", core.LEASE))
+
+
+class Report:
+    """What one request asks for."""
+
+    def __init__(self, query: str) -> None:
+        self._asked = dict(parse_qsl(query))
+
+    def say(self, event: str) -> None:
+        """Tell the test how far it is."""
+        (GATES / f"{self._asked['name']}.{event}").touch()
+
+    def wait(self, event: str) -> None:
+        """Wait until the test lets it go on."""
+        while not (GATES / f"{self._asked['name']}.{event}").exists():
+            time.sleep(0.02)
+
+    def parts(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield the body's parts, and whether to wait after one."""
+        body = content(1, int(self._asked["size"]))
+        size = -(-len(body) // PARTS)
+        for n in range(PARTS):
+            half = n == PARTS // 2 - 1 and "half" in self._asked
+            yield body[n * size : (n + 1) * size], half
+
+
+async def _wait(report: Report, event: str) -> None:
+    await anyio.to_thread.run_sync(report.wait, event, abandon_on_cancel=True)
+
+
+async def _handler(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        return
+    report = Report(scope["query_string"].decode())
+    report.say("started")
+    await _wait(report, "go")
+    headers = [(b"x-twice", b"1"), (b"x-twice", b"\xff2")]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    for part, half in report.parts():
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        if half:
+            report.say("half")
+            await _wait(report, "rest")
+    await send({"type": "http.response.body", "body": b""})
+    report.say("finished")
+
+
+def _wsgi_handler(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    report = Report(environ["QUERY_STRING"])
+    report.say("started")
+    report.wait("go")
+    start_response("201 Created", [("X-Twice", "1"), ("X-Twice", "\xff2")])
+    for part, half in report.parts():
+        yield part
+        if half:
+            report.say("half")
+            report.wait("rest")
+    report.say("finished")
+
+
+asgi = ASGIMiddleware(_handler, **OPTIONS)
+wsgi = WSGIMiddleware(_wsgi_handler, **OPTIONS)

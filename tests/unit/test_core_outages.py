@@ -1,0 +1,385 @@
+"""The core while its store is away: what is kept, what is said, and what is made good after it."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raincheck import backlog
+from raincheck.backlog import Ending
+from raincheck.core import CHUNK_SIZE, LEASE, Raincheck
+from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
+from raincheck.policy import Candidate
+from raincheck.polling import may_begin
+from raincheck.recording import Recording
+from tests.unit.cores import (
+    CoreTests,
+    FaultyStore,
+    LeaseOnlyStore,
+    Run,
+    Time,
+    accept,
+    answer,
+    body,
+    make_core,
+    poll,
+    stored,
+)
+
+AWAY = frozenset({"create", "get", "swap", "write_chunk", "find", "purge", "discard", "now"})
+CHUNKS = [bytes([n]) * CHUNK_SIZE for n in range(5)]
+WHOLE = b"".join(CHUNKS) + b"and the rest"
+
+
+def respond(core: Raincheck, operation: Operation, content: bytes = WHOLE) -> None:
+    """Record a response as a gateway does."""
+    recording = Recording(core, operation)
+    recording.start(200, ())
+    for start in range(0, len(content), 100_000):
+        if recording.feed(content[start : start + 100_000]):
+            recording.flush()
+    recording.complete()
+
+
+class Outages(CoreTests):
+    """A core whose store can go away and come back."""
+
+    @staticmethod
+    def leave(store: FaultyStore) -> None:
+        store.faults = AWAY
+
+    @staticmethod
+    def come_back(store: FaultyStore) -> None:
+        store.faults = frozenset()
+
+
+class TestWhatIsKept(Outages):
+    """A response that comes while the store is away."""
+
+    def test_a_response_of_many_chunks_is_written_when_the_store_is_back(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = accept(core)
+        self.leave(store)
+        respond(core, operation)
+        assert poll(core, operation.id).status == 503
+        assert core.is_busy
+        self.come_back(store)
+        assert poll(core, operation.id).status == 202
+        core.beat()
+        assert body(core, poll(core, operation.id)) == WHOLE
+        assert not core.is_busy
+
+    @pytest.mark.parametrize("written", range(1, 6))
+    def test_a_store_may_leave_in_the_middle_of_a_response(
+        self, core: Raincheck, store: FaultyStore, written: int
+    ) -> None:
+        operation = accept(core)
+        recording = Recording(core, operation)
+        recording.start(200, ())
+        for n, chunk in enumerate(CHUNKS):
+            if n == written:
+                self.leave(store)
+            recording.feed(chunk)
+            recording.flush()
+        self.leave(store)
+        recording.complete()
+        self.come_back(store)
+        core.beat()
+        assert body(core, poll(core, operation.id)) == b"".join(CHUNKS)
+
+    def test_chunks_are_handed_over_while_the_handler_goes_on(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = accept(core)
+        recording = Recording(core, operation)
+        recording.start(200, ())
+        for n, chunk in enumerate(CHUNKS):
+            (self.come_back if n % 2 else self.leave)(store)
+            recording.feed(chunk)
+            recording.flush()
+            if n % 2:
+                core.beat()
+                assert list(store.read_chunks(operation.id, 1, 0, n + 1)) == CHUNKS[: n + 1]
+        self.come_back(store)
+        recording.complete()
+        core.beat()
+        assert body(core, poll(core, operation.id)) == b"".join(CHUNKS)
+
+    def test_a_store_that_leaves_again_loses_nothing(
+        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operation = accept(core)
+        self.leave(store)
+        respond(core, operation)
+        self.come_back(store)
+        write, calls = store.write_chunk, []
+
+        def write_some(*arguments: Any) -> None:
+            calls.append(arguments[2])
+            if len(calls) % 2:
+                raise StoreUnavailable("gone again")
+            write(*arguments)
+
+        monkeypatch.setattr(store, "write_chunk", write_some)
+        for _ in range(6):
+            with pytest.raises(StoreUnavailable):
+                core.beat()
+        core.beat()
+        assert calls == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+        assert body(core, poll(core, operation.id)) == WHOLE
+
+    def test_what_memory_may_not_hold_goes_to_a_file_that_goes_again(
+        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backlog, "MEMORY", 2 * CHUNK_SIZE)
+        operations = [accept(core) for _ in range(3)]
+        before = open_files()
+        self.leave(store)
+        for n, operation in enumerate(operations):
+            respond(core, operation, WHOLE + b"%d" % n)
+        assert len(open_files()) == len(before) + 1
+        self.come_back(store)
+        core.beat()
+        for n, operation in enumerate(operations):
+            assert body(core, poll(core, operation.id)) == WHOLE + b"%d" % n
+        assert open_files() == before
+
+    def test_a_response_for_which_there_is_no_room_is_lost_and_says_so(
+        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_file(**options: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(backlog, "MEMORY", 2 * CHUNK_SIZE)
+        monkeypatch.setattr("tempfile.TemporaryFile", no_file)
+        lost, kept = accept(core), accept(core)
+        self.leave(store)
+        respond(core, lost)
+        respond(core, kept, b"small")
+        self.come_back(store)
+        core.beat()
+        assert stored(core, lost).reason is Reason.RESPONSE_LOST
+        assert json.loads(body(core, poll(core, lost.id)))["code"] == "response_lost"
+        assert body(core, poll(core, kept.id)) == b"small"
+
+    def test_a_chunk_that_the_store_will_never_take_costs_its_operation_only(
+        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refused, fine = accept(core), accept(core)
+        self.leave(store)
+        respond(core, refused)
+        respond(core, fine)
+        self.come_back(store)
+        write = store.write_chunk
+
+        def refuse(operation_id: str, *arguments: Any) -> None:
+            if operation_id == refused.id:
+                raise StoreError("too large")
+            write(operation_id, *arguments)
+
+        monkeypatch.setattr(store, "write_chunk", refuse)
+        core.beat()
+        assert stored(core, refused).reason is Reason.RESPONSE_LOST
+        assert body(core, poll(core, fine.id)) == WHOLE
+
+    def test_much_is_handed_over_in_turns(
+        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch, time: Time
+    ) -> None:
+        operation = accept(core)
+        self.leave(store)
+        respond(core, operation)
+        self.come_back(store)
+        write, turns = store.write_chunk, 0
+
+        def write_slowly(*arguments: Any) -> None:
+            time.now += backlog.TURN / 2
+            write(*arguments)
+
+        monkeypatch.setattr("raincheck.backlog.time", SimpleNamespace(monotonic=time))
+        monkeypatch.setattr(store, "write_chunk", write_slowly)
+        while core.is_busy:
+            core.beat()
+            turns += 1
+        assert turns == 4  # six chunks by two, and the ending
+        assert body(core, poll(core, operation.id)) == WHOLE
+
+    def test_closing_waits_for_the_store(self, core: Raincheck, store: FaultyStore) -> None:
+        operation = accept(core)
+        self.leave(store)
+        respond(core, operation)
+        naps: list[float] = []
+
+        def nap(seconds: float) -> None:
+            naps.append(seconds)
+            if len(naps) == 3:
+                self.come_back(store)
+
+        core._sleep = nap
+        core.close()
+        assert body(core, poll(core, operation.id)) == WHOLE
+
+
+class TestWhoLives(Outages):
+    """Leases that ran out while nobody could renew them."""
+
+    def test_an_outage_ends_no_operation_of_those_who_live(self, time: Time) -> None:
+        store = LeaseOnlyStore(clock=time)
+        here, there = make_core(store, time), make_core(store, time)
+        operation = accept(here)
+        there.recover()
+        time.now += LEASE / 2
+        self.leave(store)
+        for core in (here, there):
+            with pytest.raises(StoreUnavailable):
+                core.beat() if core is here else core.recover()
+        time.now += 2 * LEASE
+        self.come_back(store)
+        assert there.recover() == 0
+        assert poll(there, operation.id).status == 202
+        here.beat()
+        time.now += LEASE / 2
+        assert there.recover() == 0
+        here.finish(operation, answer(operation))
+        assert poll(there, operation.id).status == 200
+
+    def test_after_an_outage_those_who_are_gone_are_still_found(self, time: Time) -> None:
+        store = LeaseOnlyStore(clock=time)
+        gone, there = make_core(store, time), make_core(store, time)
+        operation = accept(gone)
+        self.leave(store)
+        with pytest.raises(StoreUnavailable):
+            there.recover()
+        time.now += 2 * LEASE
+        self.come_back(store)
+        assert there.recover() == 0
+        time.now += LEASE / 3
+        assert there.recover() == 1
+        assert stored(there, operation).reason is Reason.INTERRUPTED
+
+    def test_a_process_that_has_just_begun_ends_nobody_elses_operation(self, time: Time) -> None:
+        store = LeaseOnlyStore(clock=time)
+        operation = accept(make_core(store, time))
+        time.now += 2 * LEASE
+        fresh = make_core(store, time)
+        assert poll(fresh, operation.id).status == 202
+        assert fresh.recover() == 0
+        time.now += LEASE / 3
+        assert poll(fresh, operation.id).status == 500
+
+
+class TestAnEmptyStore(Outages):
+    """A server that took over and knows nothing."""
+
+    @staticmethod
+    def wipe(store: FaultyStore) -> None:
+        store._operations.clear()
+        store._shelves.clear()
+
+    def test_an_operation_that_ends_is_recorded_again(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = accept(core)
+        self.wipe(store)
+        core.finish(operation, answer(operation, body=b"all of it"))
+        assert body(core, poll(core, operation.id)) == b"all of it"
+
+    def test_a_beat_records_an_operation_again(
+        self, lease_only: Raincheck, run: Run, time: Time
+    ) -> None:
+        assert isinstance(lease_only.store, FaultyStore)
+        operation = accept(lease_only, run)
+        self.wipe(lease_only.store)
+        time.now += LEASE / 2
+        lease_only.beat()
+        assert poll(lease_only, operation.id).status == 202
+        assert stored(lease_only, operation).lease == time.now + LEASE
+        assert run.cancels == 0
+        respond(lease_only, operation)
+        assert body(lease_only, poll(lease_only, operation.id)) == WHOLE
+
+    @pytest.mark.parametrize("beats", [0, 1])
+    def test_a_response_of_which_a_part_is_gone_is_lost_and_says_so(
+        self, lease_only: Raincheck, time: Time, beats: int
+    ) -> None:
+        assert isinstance(lease_only.store, FaultyStore)
+        operation = accept(lease_only)
+        lease_only.write(operation, 0, CHUNKS[0])
+        self.wipe(lease_only.store)
+        time.now += LEASE / 2
+        for _ in range(beats):
+            lease_only.beat()
+        lease_only.write(operation, 1, CHUNKS[1])
+        result = Result(200, (), 2 * CHUNK_SIZE, CHUNK_SIZE, operation.fence)
+        lease_only.finish(operation, Ending(Responded(result)))
+        assert stored(lease_only, operation).reason is Reason.RESPONSE_LOST
+        with pytest.raises(StoreError):
+            list(lease_only.store.read_chunks(operation.id, operation.fence, 1, 2))
+
+    def test_an_operation_that_ends_without_a_response_is_recorded_again(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = accept(core)
+        self.wipe(store)
+        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(core, operation).state is State.FAILED
+
+
+class TestRequestsThatStaySynchronous(Outages):
+    """What may begin while nothing can be accepted."""
+
+    AT_ONCE = Candidate(0)
+
+    def test_a_few_go_on_and_the_next_is_refused_before_it_begins(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core = make_core(store, time, limits={"synchronous": 2})
+        self.leave(store)
+        with pytest.raises(StoreUnavailable):
+            accept(core)
+        with core.health.stay():
+            assert may_begin(self.AT_ONCE, core)
+            with core.health.stay():
+                assert not may_begin(self.AT_ONCE, core)
+                assert may_begin(Candidate(2.0), core)
+            assert may_begin(self.AT_ONCE, core)
+
+    def test_a_store_that_takes_operations_again_is_noticed(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core = make_core(store, time, limits={"synchronous": 0})
+        assert may_begin(self.AT_ONCE, core)
+        self.leave(store)
+        with pytest.raises(StoreUnavailable):
+            accept(core)
+        self.come_back(store)
+        core.recover()  # that it can be read says nothing
+        assert not may_begin(self.AT_ONCE, core)
+        accept(core)
+        assert may_begin(self.AT_ONCE, core)
+
+    def test_now_and_then_one_request_finds_out(self, store: FaultyStore, time: Time) -> None:
+        core = make_core(store, time, limits={"synchronous": 0})
+        self.leave(store)
+        for _ in range(3):
+            assert may_begin(self.AT_ONCE, core)
+            with pytest.raises(StoreUnavailable):
+                accept(core)
+            assert not may_begin(self.AT_ONCE, core)
+            time.now += 6
+
+
+def open_files() -> list[str]:
+    """Name what this process has open, other than pipes and sockets."""
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        except OSError:
+            continue
+    return sorted(name for name in names if name.startswith("/") and "/proc/" not in name)

@@ -1,0 +1,389 @@
+"""Who is woken when, by a watch that says what a test has it say."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from types import SimpleNamespace
+
+import pytest
+
+from raincheck import watching
+from raincheck.errors import StoreUnavailable
+from raincheck.testing.material import run_in_fork
+from raincheck.watching import LINGER, REREAD, TICK, Surroundings, Waiter, Watcher
+
+PATIENCE = 10.0  # seconds after which a test has failed
+
+
+class Script:
+    """A watch that yields what it is told to, in time that passes only then or while one sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.begun: SimpleQueue[None] = SimpleQueue()
+        self.closed: SimpleQueue[None] = SimpleQueue()
+        self.is_stopping = False
+        self._lines: SimpleQueue[tuple[float, str | Exception | None]] = SimpleQueue()
+        around = Surroundings(
+            clock=lambda: self.now, sleep=self.sleep, is_stopping=lambda: self.is_stopping
+        )
+        self.watcher = Watcher(self._watch, around)
+
+    def _watch(self, interval: float) -> Generator[str | None, None, None]:
+        self.begun.put(None)
+        try:
+            while True:
+                seconds, line = self._lines.get(timeout=PATIENCE)
+                self.now += seconds
+                if isinstance(line, Exception):
+                    raise line
+                yield line
+        finally:
+            self.closed.put(None)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def say(self, hint: str | None) -> None:
+        """Have the watch yield something at once."""
+        self._lines.put((0, hint))
+
+    def stay_quiet(self, seconds: float = TICK) -> None:
+        """Have the watch yield None because it has heard nothing for so long."""
+        self._lines.put((seconds, None))
+
+    def fail(self, error: Exception | None = None) -> None:
+        """Have the watch fail."""
+        self._lines.put((0, error or StoreUnavailable("the connection was lost")))
+
+
+class Woken:
+    """Somebody who waits and counts how often it is woken."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[None] = SimpleQueue()
+
+    def __call__(self) -> None:
+        self._calls.put(None)
+
+    def once(self) -> bool:
+        """Tell whether it was woken, or is soon."""
+        try:
+            self._calls.get(timeout=PATIENCE)
+            return True
+        except Empty:
+            return False
+
+    @property
+    def again(self) -> bool:
+        """Whether it was woken more often than has been asked for."""
+        return not self._calls.empty()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    script = Script()
+    yield script
+    script.watcher.close()
+    script.say(None)  # its thread sees that it is over
+
+
+@contextmanager
+def waiting(script: Script, operation_id: str = "a") -> Iterator[tuple[Woken, Waiter]]:
+    woken = Woken()
+    with script.watcher.waiting(operation_id, woken) as waiter:
+        yield woken, waiter
+
+
+def catch_up(script: Script) -> None:
+    """Wait until the thread has done with all that was said so far."""
+    with waiting(script, "marker") as (marker, _):
+        assert marker.once()
+        script.say("marker")
+        assert marker.once()
+
+
+@pytest.fixture
+def a(script: Script) -> Iterator[Woken]:
+    """Wait for operation "a" with a watch that listens."""
+    with waiting(script) as (woken, _):
+        script.say(None)
+        assert woken.once()
+        yield woken
+
+
+# --- hints -------------------------------------------------------------------------------------
+
+
+def test_nothing_is_watched_until_somebody_waits(script: Script) -> None:
+    assert script.begun.empty()
+    with waiting(script):
+        script.begun.get(timeout=PATIENCE)
+
+
+def test_who_waits_is_woken_when_the_watch_listens_and_not_before(script: Script) -> None:
+    with waiting(script) as (woken, _):
+        script.begun.get(timeout=PATIENCE)
+        assert not woken.again
+        script.say(None)
+        assert woken.once()
+
+
+@pytest.mark.usefixtures("a")
+def test_who_comes_while_the_watch_listens_is_woken_at_once(script: Script) -> None:
+    with waiting(script, "b") as (woken, _):
+        assert woken.again
+
+
+def test_a_hint_wakes_those_who_wait_for_it_and_nobody_else(script: Script, a: Woken) -> None:
+    with waiting(script, "b") as (b, _), waiting(script, "b") as (other, _):
+        assert b.once()
+        assert other.once()
+        script.say("b")
+        assert b.once()
+        assert other.once()
+        catch_up(script)
+        assert not a.again
+
+
+def test_who_has_gone_is_not_woken(script: Script, a: Woken) -> None:
+    with waiting(script) as (gone, _):
+        assert gone.once()
+    script.say("a")
+    assert a.once()
+    assert not gone.again
+
+
+def test_a_hint_of_what_nobody_waits_for_does_nothing(script: Script, a: Woken) -> None:
+    script.say("unheard of")
+    catch_up(script)
+    assert not a.again
+
+
+@pytest.mark.parametrize("seconds", [0, TICK / 2])
+def test_a_none_before_its_time_wakes_everybody(script: Script, a: Woken, seconds: float) -> None:
+    script.stay_quiet(seconds)
+    assert a.once()
+
+
+def test_a_wake_that_fails_keeps_nobody_else_from_being_woken(
+    script: Script, a: Woken, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        if threading.current_thread().name == "raincheck-watcher":
+            raise RuntimeError("the loop is closed")
+
+    with script.watcher.waiting("a", fail):
+        script.say("a")
+        assert a.once()
+        catch_up(script)
+    assert "could not be woken" in caplog.text
+
+
+# --- without hints -----------------------------------------------------------------------------
+
+
+def test_who_hears_nothing_is_woken_every_few_seconds(script: Script, a: Woken) -> None:
+    for _ in range(3):
+        for _ in range(round(REREAD / TICK) - 1):
+            script.stay_quiet()
+        catch_up(script)
+        assert not a.again
+        script.stay_quiet()
+        assert a.once()
+
+
+def test_hints_of_others_put_off_nobody(script: Script, a: Woken) -> None:
+    script.now += REREAD
+    script.say("b")
+    assert a.once()
+
+
+def test_a_watch_that_fails_is_begun_again_and_everybody_reads_anew(
+    script: Script, a: Woken
+) -> None:
+    script.begun.get(timeout=PATIENCE)
+    before = script.now
+    script.fail()
+    script.closed.get(timeout=PATIENCE)
+    script.begun.get(timeout=PATIENCE)
+    assert script.now >= before + watching.PAUSES[0]
+    assert not a.again
+    script.say(None)
+    assert a.once()
+
+
+@pytest.mark.usefixtures("a")
+def test_who_comes_while_a_watch_fails_is_woken_when_it_listens_again(script: Script) -> None:
+    script.begun.get(timeout=PATIENCE)
+    script.fail()
+    script.begun.get(timeout=PATIENCE)
+    with waiting(script, "b") as (b, _):
+        assert not b.again
+        script.say(None)
+        assert b.once()
+
+
+def test_while_a_watch_keeps_failing_everybody_is_woken_every_few_seconds(
+    script: Script, a: Woken, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin, failures = script.now, 12
+    for _ in range(failures):
+        script.fail()
+    for _ in range(failures + 1):
+        script.begun.get(timeout=PATIENCE)
+    passed, (first, most) = script.now - begin, watching.PAUSES
+    assert (failures - 5) * most < passed < failures * most + first
+    for _ in range(int(passed / (REREAD + TICK))):
+        assert a.once()
+    assert caplog.text.count("operations are not watched now") == 1
+
+
+@pytest.mark.usefixtures("a")
+def test_a_watch_that_breaks_its_contract_is_a_defect_and_begun_again(
+    script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    script.begun.get(timeout=PATIENCE)
+    script.fail(ZeroDivisionError("in a store"))
+    script.begun.get(timeout=PATIENCE)
+    assert "met a defect" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+def test_the_watch_ends_some_time_after_the_last_one_has_gone(script: Script) -> None:
+    with waiting(script) as (woken, _):
+        script.say(None)
+        assert woken.once()
+    script.stay_quiet(LINGER)
+    script.stay_quiet(TICK)
+    script.closed.get(timeout=PATIENCE)
+    with waiting(script) as (woken, _):
+        script.say(None)
+        assert woken.once()
+
+
+@pytest.mark.usefixtures("a")
+def test_the_watch_goes_on_while_somebody_waits(script: Script) -> None:
+    script.stay_quiet(10 * LINGER)
+    catch_up(script)
+    assert script.closed.empty()
+
+
+def test_closing_dismisses_all_who_wait_at_once(script: Script) -> None:
+    with waiting(script) as (first, one), waiting(script, "b") as (second, other):
+        script.watcher.close()
+        assert first.again
+        assert second.again
+        assert one.is_dismissed
+        assert other.is_dismissed
+    script.say(None)
+    script.closed.get(timeout=PATIENCE)
+
+
+def test_who_comes_after_the_closing_waits_anew(script: Script) -> None:
+    with waiting(script):
+        script.watcher.close()
+    script.say(None)
+    script.closed.get(timeout=PATIENCE)
+    with waiting(script) as (woken, waiter):
+        script.say(None)
+        assert woken.once()
+        assert not waiter.is_dismissed
+
+
+def test_closing_what_nobody_has_used_does_nothing(script: Script) -> None:
+    script.watcher.close()
+    script.watcher.close()
+    assert script.begun.empty()
+
+
+def test_all_are_dismissed_when_the_server_is_stopping(script: Script, a: Woken) -> None:
+    with waiting(script, "b") as (b, waiter):
+        assert b.once()
+        script.is_stopping = True
+        script.stay_quiet()
+        assert b.once()
+        assert waiter.is_dismissed
+    assert a.once()
+
+
+def test_where_no_thread_can_be_started_nobody_waits(
+    script: Script, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with waiting(script) as (woken, waiter):
+        assert woken.again
+        assert waiter.is_dismissed
+    assert "can't start new thread" in caplog.text
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("a")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_has_a_watch_of_its_own(script: Script) -> None:
+    def wait_there() -> None:
+        with waiting(script) as (woken, waiter):
+            script.say(None)
+            assert woken.once()
+            assert not waiter.is_dismissed
+
+    assert run_in_fork(wait_there)
+
+
+def test_threads_that_come_and_go_leave_nothing(script: Script, a: Woken) -> None:
+    def come_and_go(n: int) -> None:
+        for _ in range(200):
+            with waiting(script, f"{n % 3}") as (woken, _):
+                assert woken.once()
+
+    threads = [threading.Thread(target=come_and_go, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        script.say("0")
+        threads[0].join(0.001)
+    catch_up(script)
+    gc.collect()
+    [left] = [thing for thing in gc.get_objects() if type(thing) is Waiter]
+    assert left.wake is a
+
+
+# --- the server's end --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        ({"should_exit": False}, False),  # uvicorn
+        ({"should_exit": True}, True),
+        ({"alive": True}, False),  # gunicorn
+        ({"alive": False}, True),
+        ({}, False),
+    ],
+)
+def test_a_servers_own_object_tells_that_it_is_stopping(
+    monkeypatch: pytest.MonkeyPatch, server: dict[str, bool], expected: bool
+) -> None:
+    handler = SimpleNamespace(__self__=SimpleNamespace(**server))
+    monkeypatch.setattr(signal, "getsignal", lambda number: handler)
+    assert watching.server_is_stopping() is expected
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, None, os.abort])
+def test_other_handlers_of_signals_tell_nothing(
+    monkeypatch: pytest.MonkeyPatch, handler: object
+) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda number: handler)
+    assert not watching.server_is_stopping()
