@@ -1,4 +1,4 @@
-"""The command line: `raincheck demo` and `raincheck check`."""
+"""The command line: `raincheck demo`, `raincheck check` and `raincheck store init`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raincheck.contracts import Store
 
 OK = 0
 FAILED = 1
@@ -23,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _demo(options.host, options.port)
     if options.command == "check":
         return _check(options.application)
+    if options.command == "store":
+        return _store_init(options.url)
     raise AssertionError(f"no command {options.command!r}")
 
 
@@ -42,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="find @long_running where it has no effect, or the wrong one"
     )
     check.add_argument("application", metavar="module:app", help="or module:factory()")
+    store = commands.add_parser("store", help="what is done to a store by hand")
+    actions = store.add_subparsers(dest="action", required=True)
+    init = actions.add_parser("init", help="make a store's tables, or bring them up to date")
+    init.add_argument("url", metavar="URL", help="such as postgresql://user@host/database")
     return parser
 
 
@@ -86,6 +96,39 @@ def _check(target: str) -> int:
         return _complain(f"Nothing was checked: the framework of {kind} is not known", UNUSABLE)
     print(report)
     return FAILED if report.complaints else OK
+
+
+def _store_init(url: str) -> int:
+    from raincheck.errors import ConfigurationError, StoreError
+    from raincheck.stores import open_store
+
+    try:
+        store = open_store(url)
+        with closing(store):
+            print(_prepare(store))
+    except ConfigurationError as error:
+        return _complain(str(error), UNUSABLE)
+    except StoreError as error:
+        return _complain(str(error), FAILED)
+    return OK
+
+
+def _prepare(store: Store) -> str:
+    """Do what a store needs once, and say what that was."""
+    prepare = getattr(store, "prepare", None)
+    if prepare is None:
+        store.get("none")  # whatever it needs, it makes at first use
+        return "This store is ready: it needs nothing to be made by hand"
+    before, now, schema = prepare()
+    tables = f"raincheck's tables in schema {schema}"
+    if before == now:
+        return f"{tables} are there already, in version {now}"
+    if before:
+        return f"{tables} were brought from version {before} to {now}"
+    return (
+        f"{tables} were made, in version {now}; another role that is to use them needs "
+        "USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on the tables"
+    )
 
 
 def _with_cause(sentence: str, cause: BaseException | None) -> str:

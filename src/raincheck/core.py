@@ -13,14 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from raincheck.backlog import Backlog, Ending
 from raincheck.contracts import Filter, Liveness, Run, Store
 from raincheck.errors import (
+    BodyMissing,
     InvalidTransition,
     Overloaded,
     StoreError,
     StoreUnavailable,
     abbreviate,
 )
+from raincheck.health import Health
 from raincheck.heartbeat import Heartbeat
 from raincheck.operation import (
     CLAIMED,
@@ -46,7 +49,6 @@ logger = logging.getLogger("raincheck")
 CHUNK_SIZE = 256 * 1024  # bytes: few enough transactions per GiB, little enough memory per handler
 LEASE = 30.0  # seconds
 MEMORY = 86_400.0  # seconds for which an id that is gone is answered 410 and not 404
-PATIENCE = 30.0  # seconds that a handler's response waits for a store that fails
 _BATCH = 100
 _ATTEMPTS = 50  # races a change may lose; each loss means that another one won
 
@@ -59,18 +61,7 @@ class _Flight:
     run: Run
     renewed: float
     news: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an operation ended, and the last chunk of its body, not yet written.
-
-    Attributes:
-        last: The chunk's number and bytes; None where there is none.
-    """
-
-    event: Responded | Ended
-    last: tuple[int, bytes] | None = None
+    is_made_again: bool = False  # the store had lost its record, and maybe chunks
 
 
 class Raincheck:
@@ -94,14 +85,16 @@ class Raincheck:
         self.settings = settings
         self.store = store
         self.limits = settings.effective_limits()
+        self.health = Health()
         self.heartbeat = Heartbeat(self)
         self._new_id = new_id
         self._sleep = sleep
         self._worker = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._liveness = store if isinstance(store, Liveness) else None
+        self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
         # By process: a fork has none of the handlers, and must not speak for them.
         self._flights_of: dict[int, dict[str, _Flight]] = {}
-        self._unrecorded_of: dict[int, dict[str, tuple[Operation, Ending]]] = {}
+        self._backlog_of: dict[int, Backlog] = {}
 
     # --- the life of an operation --------------------------------------------------------------
 
@@ -110,13 +103,19 @@ class Raincheck:
         return self._flights_of.setdefault(os.getpid(), {})
 
     @property
-    def _unrecorded(self) -> dict[str, tuple[Operation, Ending]]:
-        return self._unrecorded_of.setdefault(os.getpid(), {})
+    def _backlog(self) -> Backlog:
+        return self._backlog_of.setdefault(os.getpid(), Backlog())
 
     @property
     def is_full(self) -> bool:
         """Whether as many operations are in flight in this process as may be."""
         return len(self._flights) >= self.limits.operations
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the store fails, and as many requests go on synchronously for it as may."""
+        health = self.health
+        return not health.takes_operations and health.staying >= self.limits.synchronous
 
     def accept(
         self, run: Run, *, method: str, route: str, owner: str | None, progress: Progress | None
@@ -129,6 +128,12 @@ class Raincheck:
         """
         if self.is_full:
             raise Overloaded(self.limits.operations)
+        with self.health.accepting():
+            return self._accept(run, method, route, owner, progress)
+
+    def _accept(
+        self, run: Run, method: str, route: str, owner: str | None, progress: Progress | None
+    ) -> Operation:
         now = self.store.now()
         fresh = Operation(
             id=self._new_id(),
@@ -159,21 +164,21 @@ class Raincheck:
             flight.news = progress
 
     def write(self, operation: Operation, n: int, data: bytes) -> None:
-        """Write a chunk of the handler's response, waiting for a store that fails.
+        """Write a chunk of the handler's response; if the store fails now, the heartbeat does it.
 
         Raises:
-            StoreError: It still fails after 30 s.
+            StoreError: It will never be written.
         """
-        deadline, pause = time.monotonic() + PATIENCE, 0.1
-        while True:
+        if operation.id not in self._backlog:
             try:
-                self.store.write_chunk(operation.id, operation.fence, n, data)
+                self._write(operation, n, data)
                 return
-            except StoreUnavailable:
-                if time.monotonic() + pause > deadline:
-                    raise
-                self._sleep(pause)
-                pause = min(2 * pause, 5.0)
+            except StoreUnavailable as error:
+                logger.error("the response of %s is kept back: %s", _shown(operation), error)
+        self._backlog.keep(operation, n, data)
+
+    def _write(self, operation: Operation, n: int, data: bytes) -> None:
+        self.store.write_chunk(operation.id, operation.fence, n, data)
 
     def finish(self, operation: Operation, ending: Ending) -> None:
         """Record how an operation ended; if the store fails now, the heartbeat does it later.
@@ -181,28 +186,61 @@ class Raincheck:
         Nothing is recorded if another process has ended or claimed it meanwhile.
         """
         flight = self._flights.get(operation.id)
-        if flight is not None and flight.news is not None:
-            ending = replace(ending, event=replace(ending.event, progress=flight.news))
-            flight.news = None
+        if flight is not None:
+            ending = replace(ending, is_doubtful=flight.is_made_again)
+            if flight.news is not None:
+                ending = replace(ending, event=replace(ending.event, progress=flight.news))
+                flight.news = None
         try:
-            self._record(operation, ending)
+            if operation.id in self._backlog:  # chunks that come first
+                self._backlog.end(operation, ending)
+            else:
+                self._record(operation, ending)
         except StoreError as error:
-            self._unrecorded[operation.id] = (operation, ending)
+            self._backlog.end(operation, ending)
             logger.error("operation %s ended but is not recorded yet: %s", _shown(operation), error)
         except Exception:
-            self._unrecorded[operation.id] = (operation, Ending(Ended(Reason.RESPONSE_LOST)))
+            self._backlog.end(operation, Ending(Ended(Reason.RESPONSE_LOST)))
             logger.exception("the response of operation %s is lost", _shown(operation))
         finally:
             self._flights.pop(operation.id, None)
 
     def _record(self, operation: Operation, ending: Ending) -> None:
         if ending.last is not None:
-            self.store.write_chunk(operation.id, operation.fence, *ending.last)
-        changed = self._change(operation.id, ending.event, fence=operation.fence)
+            self._write(operation, *ending.last)
+        event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
+        changed = self._change(operation.id, event, fence=operation.fence)
+        if changed is None and self._make_again(operation):
+            event = self._if_whole(operation, event)
+            changed = self._change(operation.id, event, fence=operation.fence)
         if changed is None:
             logger.warning("operation %s had been ended by another process", _shown(operation))
         elif changed.result is None:
             self.store.discard(operation.id)
+
+    def _make_again(self, operation: Operation) -> bool:
+        """Record an operation of this process anew if the store has lost it; tell whether it had.
+
+        A server that took over may know nothing of it, and its 202 is a promise all the same.
+        """
+        if self.store.get(operation.id) is not None:
+            return False
+        self.store.create(replace(operation, lease=self.store.now() + LEASE))
+        logger.error("the store has lost operation %s: recorded again", _shown(operation))
+        return True
+
+    def _if_whole(self, operation: Operation, event: Responded | Ended) -> Responded | Ended:
+        """Return the event if the store has the response's first chunk, without which it is lost.
+
+        It was written before the others: what a loss has left of them is no response.
+        """
+        if isinstance(event, Ended) or not event.result.length:
+            return event
+        try:
+            next(self.store.read_chunks(operation.id, operation.fence, 0, 1))
+            return event
+        except BodyMissing:
+            return Ended(Reason.RESPONSE_LOST, event.progress)
 
     def cancel(self, operation_id: str) -> Operation | None:
         """Ask for an operation to be stopped; in another process its heartbeat will see it."""
@@ -252,30 +290,24 @@ class Raincheck:
     @property
     def is_busy(self) -> bool:
         """Whether operations run in this process or wait to be recorded."""
-        return bool(self._flights or self._unrecorded)
+        return bool(self._flights or self._backlog)
 
     def beat(self) -> None:
         """Renew leases, carry progress up and cancellations down, record what waits."""
-        if self._flights:
-            for flight in list(self._flights.values()):
-                self._renew(flight)
-            wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._worker_name())
-            for operation in self._find_all(wanted):
-                if operation.id in self._flights:
-                    self._flights[operation.id].run.request_cancel()
-        self._record_waiting()
+        if not self.is_busy:
+            return
+        with self.health.noticing():
+            if self._flights:
+                for flight in list(self._flights.values()):
+                    self._renew(flight)
+                wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._worker_name())
+                for operation in self._find_all(wanted):
+                    if operation.id in self._flights:
+                        self._flights[operation.id].run.request_cancel()
+            self._hand_over()
 
-    def _record_waiting(self) -> None:
-        """Record endings that the store did not take; one that fails again holds up no other."""
-        failure: StoreError | None = None
-        for operation, ending in list(self._unrecorded.values()):
-            try:
-                self._record(operation, ending)
-                self._unrecorded.pop(operation.id, None)
-            except StoreError as error:
-                failure = error
-        if failure is not None:
-            raise failure
+    def _hand_over(self) -> None:
+        self._backlog.hand_over(self._write, self._record)
 
     def _renew(self, flight: _Flight) -> None:
         """Write progress if there is any, and the lease if time is all that tells who lives."""
@@ -283,21 +315,25 @@ class Raincheck:
         if flight.news is None and (not due or self._liveness):
             return
         news = flight.news
-        renewed = Renewed(LEASE, news)
-        if self._change(flight.operation.id, renewed, fence=flight.operation.fence) is None:
-            flight.run.request_cancel()  # ended by somebody else: nobody waits for this handler
+        operation, renewed = flight.operation, Renewed(LEASE, news)
+        if self._change(operation.id, renewed, fence=operation.fence) is None:
+            if self._make_again(operation):
+                flight.is_made_again = True
+            else:
+                flight.run.request_cancel()  # ended by somebody else: nobody waits for it
         flight.renewed = time.monotonic()
         if flight.news is news:
             flight.news = None
 
     def recover(self) -> int:
         """End the operations that nobody runs any more; return how many."""
-        in_flight = Filter(states=CLAIMED)
-        return sum(
-            self._interrupt(operation)
-            for operation in self._find_all(in_flight)
-            if self._is_abandoned(operation)
-        )
+        with self.health.noticing():
+            now = self.store.now()
+            # Where only leases tell, few have run out.
+            lease_before = None if self._liveness else now
+            claimed = list(self._find_all(Filter(states=CLAIMED, lease_before=lease_before)))
+        self.health.note_answer(now)
+        return sum(self._interrupt(each) for each in claimed if self._is_abandoned(each))
 
     def purge(self) -> int:
         """Forget responses that are no longer promised, delete old memories; return how many."""
@@ -312,10 +348,15 @@ class Raincheck:
     def close(self) -> None:
         """Stop the heartbeat, record what waits, and release what the store has opened."""
         self.heartbeat.stop()
-        try:
-            self._record_waiting()
-        except StoreError as error:
-            logger.error("%d operations ended unrecorded: %s", len(self._unrecorded), error)
+        end = time.monotonic() + self.settings.drain
+        while self._backlog:
+            try:
+                self._hand_over()
+            except StoreError as error:
+                if time.monotonic() > end:
+                    logger.error("%d operations end unrecorded: %s", len(self._backlog), error)
+                    break
+                self._sleep(0.5)
         self.store.close()
 
     def _find_all(self, which: Filter) -> Iterator[Operation]:
@@ -327,12 +368,15 @@ class Raincheck:
                 return
 
     def _is_abandoned(self, operation: Operation) -> bool:
-        if operation.id in self._flights or operation.id in self._unrecorded:
+        if operation.id in self._flights or operation.id in self._backlog:
             return False
-        lives = None
-        if self._liveness and operation.worker and not operation.is_terminal:
-            lives = self._liveness.lives(operation.worker)
-        return is_abandoned(operation, self.store.now(), lives)
+        now = self.store.now()
+        if self._liveness is None:
+            # While the store was away nobody could renew: those who live do so first.
+            return self.health.is_steady(now, LEASE / 3) and is_abandoned(operation, now, None)
+        worker = operation.worker
+        lives = self._liveness.lives(worker) if worker and not operation.is_terminal else None
+        return is_abandoned(operation, now, lives)
 
     def _interrupt(self, operation: Operation) -> bool:
         ended = self._change(operation.id, Ended(Reason.INTERRUPTED), fence=operation.fence)

@@ -156,6 +156,12 @@ def unavailable(detail: str, seconds: int) -> Response:
     return problem(503, "unavailable", detail, ((b"retry-after", b"%d" % seconds),))
 
 
+def after_waiting(response: Response, seconds: float) -> Response:
+    """Say that a preference to wait was honoured (RFC 7240 §3); caches need not know of it."""
+    applied = f"wait={seconds:g}".encode("ascii")
+    return replace(response, headers=(*response.headers, (b"preference-applied", applied)))
+
+
 def for_method(method: str, response: Response) -> Response:
     """Send a HEAD the header fields that a GET would get, and no content (RFC 9110 §9.3.2)."""
     return replace(response, body=b"") if method == "HEAD" else response

@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     limits: Limits | Mapping[str, int]
     drain: float
     store: str | Store | None
+    bodies: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,8 @@ class Settings:
         include: Path patterns that may be deferred; default: all.
         exclude: Path patterns that are never deferred, marked or not; they win over `include`.
         budgets: Budgets of single path patterns; the first that matches wins.
-        max_wait: The longest `Prefer: wait` that is honoured, in seconds. Default 25.
+        max_wait: The longest `Prefer: wait` that is honoured, in seconds, at the start and by
+            polls; 0: polls never wait. Default 25.
         prefix: Path below which operations are found. Default `/operations`.
         status_url: Callable (request, operation id) → path of R, for a monitor that the
             application mounts itself; then raincheck intercepts nothing. The request is the scope
@@ -72,6 +74,8 @@ class Settings:
         drain: Seconds that shutdown waits for running handlers. Default 10.
         store: A store or its URL; default: `RAINCHECK_STORE`, else an SQLite file in the user's
             state directory.
+        bodies: The URL of an object storage for large response bodies, such as
+            `s3://bucket/prefix`; default: they are in the store.
 
     Raises:
         ConfigurationError: An option is unknown, has a wrong value, or contradicts another.
@@ -94,6 +98,7 @@ class Settings:
     limits: Limits | Mapping[str, int] = field(default_factory=Limits)
     drain: float = 10.0
     store: str | Store | None = None
+    bodies: str | None = None
 
     @classmethod
     def build(cls, options: Mapping[str, Any]) -> Self:
@@ -127,7 +132,7 @@ class Settings:
             _check_callable(name, getattr(self, name))
         for name in ("include", "exclude"):  # read twice, and an iterator is empty then
             object.__setattr__(self, name, _as_patterns(name, getattr(self, name)))
-        _check_store(self.store)
+        _check_store(self.store, self.bodies)
         self.policy()  # raises where a pattern is wrong
         self.effective_limits()
 
@@ -204,6 +209,8 @@ def _as_patterns(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _check_store(value: object) -> None:
+def _check_store(value: object, bodies: object) -> None:
     if value is not None and not isinstance(value, str) and not hasattr(value, "write_chunk"):
         raise ConfigurationError(f"store must be a URL or a store, not {value!r}")
+    if bodies is not None and not isinstance(bodies, str):
+        raise ConfigurationError(f"bodies must be the URL of an object storage, not {bodies!r}")

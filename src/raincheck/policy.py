@@ -33,20 +33,25 @@ class Limits:
             start are refused with 503, and the others stay synchronous. Default 1,000.
         request_body: Bytes of a request body that may be read ahead of its handler, so that the
             202 can leave; a larger request is not promoted. Default 10 MiB.
+        synchronous: Requests that may go on synchronously although they were to be deferred,
+            because the store fails. Above it, those that would be deferred from the start are
+            refused with 503. Default 100.
         response_body: Bytes of a response that are kept; a larger one fails its operation as
             `response_too_large`. Default 1 GiB.
-        waiters: WSGI only: threads of the server that may wait out a budget at the same time.
-            Above it, a request that has taken 50 ms is promoted. Default: half of the threads
-            that the server has, as far as raincheck sees them.
+        waiters: WSGI only: threads of the server that may wait at the same time, for a budget to
+            run out or (`Prefer: wait` on a poll) for an operation to end. Above it, a request that
+            has taken 50 ms is promoted, and a poll is answered at once. Default: half of the
+            threads that the server has, as far as raincheck sees them; of an only one, no poll.
     """
 
     operations: int = 1_000
     request_body: int = REQUEST_BODY
     response_body: int = 1024 * 1024 * 1024
+    synchronous: int = 100
     waiters: int | None = None
 
     def __post_init__(self) -> None:
-        names = ["operations", "request_body", "response_body"]
+        names = ["operations", "request_body", "response_body", "synchronous"]
         if self.waiters is not None:
             names.append("waiters")
         for name in names:

@@ -10,7 +10,8 @@ import logging
 import threading
 from collections.abc import Iterable
 
-from raincheck.core import CHUNK_SIZE, Ending, Raincheck
+from raincheck.backlog import Ending
+from raincheck.core import Raincheck
 from raincheck.errors import StoreError, abbreviate
 from raincheck.messages import WITHOUT_CONTENT, Headers, field_value, without
 from raincheck.operation import Ended, Operation, Reason, Responded, Result
@@ -25,6 +26,7 @@ class Recording:
         self.operation = operation
         self.is_over = False
         self._core = core
+        self._chunk_size = core.chunk_size
         self._status: int | None = None
         self._headers: Headers = ()
         self._buffer = bytearray()
@@ -50,7 +52,7 @@ class Recording:
         """Gather bytes of the body; True if there is enough to `flush`."""
         self._buffer += data
         self._length += len(data)
-        return len(self._buffer) >= CHUNK_SIZE
+        return len(self._buffer) >= self._chunk_size
 
     def flush(self) -> None:
         """Write the whole chunks that were gathered; may end the operation."""
@@ -61,10 +63,10 @@ class Recording:
             self.fail(Reason.RESPONSE_TOO_LARGE)
             return
         try:
-            while len(self._buffer) >= CHUNK_SIZE:
-                chunk = bytes(memoryview(self._buffer)[:CHUNK_SIZE])
+            while len(self._buffer) >= self._chunk_size:
+                chunk = bytes(memoryview(self._buffer)[: self._chunk_size])
                 self._core.write(self.operation, self._written, chunk)
-                del self._buffer[:CHUNK_SIZE]
+                del self._buffer[: self._chunk_size]
                 self._written += 1
         except StoreError as error:
             logger.error("the response of %s is lost: %s", abbreviate(self.operation.id), error)
@@ -86,7 +88,7 @@ class Recording:
             status=self._status,
             headers=self._headers,
             length=self._length,
-            chunk_size=CHUNK_SIZE,
+            chunk_size=self._chunk_size,
             fence=self.operation.fence,
             trailers=tuple((bytes(name), bytes(value)) for name, value in trailers),
         )

@@ -51,7 +51,7 @@ class MonitorResponse(Response):
                 "no RaincheckMiddleware with status_url=raincheck.starlette.status_url is around "
                 "these routes"
             )
-        await scope[MOUNTED](scope, send, self._operation_id, self._resource)
+        await scope[MOUNTED](scope, receive, send, self._operation_id, self._resource)
 
 
 def monitor_routes() -> list[Route]:

@@ -81,13 +81,31 @@ async def test_in_mode_prefer_even_marked_handlers_need_the_preference(mode: str
     assert done.status == (200 if mode == "prefer" else 202)
 
 
+class Full(MemoryStore):
+    """Takes no operation."""
+
+    def create(self, *_: Any) -> Any:
+        raise StoreUnavailable("no space")
+
+
+async def test_above_the_limit_of_requests_that_stay_synchronous_none_begins() -> None:
+    calls = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(scope["path"])
+        await answer(send)
+
+    wrapped = wrap(app, budget=0, store=Full(), limits={"synchronous": 0})
+    assert (await call(wrapped)).status == 200  # that the store fails was not known
+    refused = await call(wrapped)
+    assert (refused.status, refused.header(b"retry-after")) == (503, b"5")
+    assert b"can't be recorded" in refused.content
+    assert len(calls) == 1
+
+
 async def test_what_cannot_be_recorded_stays_synchronous(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Full(MemoryStore):
-        def create(self, *_: Any) -> Any:
-            raise StoreUnavailable("no space")
-
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await until_said(caplog, "no space")
         await answer(send)

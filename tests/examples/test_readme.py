@@ -63,7 +63,9 @@ def test_an_application_can_be_pasted(framework: str, tmp_path: Path) -> None:
 
 GUNICORN = next(text for text in PYTHON if "raincheck.gunicorn" in text)
 DRAINED = next(text for text in PYTHON if "with_drain" in text)
-NOT_SERVED_ALONE = (*APPLICATIONS, CLIENT, GUNICORN, DRAINED)
+OWN_STORE = next(text for text in PYTHON if "class FolderStore" in text)
+OWN_TEST = next(text for text in PYTHON if "class TestFolderStore" in text)
+NOT_SERVED_ALONE = (*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST)
 OTHERS = [n for n, text in enumerate(PYTHON) if text not in NOT_SERVED_ALONE]
 
 
@@ -72,6 +74,15 @@ def test_other_blocks_serve_requests(n: int, tmp_path: Path) -> None:
     with server(PYTHON[n], tmp_path) as running:
         host = {"host": "testserver"}
         assert httpx.get(f"{running.url}/nowhere", headers=host).status_code == 404
+
+
+def test_the_store_that_is_shown_passes_the_test_that_is_shown(tmp_path: Path) -> None:
+    assert (ROOT / "tests" / "stores" / "third_party.py").read_text() == OWN_STORE
+    (tmp_path / "my_store.py").write_text(OWN_STORE)
+    (tmp_path / "test_my_store.py").write_text(OWN_TEST)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_hooks_are_taken_by_gunicorn(tmp_path: Path) -> None:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import pytest
 
-CHECKS = ("following", "starting", "monitoring", "replaying", "choosing", "large_bodies")
+CHECKS = ("following", "starting", "monitoring", "replaying", "choosing", "waiting", "large_bodies")
 pytest.register_assert_rewrite(*(f"tests.gateways.{name}" for name in CHECKS))

@@ -18,10 +18,11 @@ from tests.gateways.monitoring import Monitoring
 from tests.gateways.replaying import Replaying
 from tests.gateways.starting import Starting
 from tests.gateways.transcript import Transcript
+from tests.gateways.waiting import Waiting
 
 
 # The last is run first: a server's memory is measured when all its workers have been at work.
-class Contract(LargeBodies, Choosing, Replaying, Monitoring, Starting):
+class Contract(LargeBodies, Waiting, Choosing, Replaying, Monitoring, Starting):
     """All checks, and the clients that they use."""
 
     @pytest.fixture

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 from tests.gateways.applications.handlers import numbered
 from tests.gateways.following import (
+    PROBLEM,
     assert_echo,
     assert_upload_over_the_limit_arrives,
     start,
+    status,
     until,
 )
 from tests.gateways.gateways import Site
@@ -34,6 +36,14 @@ class LargeBodies:
                 assert _hash(response.iter_bytes()) == expected
             growth = {pid: peak - before[pid] for pid, peak in site.peaks().items()}
         assert max(growth.values()) < GROWTH
+
+    def test_a_response_over_the_limit_says_so(self, site: Site) -> None:
+        with site.client("small") as client:
+            accepted = start(client, f"/large?size={LARGE}")
+            until(client, accepted, "status", "failed")
+            assert status(client, accepted)["error"]["code"] == "response_too_large"
+            response = client.get(accepted.headers["location"])
+            assert (response.status_code, response.headers["content-type"]) == (500, PROBLEM)
 
     def test_a_large_upload_is_deferred_where_the_limit_allows_it(self, site: Site) -> None:
         with site.client("generous") as client:

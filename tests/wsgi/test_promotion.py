@@ -97,6 +97,16 @@ def test_many_slow_requests_are_promoted_at_once(slow: Slow) -> None:
         assert follow(app, accepted).content == b"done"
 
 
+def test_above_the_limit_of_requests_that_stay_synchronous_none_begins(slow: Slow) -> None:
+    slow.go.set()
+    app = wrap(slow, budget=0, store=Full(), limits={"synchronous": 0})
+    assert call(app).status == 200  # that the store fails was not known
+    refused = call(app)
+    assert (refused.status, refused.header(b"retry-after")) == (503, b"5")
+    assert b"can't be recorded" in refused.content
+    assert slow.calls == 1
+
+
 def test_a_budget_longer_than_patience_is_waited_out(slow: Slow) -> None:
     app = wrap(slow, budget=0.1)
     accepted = call(app)

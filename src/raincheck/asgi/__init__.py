@@ -44,7 +44,7 @@ class RaincheckMiddleware:
     def __init__(self, app: ASGIApp, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        self._gateway = Gateway(app, Raincheck(settings, store_from(settings.store)))
+        self._gateway = Gateway(app, Raincheck(settings, store_from(settings)))
         policy = settings.policy()
         self._unasked, self._decide = policy.unasked, policy.decide
         self._mount = Mount(settings.status_url) if settings.status_url else None
@@ -76,7 +76,7 @@ class RaincheckMiddleware:
             template = self._template(scope)
             await Exchange(self._gateway, scope, receive, send, decision, template).serve()
         else:
-            await send_response(scope, send, refuse(decision))
+            await send_response(scope, send, refuse(decision, self._gateway.core))
 
     def _decide_by_preference(self, scope: Scope, path: str) -> Decision:
         headers = scope["headers"]
@@ -103,7 +103,7 @@ class RaincheckMiddleware:
         if target is None:
             await send_response(scope, send, monitor.not_found())
         else:
-            await self._gateway.show(scope, send, *target)
+            await self._gateway.show(scope, receive, send, *target)
         return True
 
     def _template(self, scope: Scope) -> str | None:

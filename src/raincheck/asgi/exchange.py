@@ -117,6 +117,7 @@ class Exchange:
             self._stays = True
             self._open_gate()
             await self.loop.see_off(self.task, self._is_over, self._pause)
+            await self._close_upload()
 
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
@@ -127,11 +128,17 @@ class Exchange:
             await self._send_accepted(self.operation)
             return
         self._stays = True
-        while not self.over:
-            self._open_gate()  # again and again: a thread may have marked in this very moment
-            await self._pause()
+        with self.gateway.core.health.stay():
+            while not self.over:
+                self._open_gate()  # again and again: a thread may have marked in this very moment
+                await self._pause()
         if self._reader is not None:
             self._reader.cancel()
+        await self._close_upload()
+
+    async def _close_upload(self) -> None:
+        if self.upload is not None:
+            await self.upload.close()
 
     async def _read_ahead(self) -> bool:
         """Read what the handler has not read of the body: after the 202 it would be lost.
@@ -155,8 +162,9 @@ class Exchange:
     async def _read_one(self, upload: Upload) -> None:
         # In a task of its own: the application may be over before the message comes.
         try:
-            self._note(message := await self.server_receive())
-            upload.put(message)
+            message = await self.server_receive()
+            await upload.put(message)
+            self._note(message)
         except Exception:
             self.client_is_gone = True  # the handler asks the server itself, and gets to see why
         finally:
@@ -271,6 +279,7 @@ class Exchange:
         finally:
             self.gateway.release(self)
             del self.task  # as above: a cycle
+            await self._close_upload()
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -10,6 +11,7 @@ import anyio.lowlevel
 
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.lifespan import drain_with_the_reactor
+from raincheck.asgi.long_polls import LongPoll
 from raincheck.asgi.loops import Loop, running_loop
 from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
 from raincheck.core import Raincheck
@@ -17,10 +19,10 @@ from raincheck.errors import BodyMissing, StoreError
 from raincheck.links import Resource, fill
 from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
-from raincheck.polling import Poll, StatusMonitor, unreadable
+from raincheck.polling import Answer, Poll, StatusMonitor, unreadable
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 logger = logging.getLogger("raincheck")
 
@@ -66,6 +68,7 @@ class Gateway:
     async def show(
         self,
         scope: Scope,
+        receive: Receive,
         send: Send,
         operation_id: str,
         resource: Resource,
@@ -73,26 +76,45 @@ class Gateway:
     ) -> None:
         """Answer a request to the status monitor."""
 
-        def respond() -> Response:
-            poll = Poll(
+        def to_poll() -> Poll:
+            return Poll(
                 request=to_request(scope, scope["path"], scope.get("root_path", "")),
                 operation_id=operation_id,
                 resource=resource,
                 owner=self.owner(scope),
                 path=fill(template, operation_id),
             )
-            return self.monitor.respond(poll)
 
-        loop = self.running_loop()
-        response = await loop.poll(respond)
+        response = await self.answer(to_poll, receive)
         if isinstance(response.body, StoredBody):
-            await self._show_stored(loop, scope, send, response, response.body)
+            await self._show_stored(scope, send, response, response.body)
         else:
             await send_response(scope, send, response)
 
+    async def answer(self, to_poll: Callable[[], Poll], receive: Receive | None = None) -> Response:
+        """Return the response to a poll, after waiting if that is what its client would rather do.
+
+        Args:
+            to_poll: Called in a thread.
+            receive: The server's; None where this task is cancelled when the client leaves.
+        """
+
+        def look() -> tuple[Poll, Answer]:
+            poll = to_poll()
+            return poll, self.monitor.look(poll)
+
+        loop = self.running_loop()
+        poll, answer = await loop.poll(look)
+        if not answer.wait:
+            return answer.response
+        seconds = answer.wait
+        del answer  # or it would be held as long as the client waits
+        return await LongPoll(loop, self.monitor, receive).outcome(poll, seconds)
+
     async def _show_stored(
-        self, loop: Loop, scope: Scope, send: Send, response: Response, body: StoredBody
+        self, scope: Scope, send: Send, response: Response, body: StoredBody
     ) -> None:
+        loop = self.running_loop()
         chunks = self.monitor.read(body)
         try:
             # Before the status is sent: a body that has just been purged is no 200.
@@ -115,6 +137,7 @@ class Gateway:
 
     async def drain(self) -> None:
         """Let running handlers end for a while, then record the rest as ended by the shutdown."""
+        self.monitor.close()
         with anyio.move_on_after(self.core.settings.drain):
             await self._until_idle()
         left = list(self._exchanges)

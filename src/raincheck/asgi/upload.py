@@ -1,14 +1,35 @@
-"""The part of a request body that was read ahead of the handler."""
+"""The part of a request body that was read ahead of the handler: in memory, then in a file.
+
+Bytes and their end are kept exactly, the borders between messages are not.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
+import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+from weakref import finalize
 
 import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 if TYPE_CHECKING:
     from starlette.types import Message
+
+logger = logging.getLogger("raincheck")
+
+IN_MEMORY = 1024 * 1024  # bytes; what exceeds them goes to a temporary file
+_PIECE = 256 * 1024  # bytes of the file in one message
+_FILES_AT_ONCE = 8
+# Not anyio's own: handlers in threads may hold all of those and wait for what is read here.
+_THREADS: RunVar[anyio.CapacityLimiter] = RunVar("raincheck-uploads")
+
+_T = TypeVar("_T")
 
 
 class Upload:
@@ -19,21 +40,45 @@ class Upload:
     """
 
     def __init__(self, limit: int) -> None:
-        self.messages: deque[Message] = deque()
         self.is_being_read = False
+        self._messages: deque[Message] = deque()  # the beginning
+        self._held = 0  # bytes in them
+        self._file: _File | None = None  # what comes next
+        self._rest: deque[Message] = deque()  # what follows on the file, if there is one
         self._limit = limit
         self._size = 0
+        self._has_room = True
+        self._taking: anyio.Lock | None = None
         self._arrival: anyio.Event | None = None
 
     @property
     def is_too_large(self) -> bool:
-        """Whether more was read than may be."""
-        return self._size > self._limit
+        """Whether more was read than may be, or than there is room for."""
+        return self._size > self._limit or not self._has_room
 
-    def put(self, message: Message) -> None:
+    async def put(self, message: Message) -> None:
         """Keep a message for the handler."""
-        self._size += len(message.get("body", b""))
-        self.messages.append(message)
+        size = len(message.get("body", b""))
+        self._size += size
+        if self._file is None and self._held + size <= IN_MEMORY:
+            self._held += size
+            self._messages.append(message)
+        else:
+            await self._put_aside(message)
+
+    async def _put_aside(self, message: Message) -> None:
+        self._taking = self._taking or anyio.Lock()
+        try:
+            if message.get("body"):
+                if self._file is None:
+                    self._file = await _in_thread(_File)
+                await _in_thread(self._file.append, message["body"])
+                message = {**message, "body": b""}
+        except OSError as error:
+            logger.warning("an upload is not read ahead: %s", error)
+            self._has_room = False
+        if message.get("body") or not message.get("more_body"):  # or it says nothing any more
+            self._rest.append(message)
 
     def begin_reading(self) -> None:
         """Say that somebody reads for the handler, which waits meanwhile."""
@@ -48,9 +93,92 @@ class Upload:
 
     async def take(self) -> Message | None:
         """Return the next message for the handler; None if there is none and nobody reads."""
-        while not self.messages:
+        while True:
+            if self._messages:
+                message = self._messages.popleft()
+                self._held -= len(message.get("body", b""))
+                return message
+            if self._file is not None and (piece := await self._next_piece(self._file)):
+                return {"type": "http.request", "body": piece, "more_body": True}
+            if self._rest:
+                await self.close()
+            if self._rest:  # still: a handler may wait for messages in two tasks
+                return self._rest.popleft()
             if not self.is_being_read:
                 return None
             self._arrival = self._arrival or anyio.Event()
             await self._arrival.wait()
-        return self.messages.popleft()
+
+    async def _next_piece(self, file: _File) -> bytes:
+        assert self._taking is not None  # noqa: S101 - it came with the file
+        async with self._taking:
+            if file.is_drained:
+                return b""
+            piece = await _in_thread(file.peek)
+            file.position += len(piece)  # not in the thread: a cancelled handler has not got it
+            return piece
+
+    async def close(self) -> None:
+        """Delete the file, if there is one, whether it was read or not."""
+        if self._file is not None and not self._file.is_closed:
+            with anyio.CancelScope(shield=True):
+                await _in_thread(self._file.close)  # that of a GiB takes its time
+
+
+class _File:
+    """An unnamed file that is read while it is still being written.
+
+    Attributes:
+        position: Bytes that were read.
+    """
+
+    def __init__(self) -> None:
+        # finalize, too: whoever should close it may be cancelled first.
+        descriptor, name = tempfile.mkstemp(prefix="raincheck-")
+        self._lock = threading.Lock()  # a closed descriptor may soon be another file's
+        self._descriptor = descriptor
+        self._close = finalize(self, os.close, descriptor)
+        self._size = 0
+        self.position = 0
+        os.unlink(name)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is gone."""
+        return not self._close.alive
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether there is nothing more to be read now."""
+        return self.is_closed or self.position == self._size
+
+    def append(self, data: bytes) -> None:
+        """Write all of `data`, or raise."""
+        rest, position = memoryview(data), self._size
+        with self._lock:
+            while rest and not self.is_closed:
+                written = os.pwrite(self._descriptor, rest, position)
+                rest, position = rest[written:], position + written
+            self._size = position
+
+    def peek(self) -> bytes:
+        """Return the next bytes."""
+        with self._lock:
+            if self.is_closed:
+                return b""
+            size = min(_PIECE, self._size - self.position)
+            return os.pread(self._descriptor, size, self.position)
+
+    def close(self) -> None:
+        """Delete it; a second time does nothing."""
+        with self._lock:
+            self._close()
+
+
+async def _in_thread(work: Callable[..., _T], *arguments: bytes) -> _T:
+    try:
+        limiter = _THREADS.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_FILES_AT_ONCE)
+        _THREADS.set(limiter)
+    return await anyio.to_thread.run_sync(work, *arguments, limiter=limiter)

@@ -62,7 +62,7 @@ class AsyncGateway(Gateway):
     ) -> HttpResponseBase:
         """Return the response to a request, or a 202."""
         if not may_begin(decision, self.core):
-            return to_response(refuse(decision))
+            return to_response(refuse(decision, self.core))
         if getattr(AsyncToSync.executors, "current", None) and await _is_in_transaction():
             return await self._get_response(request)
         conversation = Conversation(request)

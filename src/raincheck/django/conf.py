@@ -43,7 +43,7 @@ def read_settings() -> Settings:
         options[name.lower()] = _value(name.lower(), value)
     try:
         chosen = Settings.build(options)
-        store_from(chosen.store)  # which opens nothing
+        store_from(chosen)  # which opens nothing
         return chosen
     except ConfigurationError as error:
         raise ImproperlyConfigured(f"RAINCHECK: {error}") from error

@@ -30,7 +30,7 @@ from raincheck.handlers import MarkedRequests
 from raincheck.handlers.django import DjangoDirectory
 from raincheck.links import PLACEHOLDER, Mount, Resource, fill, parse_target
 from raincheck.marking import is_nested
-from raincheck.messages import StoredBody
+from raincheck.messages import Response, StoredBody
 from raincheck.policy import Candidate, Refusal
 from raincheck.polling import Poll, may_begin, refuse, unreadable
 from raincheck.stores.default import store_from
@@ -63,11 +63,12 @@ class RaincheckMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self._settings = read_settings()
         self.get_response = get_response
-        core = Raincheck(self._settings, store_from(self._settings.store))
+        core = Raincheck(self._settings, store_from(self._settings))
         self._gateway = Gateway(_no_application, core, connections.close_all)
         self._async_gateway: AsyncGateway | None = None
         if iscoroutinefunction(get_response):
             self._async_gateway = AsyncGateway(get_response, core)
+            self._async_gateway.monitor = self._gateway.monitor
             markcoroutinefunction(self)
         self._policy = self._settings.policy()
         self._below = f"{self._settings.prefix}/"
@@ -84,7 +85,7 @@ class RaincheckMiddleware:
             if self._mount.covers(request, prefix, path, _variant()):
                 return self.get_response(request)
         elif path.startswith(self._below):
-            return self._run(self._poll, request, path[len(self._below) :])
+            return self._poll(request, path[len(self._below) :])
         decision = decide(self._policy, request.META, path)
         if decision is None or self._goes_on(request, decision):
             return self.get_response(request)
@@ -113,7 +114,7 @@ class RaincheckMiddleware:
 
     def _serve(self, request: HttpRequest, decision: Candidate | Refusal) -> HttpResponseBase:
         if not may_begin(decision, self._gateway.core):
-            return to_response(refuse(decision))
+            return to_response(refuse(decision, self._gateway.core))
         template, described = self._template(request), to_request(request)
         exchange = threads.Exchange(self._gateway, decision, request, self.get_response)
         if not exchange.start():
@@ -128,36 +129,50 @@ class RaincheckMiddleware:
 
     # --- polling -------------------------------------------------------------------------------
 
-    def _run(self, function: Callable[..., HttpResponseBase], *arguments: Any) -> Answer:
-        """Call what may block; in an async chain, in the thread that the request has for it."""
+    def _poll(self, request: HttpRequest, tail: str) -> Answer:
+        """Answer a request to the status monitor; in an async chain, without keeping its loop."""
+        target = parse_target(tail) or (tail, None)
         if self._async_gateway is None:
-            return function(*arguments)
-        return sync_to_async(function)(*arguments)
-
-    def _poll(self, request: HttpRequest, tail: str) -> HttpResponseBase:
-        target = parse_target(tail)
-        if target is None:
-            return to_response(monitor.not_found())
-        return self._show(request, *target)
+            return self._show(request, *target)
+        if "HTTP_PREFER" in request.META:
+            return self._show_in_time(self._async_gateway, request, *target)
+        return sync_to_async(self._show)(request, *target)
 
     def _show(
-        self, request: HttpRequest, operation_id: str, resource: Resource
+        self, request: HttpRequest, operation_id: str, resource: Resource | None
     ) -> HttpResponseBase:
-        """Answer a request to the status monitor."""
-        response: Any = self._look(request, operation_id, resource)
-        # Whatever it tells of was logged when it happened; and with the URL of an operation
-        # anybody can read it.
-        response._has_been_logged = True
-        return cast("HttpResponseBase", response)
+        """Answer a request to the status monitor; may wait in this thread."""
+        if resource is None:
+            return _unlogged(to_response(monitor.not_found()))
+        poll = self._to_poll(request, operation_id, resource)
+        return self._send(request, self._gateway.answer(poll))
 
-    def _look(
-        self, request: HttpRequest, operation_id: str, resource: Resource
+    async def _show_in_time(
+        self,
+        gateway: AsyncGateway,
+        request: HttpRequest,
+        operation_id: str,
+        resource: Resource | None,
     ) -> HttpResponseBase:
-        """Answer a request to the status monitor."""
+        """Answer a request to the status monitor; may wait in this task.
+
+        Whoever runs it cancels it when the client leaves.
+        """
+        if resource is None:
+            return _unlogged(to_response(monitor.not_found()))
+        poll = await sync_to_async(self._to_poll)(request, operation_id, resource)
+        response = await gateway.answer(lambda: poll)
+        return await sync_to_async(self._send)(request, response)
+
+    def _to_poll(self, request: HttpRequest, operation_id: str, resource: Resource) -> Poll:
         path = fill(self._template(request), operation_id)
         owner = self._gateway.owner(request)
-        poll = Poll(to_request(request), operation_id, resource, owner, path)
-        response = self._gateway.monitor.respond(poll)
+        return Poll(to_request(request), operation_id, resource, owner, path)
+
+    def _send(self, request: HttpRequest, response: Response) -> HttpResponseBase:
+        return _unlogged(self._to_http(request, response))
+
+    def _to_http(self, request: HttpRequest, response: Response) -> HttpResponseBase:
         if not isinstance(response.body, StoredBody):
             return to_response(response)
         try:
@@ -197,6 +212,15 @@ def _included_url(request: HttpRequest | None, operation_id: str) -> str:
 def _variant() -> tuple[str | None, str | None]:
     """Name what a path depends on, beside the root path."""
     return get_language(), get_urlconf()
+
+
+def _unlogged(response: Any) -> HttpResponseBase:
+    """Keep Django from logging what polls are told: it was logged when it happened.
+
+    And with the URL of an operation anybody can read it.
+    """
+    response._has_been_logged = True
+    return cast("HttpResponseBase", response)
 
 
 def _environ(request: HttpRequest) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class RaincheckMiddleware:
     def __init__(self, app: WSGIApplication, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        self._gateway = Gateway(app, Raincheck(settings, store_from(settings.store)))
+        self._gateway = Gateway(app, Raincheck(settings, store_from(settings)))
         self._policy = settings.policy()
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
@@ -84,7 +84,9 @@ class RaincheckMiddleware:
         if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
             return self.app(environ, start_response)
         if not may_begin(decision, self._gateway.core):
-            return send_response(environ["REQUEST_METHOD"], start_response, refuse(decision))
+            return send_response(
+                environ["REQUEST_METHOD"], start_response, refuse(decision, self._gateway.core)
+            )
         template = self._template(environ)
         try:
             body = read_ahead(environ, self._gateway.core.limits.request_body)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from raincheck.core import Raincheck
 from raincheck.errors import BodyMissing, StoreError
 from raincheck.links import Resource, fill
-from raincheck.messages import StoredBody
+from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
 from raincheck.polling import Poll, StatusMonitor, unreadable
 from raincheck.wsgi import leaving
 from raincheck.wsgi.threads import Threads
 from raincheck.wsgi.translation import send_response, send_start, to_request
-from raincheck.wsgi.waiting import Waiting
+from raincheck.wsgi.waiting import Waiting, serving_threads
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -85,7 +85,7 @@ class Gateway:
         """Answer a request to the status monitor."""
         path = fill(template, operation_id)
         poll = Poll(to_request(environ), operation_id, resource, self.owner(environ), path)
-        response = self.monitor.respond(poll)
+        response = self.answer(poll)
         if not isinstance(response.body, StoredBody):
             return send_response(poll.request.method, start_response, response)
         try:
@@ -95,6 +95,26 @@ class Gateway:
             return send_response(poll.request.method, start_response, unreadable(error))
         send_start(start_response, response)
         return chunks
+
+    def answer(self, poll: Poll) -> Response:
+        """Return the response to a poll; where its client would rather wait, wait in this thread.
+
+        Not where too many threads wait already, and not in a server's only one: nobody else could
+        say anything to it meanwhile.
+        """
+        answer = self.monitor.look(poll)
+        if not answer.wait or not self._may_wait():
+            return answer.response
+        leaving.wait_for(self)
+        try:
+            return self.monitor.wait(poll, answer.wait)
+        finally:
+            self.waiting.end()
+
+    def _may_wait(self) -> bool:
+        if self.core.limits.waiters is None and serving_threads() == 1:
+            return False
+        return self.waiting.begin()
 
     def open(self, body: StoredBody) -> Iterator[bytes]:
         """Return a stored body's chunks, the first of which is there.
@@ -116,6 +136,7 @@ class Gateway:
         Args:
             begin: When the shutdown began, by the monotonic clock; default: now.
         """
+        self.monitor.close()
         begin = time.monotonic() if begin is None else begin
         end = begin + self.core.settings.drain
         self._wait_until_idle(end)

@@ -79,7 +79,8 @@ class Race:
                 return None
             operation = self._promote()
             if operation is None:
-                self._wait(None)
+                with self.gateway.core.health.stay():
+                    self._wait(None)
             return operation
         except BaseException:  # the server wants to stop this very thread
             self._open_gate()

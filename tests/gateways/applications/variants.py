@@ -21,7 +21,9 @@ BASE: Options = {"budget": 20.0, "budgets": {"/slow": 0.05}, "exclude": [f"{BARE
 VARIANTS: Mapping[str, Options] = {
     "": BASE,
     "generous": BASE | {"limits": {"request_body": 2**28}, "keep_cookies": True},
-    "tight": BASE | {"limits": {"request_body": 1_000}, "retention": 0.5},
+    "tight": BASE | {"limits": {"request_body": 1_000}, "retention": 0.5, "max_wait": 0.5},
+    "small": BASE | {"limits": {"response_body": 1_000_000}},
+    "owned": BASE | {"owner": lambda request: "somebody else"},
     "full": BASE | {"limits": {"operations": 0}},
     "marked": BASE | {"mode": "marked"},
     "asked": BASE | {"mode": "prefer"},

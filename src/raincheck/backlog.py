@@ -1,0 +1,230 @@
+"""What the store could not take yet: chunks and endings, kept by this process until it can.
+
+A handler that is done is not held up by a store that is not there, and what it gave is not lost.
+Bytes are kept in memory up to a bound that all operations of the process share, then in a
+temporary file that has no name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import IO
+
+from raincheck.errors import StoreError, StoreUnavailable, abbreviate
+from raincheck.operation import Ended, Operation, Reason, Responded
+
+logger = logging.getLogger("raincheck")
+
+MEMORY = 32 * 1024 * 1024  # bytes
+TURN = 5.0  # seconds of handing over at a time: whoever does it has leases to renew, too
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an operation ended, and the last chunk of its body, not yet written.
+
+    Attributes:
+        last: The chunk's number and bytes; None where there is none.
+        is_doubtful: Whether the store may have lost chunks that it had taken.
+    """
+
+    event: Responded | Ended
+    last: tuple[int, bytes] | None = None
+    is_doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A chunk: its number, and its bytes or where in the file they are."""
+
+    n: int
+    size: int
+    data: bytes | None
+    start: int = 0
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What one operation waits to hand over; `chunks` first."""
+
+    operation: Operation
+    chunks: deque[_Piece] = field(default_factory=deque)
+    ending: Ending | None = None
+
+
+class Backlog:
+    """Keeps chunks and endings, and hands them over in order. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+        self._handing_over = threading.Lock()
+        self._spool = _Spool()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, operation_id: str) -> bool:
+        return operation_id in self._entries
+
+    def keep(self, operation: Operation, n: int, data: bytes) -> None:
+        """Keep a chunk.
+
+        Raises:
+            StoreUnavailable: There is no room for it either.
+        """
+        with self._lock:
+            entry = self._entry(operation)
+            if entry.ending is None:  # or it is lost already
+                entry.chunks.append(self._spool.put(n, data))
+
+    def end(self, operation: Operation, ending: Ending) -> None:
+        """Keep how an operation ended; whatever there is no room for is lost, and this says so."""
+        with self._lock:
+            entry = self._entry(operation)
+            if isinstance(ending.event, Ended):  # there is no response: room for others
+                self._clear(entry)
+            try:
+                if ending.last is not None:
+                    entry.chunks.append(self._spool.put(*ending.last))
+                entry.ending = replace(ending, last=None)
+            except StoreUnavailable as error:
+                self._lose(entry, error)
+
+    def hand_over(
+        self,
+        write: Callable[[Operation, int, bytes], None],
+        record: Callable[[Operation, Ending], None],
+    ) -> None:
+        """Give to the store what there is, for 5 s; what fails is kept, and holds up no other.
+
+        Raises:
+            StoreError: What failed last.
+        """
+        failure: StoreError | None = None
+        with self._handing_over:
+            end = time.monotonic() + TURN
+            for entry in list(self._entries.values()):
+                try:
+                    self._hand_over(entry, write, record, end)
+                except StoreError as error:
+                    failure = error
+        if failure is not None:
+            raise failure
+
+    def _hand_over(
+        self,
+        entry: _Entry,
+        write: Callable[[Operation, int, bytes], None],
+        record: Callable[[Operation, Ending], None],
+        end: float,
+    ) -> None:
+        while time.monotonic() < end and not self._is_done(entry):
+            with self._lock:
+                piece = entry.chunks[0] if entry.chunks else None
+            if piece is None:
+                assert entry.ending is not None  # noqa: S101 - for the type checker
+                record(entry.operation, entry.ending)
+                with self._lock:
+                    del self._entries[entry.operation.id]
+                return
+            try:
+                with self._lock:
+                    data = self._spool.get(piece)
+                write(entry.operation, piece.n, data)
+            except StoreUnavailable:
+                raise
+            except StoreError as error:  # it will never take this one
+                with self._lock:
+                    self._lose(entry, error)
+            else:
+                with self._lock:
+                    self._drop(entry, piece)
+
+    def _is_done(self, entry: _Entry) -> bool:
+        """Let go of an entry that waits for nothing; its handler may still run."""
+        with self._lock:
+            if entry.chunks or entry.ending is not None:
+                return False
+            del self._entries[entry.operation.id]
+            return True
+
+    def _entry(self, operation: Operation) -> _Entry:
+        return self._entries.setdefault(operation.id, _Entry(operation))
+
+    def _drop(self, entry: _Entry, piece: _Piece) -> None:
+        if entry.chunks and entry.chunks[0] is piece:  # or all were dropped meanwhile
+            self._spool.drop(entry.chunks.popleft())
+
+    def _clear(self, entry: _Entry) -> None:
+        while entry.chunks:
+            self._spool.drop(entry.chunks.popleft())
+
+    def _lose(self, entry: _Entry, error: StoreError) -> None:
+        self._clear(entry)
+        entry.ending = Ending(Ended(Reason.RESPONSE_LOST))
+        logger.error("the response of %s is lost: %s", abbreviate(entry.operation.id), error)
+
+
+class _Spool:
+    """Room for bytes: some in memory, the rest in a file."""
+
+    def __init__(self) -> None:
+        self._memory = 0  # bytes
+        self._in_file = 0  # pieces
+        self._file: IO[bytes] | None = None
+
+    def put(self, n: int, data: bytes) -> _Piece:
+        """Keep bytes.
+
+        Raises:
+            StoreUnavailable: The file can't be written.
+        """
+        if self._memory + len(data) <= MEMORY:
+            self._memory += len(data)
+            return _Piece(n, len(data), data)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - see `drop`
+            start = self._file.seek(0, 2)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise StoreUnavailable(f"no room for what the store can't take now: {error}") from error
+        self._in_file += 1
+        return _Piece(n, len(data), None, start)
+
+    def get(self, piece: _Piece) -> bytes:
+        """Return a piece's bytes.
+
+        Raises:
+            StoreError: The file can't be read.
+        """
+        if piece.data is not None:
+            return piece.data
+        assert self._file is not None  # noqa: S101 - for the type checker
+        try:
+            data = os.pread(self._file.fileno(), piece.size, piece.start)
+        except OSError as error:
+            raise StoreError(f"what was kept for the store can't be read: {error}") from error
+        if len(data) != piece.size:
+            raise StoreError("what was kept for the store is not there any more")
+        return data
+
+    def drop(self, piece: _Piece) -> None:
+        """Let go of a piece; the file goes with its last one."""
+        if piece.data is not None:
+            self._memory -= piece.size
+            return
+        self._in_file -= 1
+        if not self._in_file and self._file is not None:
+            self._file.close()
+            self._file = None
