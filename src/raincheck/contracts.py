@@ -104,7 +104,8 @@ class Store(Protocol):
         Whoever sees `new` also sees every chunk that was written before.
 
         Returns:
-            False if the version is another one or the operation is gone; then nothing changed.
+            False if the version is another one or the operation is gone. Nothing changed then,
+            unless an answer was lost and somebody else has changed it since.
         """
         ...
 

@@ -131,7 +131,11 @@ class RealServer(ABC):
         return None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:

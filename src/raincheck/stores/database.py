@@ -57,6 +57,7 @@ class Database:
         self._addition = addition
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None  # device and inode
         _DATABASES.add(self)
 
     @property
@@ -108,9 +109,7 @@ class Database:
         while True:
             try:
                 with self._lock:
-                    if self._connection is None:
-                        self._connection = self._open()
-                    return work(self._connection)
+                    return work(self._current())
             except sqlite3.Error as error:
                 if _code(error) not in _BUSY or time.monotonic() > deadline:
                     self._fail(error)
@@ -119,6 +118,25 @@ class Database:
             except UnicodeEncodeError as error:
                 raise StoreError("SQLite can't keep text that is not Unicode") from error
             time.sleep(_JITTER.uniform(*NAP))
+
+    def _current(self) -> sqlite3.Connection:
+        """Return the connection to the file that has the path now.
+
+        One that was deleted could still be written to, but nobody else would ever see it.
+        """
+        if self._connection is not None and self._identity() != self._opened:
+            self.close()
+        if self._connection is None:
+            self._connection = self._open()
+            self._opened = self._identity()
+        return self._connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from raincheck.contracts import Store
 from tests.stores.failing.backends import KINDS, Backend, backend_of
+from tests.stores.failing.sites import SEEN, SERVERS, USUAL, Site
 
 
 @pytest.fixture(params=KINDS)
@@ -40,3 +43,29 @@ def store(backend: Backend) -> Store:
 def truth(backend: Backend) -> Store:
     """Return a store that sees what there really is, past the network."""
     return backend.open_directly()
+
+
+@pytest.fixture(params=SEEN)
+def command(request: pytest.FixtureRequest, backend: Backend) -> str:
+    return SERVERS[USUAL[backend.kind] if request.param == "usual" else request.param]
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def site(command: str, backend: Backend, gates: Path) -> Iterator[Site]:
+    with Site(command, backend, gates) as site:
+        yield site
+
+
+@pytest.fixture
+def pair(backend: Backend, gates: Path) -> Iterator[tuple[Site, Site]]:
+    """Two processes, one of each server, that share the store."""
+    with ExitStack() as stack:
+        one, two = (
+            stack.enter_context(Site(command, backend, gates)) for command in SERVERS.values()
+        )
+        yield one, two

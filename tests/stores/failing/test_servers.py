@@ -65,7 +65,7 @@ def test_every_call_fails_in_time_then_at_once_and_works_soon_when_the_server_is
         assert first < AT_MOST
         for name, call in EVERY_CALL.items():
             taken, error = timed(partial(call, store))
-            assert error is not None, name
+            assert error is not None or name == "now", name  # it may know the server's clock
             assert taken < 2.0, f"{name} may be the one that asks again, with a timeout of 1 s"
         assert min(timed(lambda: store.get("a"))[0] for _ in range(3)) < AT_ONCE
     assert works_within(SOON, lambda: store.get("a")) == OPERATION
