@@ -18,12 +18,17 @@ from dataclasses import dataclass, field, replace
 from typing import IO
 
 from raincheck.errors import StoreError, StoreUnavailable, abbreviate
-from raincheck.operation import Ended, Operation, Reason, Responded
+from raincheck.operation import Ended, Operation, Reason, Responded, State
 
 logger = logging.getLogger("raincheck")
 
 MEMORY = 32 * 1024 * 1024  # bytes
 TURN = 5.0  # seconds of handing over at a time: whoever does it has leases to renew, too
+
+
+def defect(error: Exception) -> Exception | None:
+    """Return the error if it is none that a store may raise: a log then shows where it was met."""
+    return None if isinstance(error, StoreError) else error
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,15 @@ class Ending:
     event: Responded | Ended
     last: tuple[int, bytes] | None = None
     is_doubtful: bool = False
+
+    def has_made(self, operation: Operation, fence: int) -> bool:
+        """Tell whether an operation is as this would have ended it."""
+        if operation.fence != fence or not operation.is_terminal:
+            return False
+        result = self.event.result if isinstance(self.event, Responded) else None
+        reason = self.event.reason if isinstance(self.event, Ended) else None
+        as_said = (operation.result, operation.reason) == (result, reason)
+        return as_said or operation.state is State.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,7 @@ class _Entry:
     operation: Operation
     chunks: deque[_Piece] = field(default_factory=deque)
     ending: Ending | None = None
+    has_failed: bool = False  # when it was last to be handed over
 
 
 class Backlog:
@@ -94,7 +109,8 @@ class Backlog:
             try:
                 if ending.last is not None:
                     entry.chunks.append(self._spool.put(*ending.last))
-                entry.ending = replace(ending, last=None)
+                # The store failed: who knows what is left of what it had taken.
+                entry.ending = replace(ending, last=None, is_doubtful=True)
             except StoreUnavailable as error:
                 self._lose(entry, error)
 
@@ -106,15 +122,18 @@ class Backlog:
         """Give to the store what there is, for 5 s; what fails is kept, and holds up no other.
 
         Raises:
-            StoreError: What failed last.
+            Exception: What failed last; `StoreError` unless it is a defect.
         """
-        failure: StoreError | None = None
+        failure: Exception | None = None
         with self._handing_over:
             end = time.monotonic() + TURN
-            for entry in list(self._entries.values()):
+            # What failed comes last: it may use up all the time.
+            for entry in sorted(self._entries.values(), key=lambda each: each.has_failed):
                 try:
                     self._hand_over(entry, write, record, end)
-                except StoreError as error:
+                    entry.has_failed = False
+                except Exception as error:
+                    entry.has_failed = True
                     failure = error
         if failure is not None:
             raise failure
@@ -126,27 +145,35 @@ class Backlog:
         record: Callable[[Operation, Ending], None],
         end: float,
     ) -> None:
-        while time.monotonic() < end and not self._is_done(entry):
-            with self._lock:
-                piece = entry.chunks[0] if entry.chunks else None
-            if piece is None:
-                assert entry.ending is not None  # noqa: S101 - for the type checker
-                record(entry.operation, entry.ending)
-                with self._lock:
-                    del self._entries[entry.operation.id]
-                return
+        while not self._is_done(entry) and time.monotonic() < end:
             try:
-                with self._lock:
-                    data = self._spool.get(piece)
-                write(entry.operation, piece.n, data)
+                self._hand_over_next(entry, write, record)
             except StoreUnavailable:
                 raise
-            except StoreError as error:  # it will never take this one
+            except Exception as error:  # it will never take this
                 with self._lock:
+                    if entry.ending is not None and isinstance(entry.ending.event, Ended):
+                        raise  # there is nothing to give up but the end itself
                     self._lose(entry, error)
-            else:
-                with self._lock:
-                    self._drop(entry, piece)
+
+    def _hand_over_next(
+        self,
+        entry: _Entry,
+        write: Callable[[Operation, int, bytes], None],
+        record: Callable[[Operation, Ending], None],
+    ) -> None:
+        with self._lock:  # once: what is lost in between would be gone from the file, too
+            piece = entry.chunks[0] if entry.chunks else None
+            data = self._spool.get(piece) if piece is not None else b""
+            ending = entry.ending
+        if piece is not None:
+            write(entry.operation, piece.n, data)
+            with self._lock:
+                self._drop(entry, piece)
+        elif ending is not None:
+            record(entry.operation, ending)
+            with self._lock:
+                entry.ending = None
 
     def _is_done(self, entry: _Entry) -> bool:
         """Let go of an entry that waits for nothing; its handler may still run."""
@@ -167,10 +194,15 @@ class Backlog:
         while entry.chunks:
             self._spool.drop(entry.chunks.popleft())
 
-    def _lose(self, entry: _Entry, error: StoreError) -> None:
+    def _lose(self, entry: _Entry, error: Exception) -> None:
         self._clear(entry)
         entry.ending = Ending(Ended(Reason.RESPONSE_LOST))
-        logger.error("the response of %s is lost: %s", abbreviate(entry.operation.id), error)
+        logger.error(
+            "the response of %s is lost: %s",
+            abbreviate(entry.operation.id),
+            error,
+            exc_info=defect(error),
+        )
 
 
 class _Spool:
@@ -198,6 +230,7 @@ class _Spool:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
+            self._close_if_unused()
             raise StoreUnavailable(f"no room for what the store can't take now: {error}") from error
         self._in_file += 1
         return _Piece(n, len(data), None, start)
@@ -225,6 +258,9 @@ class _Spool:
             self._memory -= piece.size
             return
         self._in_file -= 1
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
         if not self._in_file and self._file is not None:
             self._file.close()
             self._file = None

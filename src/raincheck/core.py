@@ -11,20 +11,19 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from raincheck.backlog import Backlog, Ending
+from raincheck.backlog import Backlog, Ending, defect
 from raincheck.contracts import Filter, Liveness, Run, Store
 from raincheck.errors import (
     BodyMissing,
     InvalidTransition,
     Overloaded,
-    StoreError,
     StoreUnavailable,
     abbreviate,
 )
 from raincheck.health import Health
-from raincheck.heartbeat import Heartbeat
+from raincheck.heartbeat import Flight, Heartbeat, each
 from raincheck.operation import (
     CLAIMED,
     TERMINAL,
@@ -48,20 +47,12 @@ logger = logging.getLogger("raincheck")
 
 CHUNK_SIZE = 256 * 1024  # bytes: few enough transactions per GiB, little enough memory per handler
 LEASE = 30.0  # seconds
+# Seconds that a store has answered before leases tell who is gone. It takes those who live up to
+# about ten to notice that it is back (their last call may hang for so long), and a beat to renew.
+STEADY = LEASE / 2
 MEMORY = 86_400.0  # seconds for which an id that is gone is answered 410 and not 404
 _BATCH = 100
 _ATTEMPTS = 50  # races a change may lose; each loss means that another one won
-
-
-@dataclass(slots=True)
-class _Flight:
-    """An operation whose handler runs in this process."""
-
-    operation: Operation
-    run: Run
-    renewed: float
-    news: Progress | None = None
-    is_made_again: bool = False  # the store had lost its record, and maybe chunks
 
 
 class Raincheck:
@@ -93,13 +84,13 @@ class Raincheck:
         self._liveness = store if isinstance(store, Liveness) else None
         self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
         # By process: a fork has none of the handlers, and must not speak for them.
-        self._flights_of: dict[int, dict[str, _Flight]] = {}
+        self._flights_of: dict[int, dict[str, Flight]] = {}
         self._backlog_of: dict[int, Backlog] = {}
 
     # --- the life of an operation --------------------------------------------------------------
 
     @property
-    def _flights(self) -> dict[str, _Flight]:
+    def _flights(self) -> dict[str, Flight]:
         return self._flights_of.setdefault(os.getpid(), {})
 
     @property
@@ -124,32 +115,30 @@ class Raincheck:
 
         Raises:
             Overloaded: Too many are in flight.
-            StoreError: It could not be recorded; then there is no operation.
+            StoreError: It could not be recorded; or it was, and the store's answer was lost: then
+                nobody hears its id, and its lease ends it.
         """
         if self.is_full:
             raise Overloaded(self.limits.operations)
         with self.health.accepting():
-            return self._accept(run, method, route, owner, progress)
+            now = self.store.now()
+            fresh = Operation(
+                id=self._new_id(),
+                state=State.ACCEPTED,
+                created=now,
+                updated=now,
+                retention=self.settings.retention,
+                method=method,
+                route=route,
+                owner=owner,
+                progress=progress,
+            )
+            return self._begin(run, advance(fresh, Claimed(self._worker_name(), LEASE), now))
 
-    def _accept(
-        self, run: Run, method: str, route: str, owner: str | None, progress: Progress | None
-    ) -> Operation:
-        now = self.store.now()
-        fresh = Operation(
-            id=self._new_id(),
-            state=State.ACCEPTED,
-            created=now,
-            updated=now,
-            retention=self.settings.retention,
-            method=method,
-            route=route,
-            owner=owner,
-            progress=progress,
-        )
-        operation = advance(fresh, Claimed(self._worker_name(), LEASE), now)
+    def _begin(self, run: Run, operation: Operation) -> Operation:
         self.heartbeat.ensure()
         # In flight before it is in the store, or this process's own recovery might end it.
-        self._flights[operation.id] = _Flight(operation, run, time.monotonic())
+        self._flights[operation.id] = Flight(operation, run, time.monotonic())
         try:
             self.store.create(operation)
         except BaseException:
@@ -169,13 +158,18 @@ class Raincheck:
         Raises:
             StoreError: It will never be written.
         """
-        if operation.id not in self._backlog:
+        if not self._must_wait(operation):
             try:
-                self._write(operation, n, data)
+                with self.health.noticing():
+                    self._write(operation, n, data)
                 return
             except StoreUnavailable as error:
                 logger.error("the response of %s is kept back: %s", _shown(operation), error)
         self._backlog.keep(operation, n, data)
+
+    def _must_wait(self, operation: Operation) -> bool:
+        """Tell whether the backlog is the place for what comes of an operation now."""
+        return operation.id in self._backlog or self.health.is_failing
 
     def _write(self, operation: Operation, n: int, data: bytes) -> None:
         self.store.write_chunk(operation.id, operation.fence, n, data)
@@ -187,21 +181,17 @@ class Raincheck:
         """
         flight = self._flights.get(operation.id)
         if flight is not None:
-            ending = replace(ending, is_doubtful=flight.is_made_again)
-            if flight.news is not None:
-                ending = replace(ending, event=replace(ending.event, progress=flight.news))
-                flight.news = None
+            ending = flight.end(ending)
         try:
-            if operation.id in self._backlog:  # chunks that come first
+            if self._must_wait(operation):
                 self._backlog.end(operation, ending)
             else:
-                self._record(operation, ending)
-        except StoreError as error:
+                with self.health.noticing():
+                    self._record(operation, ending)
+        except Exception as error:
             self._backlog.end(operation, ending)
-            logger.error("operation %s ended but is not recorded yet: %s", _shown(operation), error)
-        except Exception:
-            self._backlog.end(operation, Ending(Ended(Reason.RESPONSE_LOST)))
-            logger.exception("the response of operation %s is lost", _shown(operation))
+            text = "operation %s ended but is not recorded yet: %s"
+            logger.error(text, _shown(operation), error, exc_info=defect(error))
         finally:
             self._flights.pop(operation.id, None)
 
@@ -209,25 +199,26 @@ class Raincheck:
         if ending.last is not None:
             self._write(operation, *ending.last)
         event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
-        changed = self._change(operation.id, event, fence=operation.fence)
-        if changed is None and self._make_again(operation):
-            event = self._if_whole(operation, event)
-            changed = self._change(operation.id, event, fence=operation.fence)
-        if changed is None:
-            logger.warning("operation %s had been ended by another process", _shown(operation))
-        elif changed.result is None:
+        ended = self._change(operation.id, event, fence=operation.fence)
+        if ended is None:
+            ended = self.store.get(operation.id)
+            if ended is None:
+                self._make_again(operation)
+                event = self._if_whole(operation, event)
+                ended = self._change(operation.id, event, fence=operation.fence)
+            elif not replace(ending, event=event).has_made(ended, operation.fence):
+                logger.warning("operation %s had been ended by others", _shown(operation))
+                return
+        if ended is not None and ended.result is None:
             self.store.discard(operation.id)
 
-    def _make_again(self, operation: Operation) -> bool:
-        """Record an operation of this process anew if the store has lost it; tell whether it had.
+    def _make_again(self, operation: Operation) -> None:
+        """Record anew an operation of this process that the store has lost.
 
         A server that took over may know nothing of it, and its 202 is a promise all the same.
         """
-        if self.store.get(operation.id) is not None:
-            return False
         self.store.create(replace(operation, lease=self.store.now() + LEASE))
         logger.error("the store has lost operation %s: recorded again", _shown(operation))
-        return True
 
     def _if_whole(self, operation: Operation, event: Responded | Ended) -> Responded | Ended:
         """Return the event if the store has the response's first chunk, without which it is lost.
@@ -297,33 +288,47 @@ class Raincheck:
         if not self.is_busy:
             return
         with self.health.noticing():
-            if self._flights:
-                for flight in list(self._flights.values()):
-                    self._renew(flight)
-                wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._worker_name())
-                for operation in self._find_all(wanted):
-                    if operation.id in self._flights:
-                        self._flights[operation.id].run.request_cancel()
-            self._hand_over()
+            each(lambda step: step(), (self._renew_all, self._heed_cancels, self._hand_over))
+
+    def _renew_all(self) -> None:
+        each(self._renew, list(self._flights.values()))
+
+    def _heed_cancels(self) -> None:
+        if not self._flights:
+            return
+        wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._worker_name())
+        for operation in self._find_all(wanted):
+            if (flight := self._flights.get(operation.id)) is not None:
+                flight.run.request_cancel()
 
     def _hand_over(self) -> None:
         self._backlog.hand_over(self._write, self._record)
 
-    def _renew(self, flight: _Flight) -> None:
+    def _renew(self, flight: Flight) -> None:
         """Write progress if there is any, and the lease if time is all that tells who lives."""
-        due = time.monotonic() - flight.renewed > LEASE / 3
+        # A store that was away may have come back without it.
+        was_away = flight.renewed < self.health.last_failure
+        due = was_away or time.monotonic() - flight.renewed > LEASE / 3
         if flight.news is None and (not due or self._liveness):
             return
         news = flight.news
         operation, renewed = flight.operation, Renewed(LEASE, news)
         if self._change(operation.id, renewed, fence=operation.fence) is None:
-            if self._make_again(operation):
-                flight.is_made_again = True
-            else:
-                flight.run.request_cancel()  # ended by somebody else: nobody waits for it
+            self._save(flight)
         flight.renewed = time.monotonic()
         if flight.news is news:
             flight.news = None
+
+    def _save(self, flight: Flight) -> None:
+        """Record it anew if the store has lost it; if others have ended it, have it stop."""
+        with flight.lock:  # or its end would not know of the loss
+            if flight.is_over:
+                return
+            if self.store.get(flight.operation.id) is None:
+                flight.is_doubtful = True  # first: the answer of what follows may be lost
+                self._make_again(flight.operation)
+                return
+        flight.run.request_cancel()
 
     def recover(self) -> int:
         """End the operations that nobody runs any more; return how many."""
@@ -333,30 +338,30 @@ class Raincheck:
             lease_before = None if self._liveness else now
             claimed = list(self._find_all(Filter(states=CLAIMED, lease_before=lease_before)))
         self.health.note_answer(now)
-        return sum(self._interrupt(each) for each in claimed if self._is_abandoned(each))
+        return sum(each(self._interrupt, (o for o in claimed if self._is_abandoned(o))))
 
     def purge(self) -> int:
         """Forget responses that are no longer promised, delete old memories; return how many."""
-        expired = Filter(states=TERMINAL, expires_before=self.store.now(), forgotten=False)
-        for operation in self._find_all(expired):
-            self.forget(operation.id)
         deleted = 0
         while batch := self.store.purge(self.store.now()):
             deleted += batch
+        expired = Filter(states=TERMINAL, expires_before=self.store.now(), forgotten=False)
+        each(lambda operation: self.forget(operation.id), self._find_all(expired))
         return deleted
 
     def close(self) -> None:
         """Stop the heartbeat, record what waits, and release what the store has opened."""
         self.heartbeat.stop()
-        end = time.monotonic() + self.settings.drain
+        end, failure = time.monotonic() + self.settings.drain, None
         while self._backlog:
             try:
                 self._hand_over()
-            except StoreError as error:
-                if time.monotonic() > end:
-                    logger.error("%d operations end unrecorded: %s", len(self._backlog), error)
-                    break
+            except Exception as error:
+                failure = error
                 self._sleep(0.5)
+            if self._backlog and time.monotonic() > end:
+                logger.error("%d operations end unrecorded: %s", len(self._backlog), failure)
+                break
         self.store.close()
 
     def _find_all(self, which: Filter) -> Iterator[Operation]:
@@ -373,7 +378,7 @@ class Raincheck:
         now = self.store.now()
         if self._liveness is None:
             # While the store was away nobody could renew: those who live do so first.
-            return self.health.is_steady(now, LEASE / 3) and is_abandoned(operation, now, None)
+            return self.health.is_steady(now, STEADY) and is_abandoned(operation, now, None)
         worker = operation.worker
         lives = self._liveness.lives(worker) if worker and not operation.is_terminal else None
         return is_abandoned(operation, now, lives)

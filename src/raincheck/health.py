@@ -9,23 +9,33 @@ from contextlib import contextmanager
 
 from raincheck.errors import StoreUnavailable
 
-DOUBT = 5.0  # seconds for which a store that took no operation is taken to take none
+DOUBT = 5.0  # seconds for which a store that failed is taken to fail
+GAP = 15.0  # seconds between answers, by the store's clock, that can't be accounted for
 
 
 class Health:
-    """Notices whether the store fails, and counts the requests that stay synchronous for it."""
+    """Notices whether the store fails, and counts the requests that stay synchronous for it.
+
+    Attributes:
+        last_failure: When the store failed last, by this process's clock.
+    """
 
     def __init__(self) -> None:
         self._refused_at: float | None = None  # by this process's clock
+        self._failed_at: float | None = None  # the same
+        self.last_failure = 0.0
         self._steady_since: float | None = None  # by the store's clock
+        self._answered_at = 0.0  # the same
         self._staying_of: dict[int, set[object]] = {}  # by process: a fork has none of them
 
     @contextmanager
     def noticing(self) -> Iterator[None]:
-        """Notice if the store fails."""
+        """Notice whether the store fails."""
         try:
             yield
+            self._failed_at = None
         except StoreUnavailable:
+            self._failed_at = self.last_failure = time.monotonic()
             self._steady_since = None
             raise
 
@@ -43,16 +53,27 @@ class Health:
     @property
     def takes_operations(self) -> bool:
         """Whether the store would take one now; after a while that has to be tried."""
-        return self._refused_at is None or time.monotonic() - self._refused_at > DOUBT
+        return not _is_recent(self._refused_at)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the store has just failed: each call might be waited for until it does, too."""
+        return _is_recent(self._failed_at)
 
     def note_answer(self, now: float) -> None:
         """Take note that the store has answered; `now` is its clock's."""
-        if self._steady_since is None:
+        if self._steady_since is None or not self._continues(now):
             self._steady_since = now
+        self._answered_at = now
 
     def is_steady(self, now: float, seconds: float) -> bool:
-        """Tell whether the store has been seen to answer for so long."""
-        return self._steady_since is not None and now - self._steady_since >= seconds
+        """Tell whether the store has been seen to answer for so long, and by the same clock."""
+        since = self._steady_since
+        return since is not None and self._continues(now) and now - since >= seconds
+
+    def _continues(self, now: float) -> bool:
+        # Else this process was stopped, or another server with another clock has taken over.
+        return abs(now - self._answered_at) <= GAP
 
     @property
     def staying(self) -> int:
@@ -72,3 +93,7 @@ class Health:
     @property
     def _staying(self) -> set[object]:
         return self._staying_of.setdefault(os.getpid(), set())
+
+
+def _is_recent(moment: float | None) -> bool:
+    return moment is not None and time.monotonic() - moment <= DOUBT

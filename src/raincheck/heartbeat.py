@@ -1,4 +1,4 @@
-"""The one background thread of a process: it beats for its operations and keeps house.
+"""The one background thread of a process: it beats for its flights and keeps house.
 
 A thread and not a task of the handler's event loop: a handler that blocks its loop must not lose
 its lease. It starts with the first operation or poll, never at construction, and again after a
@@ -13,9 +13,14 @@ import random
 import threading
 import time
 import weakref
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
-from raincheck.errors import StoreError
+from raincheck.backlog import Ending
+from raincheck.contracts import Run
+from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.operation import Operation, Progress
 
 logger = logging.getLogger("raincheck")
 _JITTER = random.SystemRandom()  # not the shared generator, which an application may have seeded
@@ -23,6 +28,57 @@ _JITTER = random.SystemRandom()  # not the shared generator, which an applicatio
 BEAT = 1.0  # seconds between beats while operations run here: how late progress and cancels may be
 RECOVER = 5.0  # seconds between looks for operations that nobody runs any more, ± a quarter
 PURGE = 60.0  # seconds between purges
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(slots=True)
+class Flight:
+    """An operation whose handler runs in this process.
+
+    Attributes:
+        renewed: When its lease was, by this process's clock.
+        news: Progress that is not written yet.
+        is_doubtful: Whether the store had lost its record, and maybe chunks.
+        is_over: Whether its end is being recorded: what has to be made good is done there.
+        lock: Held while one of the last two may become true.
+    """
+
+    operation: Operation
+    run: Run
+    renewed: float
+    news: Progress | None = None
+    is_doubtful: bool = False
+    is_over: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def end(self, ending: Ending) -> Ending:
+        """Take note that it is over, and add to its ending what is known here only."""
+        with self.lock:
+            self.is_over = True
+        news, self.news = self.news, None
+        event = ending.event if news is None else replace(ending.event, progress=news)
+        return replace(ending, event=event, is_doubtful=self.is_doubtful)
+
+
+def each(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """Do something with each, whatever the others meet, unless the store is away.
+
+    Raises:
+        Exception: What was met last.
+    """
+    results, failure = list[_R](), None
+    for item in items:
+        try:
+            results.append(work(item))
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return results
 
 
 class Duties(Protocol):
@@ -110,20 +166,30 @@ class _Beater:
                     time.sleep(0.01)
 
     def _turn(self, duties: Duties) -> None:
-        """Do what is due; a store that fails is logged once, and everything is done again later."""
+        """Do what is due; what fails is done again later, and costs none of the others its turn.
+
+        A store that is full takes nothing more until it has been purged.
+        """
+        due: list[Callable[[], object]] = [duties.beat]
+        if self._is_due("recover", RECOVER):
+            due.append(duties.recover)
+        if self._is_due("purge", PURGE):
+            due.append(duties.purge)
+        are_done = [self._is_done(duty) for duty in due if not self._stopped]
+        self._failing = not all(are_done)
+
+    def _is_done(self, duty: Callable[[], object]) -> bool:
+        """Do it, and tell whether that went well; a store that fails is logged once."""
         try:
-            duties.beat()
-            if self._is_due("recover", RECOVER):
-                duties.recover()
-            if self._is_due("purge", PURGE):
-                duties.purge()
-            self._failing = False
+            duty()
+            return True
         except StoreError as error:
             if not self._failing:
                 logger.warning("the heartbeat goes on trying: %s", error)
             self._failing = True
         except Exception:
             logger.exception("the heartbeat met a defect and goes on")
+        return False
 
     def _is_due(self, duty: str, every: float) -> bool:
         now = time.monotonic()

@@ -28,6 +28,7 @@ logger = logging.getLogger("raincheck")
 
 STORE_RETRY_AFTER = 5  # seconds, for a client whose poll met a store that fails
 OVERLOADED_RETRY_AFTER = 5  # seconds
+UNREADABLE = "Operations can't be read now."
 CANCELS = (State.CANCELLING, State.CANCELLED)
 _REFUSED = (406, 412)  # whatever the operation becomes
 
@@ -81,7 +82,7 @@ def unreadable(error: StoreError) -> Response:
     """Answer a poll for which the store failed."""
     if isinstance(error, BodyMissing):  # purged between the look and the reading
         return monitor.gone("The response is no longer kept.")
-    return monitor.unavailable("Operations can't be read now.", STORE_RETRY_AFTER)
+    return monitor.unavailable(UNREADABLE, STORE_RETRY_AFTER)
 
 
 class StatusMonitor:
@@ -118,6 +119,9 @@ class StatusMonitor:
         except StoreError as error:
             logger.error("a poll could not be answered: %s", error)
             answer, waited = Answer(unreadable(error)), 0
+        except Exception:  # the server's 500 would look like the handler's
+            logger.exception("a poll could not be answered")
+            answer, waited = Answer(monitor.unavailable(UNREADABLE, STORE_RETRY_AFTER)), 0
         response = monitor.for_method(poll.request.method, answer.response)
         if waited:
             response = monitor.after_waiting(response, waited)
@@ -175,12 +179,18 @@ class StatusMonitor:
 
         Raises:
             BodyMissing: The response was purged meanwhile.
+            StoreError: It can't be read.
         """
         size = body.chunk_size
         first, last = body.start // size, -(-body.stop // size)
-        chunks = self._core.store.read_chunks(body.operation_id, body.fence, first, last)
-        for n, chunk in enumerate(chunks, first):
-            yield chunk[max(0, body.start - n * size) : body.stop - n * size]
+        try:
+            chunks = self._core.store.read_chunks(body.operation_id, body.fence, first, last)
+            for n, chunk in enumerate(chunks, first):
+                yield chunk[max(0, body.start - n * size) : body.stop - n * size]
+        except StoreError:
+            raise
+        except Exception as error:  # the server's 500 would look like the handler's
+            raise StoreError(f"the store met a defect: {error!r}") from error
 
     def _view(self, operation: Operation, request: Request, path: str | None) -> View:
         settings = self._core.settings

@@ -10,9 +10,9 @@ import logging
 import threading
 from collections.abc import Iterable
 
-from raincheck.backlog import Ending
+from raincheck.backlog import Ending, defect
 from raincheck.core import Raincheck
-from raincheck.errors import StoreError, abbreviate
+from raincheck.errors import abbreviate
 from raincheck.messages import WITHOUT_CONTENT, Headers, field_value, without
 from raincheck.operation import Ended, Operation, Reason, Responded, Result
 
@@ -68,8 +68,9 @@ class Recording:
                 self._core.write(self.operation, self._written, chunk)
                 del self._buffer[: self._chunk_size]
                 self._written += 1
-        except StoreError as error:
-            logger.error("the response of %s is lost: %s", abbreviate(self.operation.id), error)
+        except Exception as error:
+            shown = abbreviate(self.operation.id)
+            logger.error("the response of %s is lost: %s", shown, error, exc_info=defect(error))
             self.fail(Reason.RESPONSE_LOST)
 
     def complete(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:

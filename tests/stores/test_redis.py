@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from raincheck.contracts import Filter
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.messages import Request
+from raincheck.operation import State
 from raincheck.stores.redis import RedisStore
 from raincheck.testing import Clock, StoreContract
-from raincheck.testing.material import make_operation
+from raincheck.testing.material import HOUR, make_operation
 from tests.stores.failing.backends import works_within
 from tests.stores.redis_cluster import Node, redis_cluster
 from tests.stores.redis_keys import Keys, keys_on, opened
@@ -106,6 +108,23 @@ def test_in_a_cluster_operations_are_spread_over_the_nodes(nodes: list[Node]) ->
         assert len(store.find(Filter(), limit=100)[0]) == 60
     for node in nodes:
         assert len(list(node.command("KEYS", "{spread:*:op"))) > 5
+
+
+def test_in_a_cluster_an_old_operation_made_again_while_its_entries_are_removed_is_found(
+    nodes: list[Node],
+) -> None:
+    clock, running = Clock(), Filter(states=frozenset({State.RUNNING}))
+    url = f"{nodes[0].url}?cluster=true&prefix=again"
+    with closing(RedisStore(url, clock=clock)) as store:
+        operation = make_operation("a", created=clock.now - 2 * HOUR)
+        store._server.commands([entry.add() for entry in store._names.entries(operation)])
+        finding = threading.Thread(target=store.find, args=(running,), name="held")
+        finding.start()
+        assert clock.inside.wait(30)  # it has seen that there is no record
+        store.create(operation)
+        clock.go.set()
+        finding.join(30)
+        assert store.find(running)[0] == store.find(Filter())[0] == [operation]
 
 
 def test_a_cluster_and_a_server_that_are_taken_for_each_other_say_so(nodes: list[Node]) -> None:

@@ -1,8 +1,4 @@
-"""What the Redis store keeps under which keys, what it leaves, and what it tells.
-
-Among that is what a process leaves that is killed between two steps: what it had done is done here
-by hand.
-"""
+"""What the Redis store keeps under which keys, what it leaves, and what it tells."""
 
 from __future__ import annotations
 
@@ -21,9 +17,8 @@ from hypothesis import strategies as st
 from raincheck.contracts import REQUEST_FENCE, Filter
 from raincheck.errors import StoreError
 from raincheck.messages import Request
-from raincheck.operation import Operation, Progress, State
-from raincheck.records import encode
-from raincheck.stores import redis as redis_store
+from raincheck.operation import Progress, State
+from raincheck.stores import redis_indexes
 from raincheck.stores.redis import NET, RedisStore
 from raincheck.stores.redis_names import quoted, to_bytes, to_text, unquoted
 from raincheck.testing import Clock
@@ -34,7 +29,6 @@ from raincheck.testing.material import (
     hears,
     ids,
     in_forks,
-    in_threads,
     make_operation,
 )
 from tests.stores.redis_keys import Keys, keys_on, opened
@@ -112,7 +106,7 @@ def test_what_expires_is_found_in_order_however_much_it_is(
     for n in range(8):
         store.create(make_operation(f"{n}", created=float(n), expires=100.0 - n))
     for most in (100, 3):
-        monkeypatch.setattr(redis_store, "MANY", most)
+        monkeypatch.setattr(redis_indexes, "MANY", most)
         page, cursor = store.find(Filter(expires_before=98.5), limit=4)
         assert ids(page) == ["2", "3", "4", "5"]
         assert ids(store.find(Filter(expires_before=98.5), limit=4, cursor=cursor)[0]) == ["6", "7"]
@@ -154,92 +148,6 @@ def test_what_the_server_deleted_by_itself_leaves_nothing(store: RedisStore, key
     assert store.find(Filter(states=ACTIVE)) == ([], None)
     assert store.purge(2000.0) == 0
     assert keys.all() == set()
-
-
-# --- processes that are killed between two steps -----------------------------------------------
-
-
-def index_only(keys: Keys, operation: Operation) -> None:
-    """Do what a `create` has done that is killed before it writes the record."""
-    for entry in keys.names.entries(operation):
-        keys.client.execute_command(*entry.add())  # type: ignore[no-untyped-call]  # says none  # type: ignore[no-untyped-call]  # redis-py says none
-
-
-def test_an_entry_without_a_record_is_left_for_an_hour_then_removed(
-    store: RedisStore, keys: Keys, clock: Clock
-) -> None:
-    operation = make_operation("a", created=clock.now, owner="ann", expires=clock.now)
-    index_only(keys, operation)
-    for which in (Filter(), Filter(states=ACTIVE), Filter(owner="ann"), Filter(expires_before=9e9)):
-        assert store.find(which) == ([], None)
-    assert len(keys.all()) == 4
-    clock.now += HOUR + 1
-    for which in (Filter(), Filter(owner="ann"), Filter(expires_before=9e9)):
-        assert store.find(which) == ([], None)
-    assert keys.all() == set()
-
-
-def test_an_operation_whose_entries_came_long_before_it_is_found(
-    store: RedisStore, keys: Keys, clock: Clock
-) -> None:
-    operation = make_operation("a", created=clock.now)
-    index_only(keys, operation)
-    assert store.find(Filter(states=ACTIVE)) == ([], None)
-    store.create(operation)
-    assert store.find(Filter(states=ACTIVE)) == ([operation], None)
-
-
-def test_a_swap_that_was_killed_before_it_changed_the_record_changes_nothing(
-    store: RedisStore, keys: Keys
-) -> None:
-    old = store.create(forgotten("a", expires=1000.0))
-    index_only(keys, changed(old, expires=500.0))
-    assert store.purge(999.0) == 0
-    assert store.find(Filter(expires_before=999.0)) == ([], None)
-    assert store.find(Filter(expires_before=1000.0)) == ([old], None)
-    assert store.purge(1000.0) == 1
-    assert keys.all() == set()
-
-
-def test_a_dedupe_key_whose_operation_is_gone_can_be_taken_once(
-    store: RedisStore, keys: Keys
-) -> None:
-    store.create(make_operation("gone"), dedupe="key")
-    keys.client.unlink(keys.names.record("gone"))
-    kept = in_threads(8, lambda i: store.create(make_operation(f"{i}"), dedupe="key"))
-    assert len(set(ids(kept))) == 1
-    assert ids(store.find(Filter())[0]) == [kept[0].id]
-
-
-@pytest.mark.parametrize("led_to", [b"", b"a"], ids=("before the key", "after the key"))
-def test_a_creation_that_was_killed_is_finished_by_the_next_one_or_not_seen(
-    store: RedisStore, keys: Keys, led_to: bytes
-) -> None:
-    operation = make_operation("a")
-    index_only(keys, operation)
-    prepared = {"prepared v": "1", "prepared d": encode(operation), "k": "key", "r": "{}"}
-    for field, value in prepared.items():
-        keys.client.hset(keys.names.record("a"), field, value)
-    if led_to:
-        keys.client.set(keys.names.dedupe("key"), led_to)
-    assert store.get("a") is None
-    assert store.read_request("a") is None
-    assert not store.swap(operation, changed(operation))
-    assert store.find(Filter()) == ([], None)
-    kept = store.create(make_operation("b"), dedupe="key")
-    assert kept.id == ("a" if led_to else "b")
-    assert store.find(Filter(), limit=9)[0] == [kept]
-    assert store.swap(kept, changed(kept))
-
-
-def test_a_purge_frees_no_dedupe_key_that_another_operation_has(
-    store: RedisStore, keys: Keys
-) -> None:
-    store.create(forgotten("a"), dedupe="key")
-    keys.client.set(keys.names.dedupe("key"), "b")
-    store.create(make_operation("b"), dedupe="key")
-    assert store.purge(1000.0) == 1
-    assert store.create(make_operation("c"), dedupe="key").id == "b"
 
 
 # --- names -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ from contextlib import closing
 import pytest
 import redis
 
+from raincheck.contracts import Filter
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.messages import Request
 from raincheck.testing.material import changed, in_threads, make_operation
@@ -57,6 +59,39 @@ def test_a_server_that_may_evict_is_warned_of_once(
     told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(told) == warnings
     assert all("noeviction" in text and policy in text for text in told)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_more_threads_than_connections_take_turns(server: RedisServer, limit: int) -> None:
+    with opened(f"{server.url}?max_connections={limit}&client_name=limited") as store:
+        with closing(store.watch(5.0)) as watch:
+            next(watch)
+            in_threads(16, lambda n: [store.create(make_operation(f"{n} {i}")) for i in range(10)])
+            with redis.Redis.from_url(server.url, protocol=2) as client:
+                names = [found["name"] for found in client.client_list()]
+        assert names.count("limited") <= limit + 1
+        assert len(store.find(Filter(), limit=200)[0]) == 160
+
+
+def test_a_connection_that_stays_in_use_is_waited_for_in_vain_and_the_server_is_not_down(
+    server: RedisServer,
+) -> None:
+    with opened(f"{server.url}?max_connections=1&timeout=0.2") as store:
+        old = store.create(make_operation())
+        began, over = threading.Event(), threading.Event()
+
+        def hold(_: object) -> bool:
+            began.set()
+            return over.wait(30)
+
+        holding = threading.Thread(target=store._server._run, args=(hold,))
+        holding.start()
+        assert began.wait(30)
+        with pytest.raises(StoreUnavailable, match="max_connections"):
+            store.get("a")
+        over.set()
+        holding.join(30)
+        assert store.get("a") == old
 
 
 def test_a_server_that_does_not_tell_its_settings_is_used(server: RedisServer) -> None:

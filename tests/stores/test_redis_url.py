@@ -48,8 +48,10 @@ def test_an_address_is_all_that_is_shown_of_a_url(url: str, address: str | None)
 def test_our_parameters_have_defaults() -> None:
     settings = parse("redis://h")
     assert (settings.prefix, settings.cluster, settings.timeout) == ("raincheck", False, 5.0)
-    settings = parse("redis://h?prefix=x&cluster=true&timeout=0.5")
+    assert settings.max_connections is None
+    settings = parse("redis://h?prefix=x&cluster=true&timeout=0.5&max_connections=8")
     assert (settings.prefix, settings.cluster, settings.timeout) == ("x", True, 0.5)
+    assert settings.max_connections == 8
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,8 @@ def test_our_parameters_have_defaults() -> None:
         "redis://host/1?cluster=true",
         "redis://host?protocol=s3cret",
         "redis://host?max_connections=s3cret",
+        "redis://host?max_connections=0",
+        "redis://host?max_connections=12345",
         "redis://host?ssl_ca_certs=s3cret",
         "redis://host?decode_responses=true",
         "redis://host?retry_on_timeout=true",

@@ -11,7 +11,7 @@ import pytest
 
 from raincheck import backlog
 from raincheck.backlog import Ending
-from raincheck.core import CHUNK_SIZE, LEASE, Raincheck
+from raincheck.core import CHUNK_SIZE, LEASE, STEADY, Raincheck
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
 from raincheck.policy import Candidate
@@ -258,7 +258,7 @@ class TestWhoLives(Outages):
         time.now += 2 * LEASE
         self.come_back(store)
         assert there.recover() == 0
-        time.now += LEASE / 3
+        time.now += STEADY
         assert there.recover() == 1
         assert stored(there, operation).reason is Reason.INTERRUPTED
 
@@ -269,7 +269,7 @@ class TestWhoLives(Outages):
         fresh = make_core(store, time)
         assert poll(fresh, operation.id).status == 202
         assert fresh.recover() == 0
-        time.now += LEASE / 3
+        time.now += STEADY
         assert poll(fresh, operation.id).status == 500
 
 
@@ -302,6 +302,20 @@ class TestAnEmptyStore(Outages):
         assert run.cancels == 0
         respond(lease_only, operation)
         assert body(lease_only, poll(lease_only, operation.id)) == WHOLE
+
+    def test_what_was_lost_in_an_outage_is_recorded_again_at_the_first_beat_after_it(
+        self, lease_only: Raincheck, time: Time
+    ) -> None:
+        assert isinstance(lease_only.store, FaultyStore)
+        operation = accept(lease_only)
+        self.leave(lease_only.store)
+        time.now += 1
+        with pytest.raises(StoreUnavailable):
+            lease_only.recover()
+        self.wipe(lease_only.store)
+        self.come_back(lease_only.store)
+        lease_only.beat()
+        assert poll(lease_only, operation.id).status == 202
 
     @pytest.mark.parametrize("beats", [0, 1])
     def test_a_response_of_which_a_part_is_gone_is_lost_and_says_so(

@@ -33,7 +33,7 @@ class Process:
         self._patience = Patience()
         self._schema = schema
         self._prepared: Prepared | None = None
-        self._clock = ServerClock(self._ask_time)
+        self._clock = ServerClock(self._ask_how_far_ahead)
         self.place = self._connections.place
         self.is_deaf = False
 
@@ -84,18 +84,25 @@ class Process:
         self._prepared = self._schema.prepare(connection)
         return self._prepared
 
-    def _ask_time(self) -> float:
-        query = "SELECT extract(epoch FROM clock_timestamp())::float8"
-        return self._patience.call(
-            lambda: self._connections.run(lambda c: float(c.execute(query).fetchall()[0][0]))
-        )
+    def _ask_how_far_ahead(self) -> float:
+        return self._patience.call(lambda: self._connections.run(_how_far_ahead))
+
+
+def _how_far_ahead(connection: Connection) -> float:
+    """Return what the server's clock is ahead of this machine's monotonic one, in seconds.
+
+    Measured when there is a connection: the time it takes to get one is no part of the way.
+    """
+    asked = time.monotonic()
+    told = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchall()
+    return float(told[0][0]) - (asked + time.monotonic()) / 2
 
 
 class ServerClock:
     """Tells the server's time from this machine's monotonic clock; asks again now and then.
 
     Args:
-        ask: Asks the server for its time.
+        ask: Asks the server, and returns what its clock is ahead of the monotonic one.
     """
 
     def __init__(self, ask: Callable[[], float]) -> None:
@@ -124,14 +131,11 @@ class ServerClock:
             return True
 
     def _measure(self, known: float | None) -> float:
-        asked = time.monotonic()
         try:
-            told = self._ask()
+            self._offset = self._ask()
         except StoreUnavailable:
             if known is None:
                 raise
             return known
-        answered = time.monotonic()
-        self._offset = told - (asked + answered) / 2
-        self._until = answered + CLOCK_AGE
+        self._until = time.monotonic() + CLOCK_AGE
         return self._offset

@@ -8,19 +8,19 @@ others and may say too much (see `redis_names`). What a server deletes by itself
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from raincheck.contracts import Filter
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import TERMINAL, Operation
+from raincheck.operation import Operation
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores import redis_scripts as scripts
-from raincheck.stores.paging import Position, parse_cursor, to_page
+from raincheck.stores.paging import parse_cursor, to_page
+from raincheck.stores.redis_indexes import BATCH, LEFTOVER_AGE, Indexes, batches
 from raincheck.stores.redis_names import (
     Command,
     Entry,
@@ -34,16 +34,11 @@ from raincheck.stores.redis_names import (
 from raincheck.stores.redis_server import Server
 from raincheck.stores.redis_url import parse
 
-LEFTOVER_AGE = 3600.0  # seconds
 NET = 8 * 86400.0  # seconds after its expiry when the server deletes what nobody has purged
 FAR = 1e11  # seconds since the epoch; not all servers take a much later expiry
-BATCH = 500  # what is asked of a server at a time
-MANY = 10_000  # expired operations that are sorted here; were there more, all are walked in order
 ATTEMPTS = 10  # at a dedupe key whose holder changes
 
 logger = logging.getLogger("raincheck")
-
-_T = TypeVar("_T")
 
 
 def from_url(url: str) -> RedisStore:
@@ -51,9 +46,11 @@ def from_url(url: str) -> RedisStore:
 
     `valkey://` and `valkeys://` mean the same. Parameters: `prefix` of all keys (default
     `raincheck`), `cluster=true` for a cluster, `timeout` in seconds for each answer (default 5),
-    and some of redis-py's: `client_name`, `health_check_interval`, `max_connections`, `protocol`,
-    and with TLS `ssl_ca_certs`, `ssl_ca_path`, `ssl_certfile`, `ssl_keyfile`, `ssl_password`,
-    `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_min_version`, `ssl_ciphers`.
+    `max_connections` per process (default: one for each thread; others wait; in a cluster for each
+    node; each `watch` has one more), and some of redis-py's: `client_name`,
+    `health_check_interval`, `protocol`, and with TLS `ssl_ca_certs`, `ssl_ca_path`,
+    `ssl_certfile`, `ssl_keyfile`, `ssl_password`, `ssl_cert_reqs`, `ssl_check_hostname`,
+    `ssl_min_version`, `ssl_ciphers`.
 
     Raises:
         ConfigurationError: The URL names no server, or has another parameter.
@@ -74,6 +71,7 @@ class RedisStore:
         self._names = Names(settings.prefix)
         self._server = Server(settings)
         self._clock = clock or self._server_time
+        self._indexes = Indexes(self._server, self._names, self._clock)
 
     def _server_time(self) -> float:
         return self._server.now(self._names.clock)
@@ -131,11 +129,15 @@ class RedisStore:
     def _insert(
         self, operation: Operation, fields: list[str | bytes], last: str, hint: str
     ) -> None:
+        entries = [entry.add() for entry in self._names.entries(operation)]
+        is_old = operation.created <= self._clock() - LEFTOVER_AGE / 2
         created = self._run(
             scripts.CREATE,
             [self._names.record(operation.id)],
             [encode(operation), last, self._names.changes, hint, *fields],
-            first=[entry.add() for entry in self._names.entries(operation)],
+            first=entries,
+            # It is made again, and who found no record may have removed its entries meanwhile.
+            again=entries if is_old else (),
         )
         if not created:
             raise StoreError(f"operation {abbreviate(operation.id)} exists already")
@@ -164,8 +166,9 @@ class RedisStore:
         keys: Sequence[str],
         args: Sequence[str | bytes | float],
         first: Sequence[Command] = (),
+        again: Sequence[Command] = (),
     ) -> Any:
-        return self._server.after(first, to_run(script, keys, args))
+        return self._server.after(first, to_run(script, keys, args), again)
 
     def _record_and_list(self, operation_id: str) -> list[str]:
         return [self._names.record(operation_id), self._names.chunk_list(operation_id)]
@@ -181,7 +184,7 @@ class RedisStore:
         """Give an operation's other keys its expiry."""
         names = self._names
         try:
-            for batch in _batches(chunks):
+            for batch in batches(chunks):
                 keys = [names.chunk(operation_id, member.decode()) for member in batch]
                 self._server.commands([("PEXPIREAT", key, last) for key in keys])
             if dedupe:
@@ -221,7 +224,7 @@ class RedisStore:
     def _discard(self, ids: list[str]) -> None:
         lists = [("SMEMBERS", self._names.chunk_list(operation_id)) for operation_id in ids]
         for operation_id, members in zip(ids, self._server.commands(lists), strict=True):
-            for batch in _batches(sorted(members)) if members else [[]]:
+            for batch in batches(sorted(members)) if members else [[]]:
                 keys = [self._names.chunk(operation_id, member.decode()) for member in batch]
                 keys = [*self._record_and_list(operation_id), *keys]
                 self._run(scripts.DISCARD, keys, batch)
@@ -233,88 +236,20 @@ class RedisStore:
     ) -> tuple[list[Operation], str | None]:
         after = None if cursor is None else parse_cursor(cursor)
         found: list[Operation] = []
-        for entries in self._candidates(which, after, min(max(limit + 1, 100), BATCH)):
-            found += [o for o in self._operations(entries) if which.matches(o)]
+        for entries in self._indexes.candidates(which, after, min(max(limit + 1, 100), BATCH)):
+            found += [o for o in self._indexes.operations(entries) if which.matches(o)]
             if len(found) > limit:
                 break
         return to_page(found, limit)
-
-    def _candidates(
-        self, which: Filter, after: Position | None, count: int
-    ) -> Iterator[list[Entry]]:
-        """Yield entries in order of creation, from the index that has the fewest."""
-        index = self._names.all
-        if which.owner is not None:
-            index = self._names.owned(which.owner)
-        elif which.states is not None and not which.states & TERMINAL:
-            index = self._names.active
-        elif which.expires_before is not None:
-            due = self._due(which.expires_before)
-            if due is not None:
-                yield from _batches(self._in_order(due, after), count)
-                return
-        yield from self._read(index, after, count)
-
-    def _due(self, before: float) -> list[bytes] | None:
-        """Return what expires until then; None if that is too much."""
-        key, until = self._names.expiring, repr(before)
-        if self._server.command("ZCOUNT", key, "-inf", until) > MANY:
-            return None
-        due: list[bytes] = self._server.command("ZRANGEBYSCORE", key, "-inf", until)
-        return due
-
-    def _in_order(self, due: list[bytes], after: Position | None) -> list[Entry]:
-        entries = [self._names.expiry(member) for member in due]
-        if after is not None:
-            entries = [entry for entry in entries if self._names.position(entry) > after]
-        return sorted(entries, key=self._names.position)
-
-    def _read(self, index: str, after: Position | None, count: int) -> Iterator[list[Entry]]:
-        """Yield an index in its order; what is removed meanwhile makes it skip nothing."""
-        score, member = (-math.inf, b"") if after is None else (after[0], to_bytes(after[1]))
-        while True:
-            answer = self._run(scripts.READ_INDEX, [index], [repr(score), member, count])
-            pairs = zip(answer[::2], answer[1::2], strict=True)
-            entries = [Entry(index, float(score), member) for member, score in pairs]
-            if entries:
-                yield entries
-            if len(entries) < count:
-                return
-            score, member = entries[-1].score, entries[-1].member
-
-    def _operations(self, entries: list[Entry]) -> list[Operation]:
-        """Return the operations that entries are right about; remove entries that never will be."""
-        keys = [self._names.record(self._names.position(entry)[1]) for entry in entries]
-        answers = self._server.commands([("HMGET", key, "d", "prepared d") for key in keys])
-        found: list[Operation] = []
-        wrong: list[Entry] = []
-        for entry, (document, prepared) in zip(entries, answers, strict=True):
-            operation = None if document is None else decode(document.decode())
-            if operation is None:
-                wrong += self._traces(entry) if prepared is None else ()
-            elif entry in self._names.entries(operation):
-                found.append(operation)
-            elif operation.forgotten or (entry.key == self._names.active and operation.is_terminal):
-                wrong.append(entry)  # it will never again be what the entry says
-        self._server.commands([entry.remove() for entry in wrong])
-        return found
-
-    def _traces(self, entry: Entry) -> Iterable[Entry]:
-        """Return what an operation that is gone left in indexes.
-
-        Of a young one there may be no record yet: its entries come first.
-        """
-        created, _ = self._names.position(entry)
-        return self._names.traces(entry) if created <= self._clock() - LEFTOVER_AGE else ()
 
     # --- purging -------------------------------------------------------------------------------
 
     def purge(self, before: float, limit: int = 500) -> int:
         deleted = 0
-        for entries in self._read(self._names.expiring, None, min(limit, BATCH)):
+        for entries in self._indexes.read(self._names.expiring, None, min(limit, BATCH)):
             due = [
                 operation
-                for operation in self._operations([e for e in entries if e.score <= before])
+                for operation in self._indexes.operations([e for e in entries if e.score <= before])
                 if operation.forgotten
             ]
             deleted += self._delete(due[: limit - deleted])
@@ -337,7 +272,9 @@ class RedisStore:
             for operation, dedupe in zip(operations, dedupe_keys, strict=True)
             if dedupe is not None
         ]
-        self._server.commands([c for found in deleted for c in self._to_clear(*found)])
+        self._server.commands([self._to_free(*found) for found in deleted if found[1]])
+        left = [entry for found, _ in deleted for entry in self._names.entries(found)]
+        self._indexes.remove([(entry, None) for entry in left])
         return len(deleted)
 
     def _to_purge(self, operation: Operation, members: list[bytes]) -> Command:
@@ -350,16 +287,9 @@ class RedisStore:
         ]
         return to_run(scripts.PURGE, keys, [str(operation.version), *members])
 
-    def _to_clear(self, operation: Operation, dedupe: bytes) -> Iterator[Command]:
-        """Yield what deletes the traces of an operation that is gone.
-
-        Where this is cut, its entry in `expiring` leads the next purge to the others.
-        """
-        for entry in self._names.entries(operation):
-            yield entry.remove()
-        if dedupe:
-            key, held = self._names.dedupe(to_text(dedupe)), to_bytes(operation.id)
-            yield to_run(scripts.IF_IT_HOLDS, [key], [held, "UNLINK"])
+    def _to_free(self, operation: Operation, dedupe: bytes) -> Command:
+        key, held = self._names.dedupe(to_text(dedupe)), to_bytes(operation.id)
+        return to_run(scripts.IF_IT_HOLDS, [key], [held, "UNLINK"])
 
     def _sweep(self) -> None:
         """Delete old bodies without a record; from then on, those with one are its purge's."""
@@ -389,8 +319,3 @@ class RedisStore:
 
 def _to_ms(moment: float) -> str:
     return str(int(moment * 1000))
-
-
-def _batches(items: list[_T], size: int = BATCH) -> Iterator[list[_T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import NamedTuple
 
 from redis import exceptions as redis
@@ -82,6 +83,12 @@ _CASES = (
         "can't be reached: see whether it runs and listens there",
     ),
 )
+_TLS = _Case(
+    (),
+    StoreUnavailable,
+    "can't be reached by TLS: see whether this port speaks it, and whether the store's URL trusts "
+    "the server's certificate (ssl_ca_certs)",
+)
 _ANY = _Case((), StoreError, "refused: see whether it is Redis 6.2, Valkey 7.2, or newer")
 
 
@@ -93,7 +100,10 @@ def explain(error: BaseException, address: str) -> StoreError:
     """
     if isinstance(error, redis.RedisClusterException) and error.__cause__ is not None:
         return explain(error.__cause__, address)  # of the last node that it tried
-    case = next((case for case in _CASES if _fits(error, case)), _ANY)
+    if isinstance(error.__context__, ssl.SSLError):  # redis-py makes a ConnectionError of it
+        case = _TLS
+    else:
+        case = next((case for case in _CASES if _fits(error, case)), _ANY)
     return case.error(f"the Redis server {address} {case.advice} ({error})")
 
 

@@ -123,6 +123,14 @@ end
 return redis.call('ZRANGE', KEYS[1], low, low + ARGV[3] - 1, 'WITHSCORES')
 """
 
+# record, index; version or '' for none, member. Removes an entry if the record is still that one.
+# Not in a cluster, where the two keys lie on different nodes.
+REMOVE_ENTRY = """
+local stored = redis.call('HMGET', KEYS[1], 'v', 'prepared v')
+if (stored[1] or '') ~= ARGV[1] or stored[2] then return 0 end
+return redis.call('ZREM', KEYS[2], ARGV[2])
+"""
+
 # index; score, members … Removes the members that have this score or a lower one.
 REMOVE_UNTIL = """
 for i = 2, #ARGV do

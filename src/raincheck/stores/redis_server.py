@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from raincheck.stores.redis_url import Settings
 
 CONNECT_TIMEOUT = 2.0  # seconds, if the timeout is not shorter
 SET_CLOCK_EVERY = 10.0  # seconds
+NO_LIMIT = 1 << 30  # connections
 ASK_EVERY = 5.0  # seconds without a message after which a subscription asks whether it still lives
 
 logger = logging.getLogger("raincheck")
@@ -47,17 +49,19 @@ class Server:
         """Return the answers to several commands, which run in order if on one node."""
         return self._run(lambda client: _pipe(client, commands)) if commands else []
 
-    def after(self, first: Sequence[Command], last: Command) -> Any:
-        """Return the answer to `last`, which runs after the others, if any; one round trip.
+    def after(self, first: Sequence[Command], last: Command, again: Sequence[Command] = ()) -> Any:
+        """Return the answer to `last`, which runs between the others, if any; one round trip.
 
-        In a cluster the others take one of their own, as nodes do not wait for each other.
+        In a cluster the others take their own, as nodes do not wait for each other.
         """
 
         def work(client: _Client) -> Any:
             if isinstance(client, Redis):
-                return _pipe(client, [*first, last])[-1]
+                return _pipe(client, [*first, last, *again])[len(first)]
             _pipe(client, first)
-            return _send(client, last)
+            answer = _send(client, last)
+            _pipe(client, again)
+            return answer
 
         return self._run(work) if first else self.command(*last)
 
@@ -69,15 +73,14 @@ class Server:
         return time.monotonic() + (link.offset or 0.0)
 
     def _set_clock(self, link: _Link, key: str) -> None:
-        link.measured = began = time.monotonic()
+        link.measured = time.monotonic()
         try:
-            seconds, microseconds = self.command(*to_run(TIME, [key], []))
+            # The quicker of two: the first may have had to connect.
+            _, link.offset = self._run(lambda client: min(_ahead(client, key), _ahead(client, key)))
         except StoreUnavailable:
             if link.offset is None:
                 raise
-            return  # the last offset is still good: clocks drift by microseconds in a second
-        server = int(seconds) + int(microseconds) / 1e6
-        link.offset = server - (began + time.monotonic()) / 2
+            # The last offset is still good: clocks drift by microseconds in a second.
 
     def subscribe(self, channel: str) -> Subscription:
         """Return what hears a channel from now on.
@@ -97,6 +100,8 @@ class Server:
         link = self._link()
 
         def attempt() -> _T | Refused:
+            if not link.places.acquire(timeout=self.settings.timeout):
+                return self._all_in_use()
             try:
                 if not link.is_checked:
                     self._check(link)
@@ -109,11 +114,19 @@ class Server:
                     failure.__cause__ = error
                     return failure
                 raise failure from error
+            finally:
+                link.places.release()
 
         answer = link.patience.call(attempt)
         if isinstance(answer, Refused):
             raise answer
         return answer
+
+    def _all_in_use(self) -> Refused:
+        return Refused(
+            f"all connections to the Redis server {self.settings.address} were in use for "
+            f"{self.settings.timeout:g} s: allow more with ?max_connections=…"
+        )
 
     def _link(self) -> _Link:
         pid = os.getpid()
@@ -147,6 +160,8 @@ class _Link:
         self._settings = settings
         self._client: _Client | None = None
         self.patience = Patience()
+        # redis-py's own limit is no wait: whoever comes while it is reached fails at once.
+        self.places = threading.BoundedSemaphore(settings.max_connections or NO_LIMIT)
         self.is_checked = False
         self.offset: float | None = None  # what the server's clock is ahead of ours, in seconds
         self.measured = 0.0
@@ -242,6 +257,17 @@ def _open(settings: Settings) -> _Client:
 
 def _send(client: _Client, command: Command) -> Any:
     return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py says none
+
+
+def _ahead(client: _Client, key: str) -> tuple[float, float]:
+    """Return how long the server took to tell its time, and what that is ahead of ours (seconds).
+
+    Measured around one attempt: what failed before it is no part of the way there and back.
+    """
+    began = time.monotonic()
+    seconds, microseconds = _send(client, to_run(TIME, [key], []))
+    answered = time.monotonic()
+    return answered - began, int(seconds) + int(microseconds) / 1e6 - (began + answered) / 2
 
 
 def _pipe(client: _Client, commands: Iterable[Command]) -> list[Any]:

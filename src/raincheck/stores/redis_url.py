@@ -16,13 +16,14 @@ from raincheck.stores import not_a_store
 
 TIMEOUT = 5.0  # seconds
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
-_OURS = ("prefix", "cluster", "timeout")
-_PLAIN = ("client_name", "health_check_interval", "max_connections", "protocol")
+_OURS = ("prefix", "cluster", "timeout", "max_connections")
+_PLAIN = ("client_name", "health_check_interval", "protocol")
 _TLS = (
     *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"),
     *("ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version", "ssl_ciphers"),
 )
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+_COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 _DATABASE = re.compile(r"/?|/[0-9]{1,9}")
 
 
@@ -36,6 +37,7 @@ class Settings:
         prefix: What all keys begin with.
         cluster: Whether the server is a node of a cluster.
         timeout: Seconds to wait for an answer.
+        max_connections: How many calls of a process may use a connection at once; None is no limit.
     """
 
     url: str
@@ -43,6 +45,7 @@ class Settings:
     prefix: str
     cluster: bool
     timeout: float
+    max_connections: int | None
 
     def __repr__(self) -> str:
         return f"<Settings of {self.address}>"
@@ -63,6 +66,7 @@ def parse(url: str) -> Settings:
         prefix=_prefix(ours.get("prefix", "raincheck")),
         cluster=_cluster(ours.get("cluster", "false"), parts),
         timeout=_timeout(ours.get("timeout", str(TIMEOUT))),
+        max_connections=_max_connections(ours.get("max_connections")),
     )
     _try(settings.url)
     return settings
@@ -124,6 +128,12 @@ def _timeout(value: str) -> float:
     if not 0 < timeout <= 60:
         _refuse("takes a timeout of more than 0 and up to 60 seconds")
     return timeout
+
+
+def _max_connections(value: str | None) -> int | None:
+    if value is not None and not _COUNT.fullmatch(value):
+        _refuse("takes max_connections from 1 to 9999")
+    return None if value is None else int(value)
 
 
 def _try(url: str) -> None:

@@ -1,0 +1,320 @@
+"""The core when the store fails, leaps or hangs in the worst moment."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raincheck.backlog import Ending
+from raincheck.contracts import Filter
+from raincheck.core import CHUNK_SIZE, LEASE, Raincheck
+from raincheck.errors import StoreUnavailable
+from raincheck.heartbeat import Heartbeat, _Beater
+from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
+from tests.unit.cores import (
+    CoreTests,
+    FaultyStore,
+    LeaseOnlyStore,
+    Time,
+    accept,
+    answer,
+    body,
+    make_core,
+    poll,
+    stored,
+)
+
+CHUNK = b"x" * CHUNK_SIZE
+
+
+def lose_one_answer(store: FaultyStore, name: str) -> None:
+    """Have a method of a store fail once, although it does its work."""
+    original = getattr(store, name)
+
+    def work(*arguments: Any) -> None:
+        original(*arguments)
+        setattr(store, name, original)
+        raise StoreUnavailable("the answer is lost")
+
+    setattr(store, name, work)
+
+
+def wipe(store: FaultyStore) -> None:
+    store._operations.clear()
+    store._shelves.clear()
+
+
+def two_chunks(operation: Operation) -> Ending:
+    return Ending(Responded(Result(200, (), 2 * CHUNK_SIZE, CHUNK_SIZE, operation.fence)))
+
+
+class TestAnEmptyStoreThatFails(CoreTests):
+    """A server that took over, knows nothing, and is not steady yet."""
+
+    @pytest.mark.parametrize("fault", ["swap", "read_chunks"])
+    def test_a_loss_is_not_forgotten_when_the_store_fails_after_it_was_noticed(
+        self, core: Raincheck, store: FaultyStore, fault: str
+    ) -> None:
+        operation = accept(core)
+        core.write(operation, 0, CHUNK)
+        wipe(store)
+        core.write(operation, 1, CHUNK)
+        store.faults = frozenset({fault})
+        core.finish(operation, two_chunks(operation))
+        store.faults = frozenset()
+        core.beat()
+        assert stored(core, operation).reason is Reason.RESPONSE_LOST
+
+    def test_a_record_made_again_whose_answer_is_lost_is_not_taken_for_whole(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = accept(core)
+        core.write(operation, 0, CHUNK)
+        wipe(store)
+        core.write(operation, 1, CHUNK)
+        lose_one_answer(store, "create")
+        core.finish(operation, two_chunks(operation))
+        core.beat()
+        assert stored(core, operation).reason is Reason.RESPONSE_LOST
+
+    @pytest.mark.parametrize("moment", [1, 2, 3])
+    def test_a_beat_that_comes_between_the_steps_of_an_end_loses_nothing(
+        self, lease_only: Raincheck, time: Time, moment: int
+    ) -> None:
+        core, store = lease_only, lease_only.store
+        assert isinstance(store, FaultyStore)
+        operation = accept(core)
+        wipe(store)
+        time.now += LEASE / 2
+        flight, calls, get = core._flights[operation.id], [], store.get
+
+        def get_with_a_beat_before(operation_id: str) -> Operation | None:
+            calls.append(operation_id)
+            if len(calls) == moment:
+                store.get = get  # type: ignore[method-assign]
+                core._renew(flight)
+            return get(operation_id)
+
+        store.get = get_with_a_beat_before  # type: ignore[method-assign]
+        core.finish(operation, answer(operation))
+        core.beat()
+        assert body(core, poll(core, operation.id)) == b"done"
+
+    def test_a_beat_that_records_again_just_before_an_end_is_noted_by_it(
+        self, lease_only: Raincheck, time: Time
+    ) -> None:
+        core, store = lease_only, lease_only.store
+        assert isinstance(store, FaultyStore)
+        operation = accept(core)
+        core.write(operation, 0, CHUNK)
+        wipe(store)
+        time.now += LEASE / 2
+        flight, get = core._flights[operation.id], store.get
+
+        def get_with_a_beat_before(operation_id: str) -> Operation | None:
+            store.get = get  # type: ignore[method-assign]
+            core._renew(flight)
+            return get(operation_id)
+
+        store.get = get_with_a_beat_before  # type: ignore[method-assign]
+        core.finish(operation, two_chunks(operation))
+        assert stored(core, operation).reason is Reason.RESPONSE_LOST
+
+
+class TestAnswersThatAreLost(CoreTests):
+    """A change that happened although the store failed."""
+
+    def test_an_end_that_was_recorded_is_not_taken_for_somebody_elses(
+        self, core: Raincheck, store: FaultyStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        operation = accept(core)
+        lose_one_answer(store, "swap")
+        core.finish(operation, answer(operation))
+        core.beat()
+        assert body(core, poll(core, operation.id)) == b"done"
+        assert "ended by others" not in caplog.text
+
+    def test_what_an_end_without_response_leaves_is_discarded_all_the_same(
+        self, core: Raincheck, store: FaultyStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        operation = accept(core)
+        core.write(operation, 0, CHUNK)
+        lose_one_answer(store, "swap")
+        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        core.beat()
+        assert stored(core, operation).reason is Reason.EXCEPTION
+        assert store._shelves[operation.id].chunks == {}
+        assert "ended by others" not in caplog.text
+
+    def test_an_end_after_somebody_elses_is_told(
+        self, core: Raincheck, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        operation = accept(core)
+        core._interrupt(operation)
+        core.finish(operation, answer(operation))
+        assert stored(core, operation).reason is Reason.INTERRUPTED
+        assert "ended by others" in caplog.text
+
+    def test_an_operation_whose_acceptance_was_not_heard_of_ends_by_its_lease(
+        self, lease_only: Raincheck, time: Time
+    ) -> None:
+        assert isinstance(lease_only.store, FaultyStore)
+        lease_only.recover()
+        lose_one_answer(lease_only.store, "create")
+        with pytest.raises(StoreUnavailable):
+            accept(lease_only)
+        assert not lease_only.is_busy
+        for _ in range(20):
+            time.now += 5
+            lease_only.recover()
+        [left], _ = lease_only.store.find(Filter())
+        assert left.reason is Reason.INTERRUPTED
+
+
+class TestTheTurnOfAHeartbeat(CoreTests):
+    """What one duty that fails costs the others."""
+
+    def test_a_purge_comes_although_there_is_no_room_for_what_waits(
+        self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = accept(core)
+        core.finish(old, answer(old))
+        waiting = accept(core)
+        write = store.write_chunk
+
+        def write_if_there_is_room(*arguments: Any) -> None:
+            if stored(core, old).result is not None:
+                raise StoreUnavailable("the disk is full")
+            write(*arguments)
+
+        monkeypatch.setattr(store, "write_chunk", write_if_there_is_room)
+        core.finish(waiting, answer(waiting))
+        time.now += 10_000
+        beater = Heartbeat(core)
+        turn(beater)
+        turn(beater)
+        assert stored(core, waiting).state is State.SUCCEEDED
+
+    def test_a_store_that_is_away_is_logged_once(
+        self, core: Raincheck, store: FaultyStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.WARNING)
+        accept(core)
+        beater = Heartbeat(core)
+        store.faults = frozenset({"find", "purge", "now", "get", "swap"})
+        for _ in range(3):
+            turn(beater)
+        assert caplog.text.count("the heartbeat goes on trying") == 1
+        store.faults = frozenset()
+        turn(beater)
+        store.faults = frozenset({"find"})
+        turn(beater)
+        assert caplog.text.count("the heartbeat goes on trying") == 2
+
+
+def turn(heartbeat: Heartbeat) -> None:
+    """Have everything be due and done, in this thread."""
+    duties = heartbeat._duties()
+    assert duties is not None
+    beater = heartbeat._beaters.setdefault(0, _Beater(heartbeat._duties))
+    beater._due = dict.fromkeys(beater._due, 0.0)
+    beater._turn(duties)
+
+
+class TestAClockThatLeaps(CoreTests):
+    """A server that took over at once, whose clock is another."""
+
+    @pytest.fixture
+    def clock(self) -> Time:
+        """The store's clock; `time` is that of the processes."""
+        return Time()
+
+    @pytest.mark.parametrize("leap", [-3600.0, -20.0, 20.0, 3600.0])
+    def test_a_leap_ends_no_operation_of_those_who_live(
+        self, time: Time, clock: Time, leap: float
+    ) -> None:
+        store = LeaseOnlyStore(clock=clock)
+        here, there = make_core(store, time), make_core(store, time)
+        operation = accept(here)
+        for second in range(120):
+            time.now += 1
+            clock.now += leap if second == 60 else 1
+            here.beat()
+            looked = there.look(operation.id)  # before anything else notices the leap
+            assert looked is not None
+            assert looked.state is State.RUNNING
+            if second % 5 == 0:
+                assert there.recover() == 0
+        assert stored(here, operation).lease == pytest.approx(clock.now + LEASE, abs=LEASE / 2)
+
+    @pytest.mark.parametrize("leap", [-3600.0, -20.0, 20.0, 3600.0])
+    def test_after_a_leap_those_who_are_gone_are_still_found(
+        self, time: Time, clock: Time, leap: float
+    ) -> None:
+        store = LeaseOnlyStore(clock=clock)
+        gone, there = make_core(store, time), make_core(store, time)
+        operation = None
+        for turn in range(30):
+            time.now += 5
+            clock.now += 5
+            there.recover()
+            if turn == 10:
+                clock.now += leap
+                operation = accept(gone)
+        assert operation is not None
+        assert stored(there, operation).reason is Reason.INTERRUPTED
+
+
+class TestAnEndOfMany(CoreTests):
+    """Handlers that end one after another, in a shutdown, while each call of the store hangs."""
+
+    def test_a_store_that_hangs_is_not_waited_for_by_each(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operations = [accept(core) for _ in range(1000)]
+        get = store.get
+
+        def hang(operation_id: str) -> Operation | None:
+            time.now += 10
+            raise StoreUnavailable("no answer in ten seconds")
+
+        store.get = hang  # type: ignore[method-assign]
+        begin = time.now
+        for operation in operations:
+            core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        assert time.now - begin <= 20
+        store.get = get  # type: ignore[method-assign]
+        core.beat()
+        assert {stored(core, each).reason for each in operations} == {Reason.SHUTDOWN}
+
+    def test_closing_does_not_wait_for_a_store_that_is_too_slow(
+        self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("raincheck.backlog.time", SimpleNamespace(monotonic=time))
+        operations = [accept(core) for _ in range(100)]
+        store.faults = frozenset({"get"})
+        for operation in operations:
+            core.finish(operation, answer(operation))
+        store.faults = frozenset()
+        get = store.get
+
+        def get_slowly(operation_id: str) -> Operation | None:
+            time.now += 4
+            return get(operation_id)
+
+        store.get = get_slowly  # type: ignore[method-assign]
+        begin = time.now
+        core.close()
+        assert time.now - begin <= core.settings.drain + 10
+
+    def test_closing_is_bounded_too(self, core: Raincheck, store: FaultyStore, time: Time) -> None:
+        operations = [accept(core) for _ in range(100)]
+        store.faults = frozenset({"get"})
+        for operation in operations:
+            core.finish(operation, answer(operation))
+        begin = time.now
+        core.close()
+        assert time.now - begin <= core.settings.drain + 1
