@@ -68,6 +68,7 @@ def _is_due(moment: float | None, before: float | None) -> bool:
 
 
 REQUEST_FENCE = 0  # a request's body lies here: the first claim, and so every response, has 1
+LEFTOVER_AGE = 3600.0  # seconds that chunks without a record are kept: it may be about to come
 
 
 class Store(Protocol):
@@ -147,7 +148,7 @@ class Store(Protocol):
     def purge(self, before: float, limit: int = 500) -> int:
         """Delete forgotten operations that expired at or before `before`, with all they left.
 
-        Also deletes leftovers that no record refers to, once they are an hour old.
+        Also deletes leftovers that no record refers to, once they are `LEFTOVER_AGE` old.
 
         Returns:
             How many operations were deleted, at most `limit`; each counts in one of the purges

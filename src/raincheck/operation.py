@@ -226,6 +226,12 @@ def _apply(operation: Operation, event: Event, now: float) -> Operation:
     return changed
 
 
+def is_mere_renewal(old: Operation, new: Operation) -> bool:
+    """Tell whether a change is one that nobody who reads the operation would see."""
+    # The first comparison spares almost all changes the other one.
+    return new.updated == old.updated and old == replace(new, version=old.version, lease=old.lease)
+
+
 def is_abandoned(operation: Operation, now: float, worker_lives: bool | None) -> bool:
     """Tell whether nobody runs this operation any more.
 

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from raincheck.stores.postgresql import PostgreSQLStore
-from raincheck.stores.postgresql_url import parse_url
+from raincheck.stores.postgresql.url import parse_url
 from tests.support.real_servers import postgresql_url
 
 Admin = psycopg.Connection[tuple[Any, ...]]
@@ -51,7 +51,7 @@ LIGHT = """
 import os, sys, time
 from contextlib import closing
 from raincheck.stores.postgresql import PostgreSQLStore
-from raincheck.stores.postgresql_url import parse_url
+from raincheck.stores.postgresql.url import parse_url
 from raincheck.operation import Operation, State
 from dataclasses import replace
 def make_operation(id):

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 import redis
 
 from raincheck.stores.redis import RedisStore
-from raincheck.stores.redis_names import Names
+from raincheck.stores.redis.names import Names
 
 
 class Keys:

@@ -133,7 +133,7 @@ def test_it_asks_for_larger_chunks(store: ObjectBodies) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("objects", "object_storage"):
+    for name in ("objects", "objects.storage"):
         monkeypatch.delitem(sys.modules, f"raincheck.stores.{name}")
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ConfigurationError, match=r'pip install "raincheck\[object-storage\]"'):

@@ -17,13 +17,16 @@ import pytest
 from raincheck.contracts import Store
 from raincheck.errors import BodyMissing
 from raincheck.stores.memory import MemoryStore
-from raincheck.stores.object_storage import open_storage
 from raincheck.stores.objects import with_bodies_at
+from raincheck.stores.objects.storage import open_storage
 from raincheck.testing import Clock, StoreContract
 from raincheck.testing.material import HOUR
 from tests.support.processes import ServerProcess
 
 pytestmark = pytest.mark.server
+
+if not os.environ.get("TEST_S3_URL") and importlib.util.find_spec("moto") is None:
+    pytest.skip("TEST_S3_URL is not set, and there is no moto", allow_module_level=True)
 
 LARGE = os.urandom(256 * 1024)
 
@@ -35,8 +38,6 @@ def bucket() -> Iterator[str]:
         if url := os.environ.get("TEST_S3_URL"):
             yield f"{url}/{secrets.token_hex(8)}"
             return
-        if importlib.util.find_spec("moto") is None:
-            pytest.skip("TEST_S3_URL is not set, and there is no moto")
         with ServerProcess(["-m", "moto.server", "-H", "127.0.0.1", "-p", "{port}"]) as server:
             environment.setenv("AWS_ENDPOINT", server.url)
             environment.setenv("AWS_ALLOW_HTTP", "true")

@@ -21,8 +21,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from raincheck.contracts import Filter
 from raincheck.errors import StoreUnavailable
 from raincheck.operation import Progress
-from raincheck.stores import postgresql_connections
 from raincheck.stores.postgresql import PostgreSQLStore, from_url
+from raincheck.stores.postgresql import connections as postgresql_connections
 from raincheck.testing.material import (
     changed,
     forgotten,
@@ -300,7 +300,7 @@ def test_the_time_is_the_servers_and_costs_no_round_trip(
 def test_the_time_goes_on_while_the_server_is_down(
     schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raincheck.stores import postgresql_process
+    from raincheck.stores.postgresql import process as postgresql_process
 
     monkeypatch.setattr(postgresql_process, "CLOCK_AGE", 0.0)
     port = int(conninfo_to_dict(postgresql_url()).get("port") or 5432)

@@ -18,9 +18,9 @@ from raincheck.contracts import REQUEST_FENCE, Filter
 from raincheck.errors import StoreError
 from raincheck.messages import Request
 from raincheck.operation import Progress, State
-from raincheck.stores import redis_indexes
 from raincheck.stores.redis import NET, RedisStore
-from raincheck.stores.redis_names import quoted, to_bytes, to_text, unquoted
+from raincheck.stores.redis import indexes as redis_indexes
+from raincheck.stores.redis.names import quoted, to_bytes, to_text, unquoted
 from raincheck.testing import Clock
 from raincheck.testing.material import (
     HOUR,

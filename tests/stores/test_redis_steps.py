@@ -15,7 +15,7 @@ from raincheck.contracts import Filter
 from raincheck.operation import Operation, State
 from raincheck.records import encode
 from raincheck.stores.redis import RedisStore
-from raincheck.stores.redis_names import Command
+from raincheck.stores.redis.names import Command
 from raincheck.testing import Clock
 from raincheck.testing.material import (
     HOUR,

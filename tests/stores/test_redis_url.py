@@ -7,7 +7,7 @@ import pytest
 from raincheck.errors import ConfigurationError
 from raincheck.stores import open_store
 from raincheck.stores.redis import RedisStore, from_url
-from raincheck.stores.redis_url import parse
+from raincheck.stores.redis.url import parse
 
 
 @pytest.mark.parametrize(

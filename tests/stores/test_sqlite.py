@@ -15,9 +15,9 @@ import pytest
 from raincheck.contracts import REQUEST_FENCE, Filter, Liveness, Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
 from raincheck.messages import Request
-from raincheck.stores import database, open_store
+from raincheck.stores import open_store
 from raincheck.stores.memory import MemoryStore
-from raincheck.stores.sqlite import SQLiteStore
+from raincheck.stores.sqlite import SQLiteStore, database
 from raincheck.testing import StoreContract
 from raincheck.testing.material import HOUR, MIB, Clock, forgotten, in_threads, make_operation
 

@@ -12,8 +12,8 @@ import pytest
 
 from raincheck.operation import Operation, State
 from raincheck.stores import sqlite
-from raincheck.stores.database import SCHEMA_VERSION
 from raincheck.stores.sqlite import SQLiteStore
+from raincheck.stores.sqlite.database import SCHEMA_VERSION
 from raincheck.testing.material import changed, hears, make_operation, run_in_fork
 
 QUIET = 0.02  # seconds

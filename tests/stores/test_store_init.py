@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from raincheck.cli import main
-from raincheck.stores import open_store, postgresql_schema
+from raincheck.stores import open_store
+from raincheck.stores.postgresql import schema as postgresql_schema
 from tests.support.real_servers import postgresql_url
 
 

@@ -12,14 +12,13 @@ from collections.abc import Callable, Generator, Iterator, MutableMapping
 from contextlib import AbstractContextManager
 from hashlib import sha256
 
-from raincheck.contracts import Filter
+from raincheck.contracts import LEFTOVER_AGE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
 from raincheck.operation import Operation
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores.paging import parse_cursor, position, to_page
 
-LEFTOVER_AGE = 3600.0  # seconds
 GLANCE = 0.02  # seconds between two looks of a watch
 REMEMBERED = 500  # changes that a watch may have slept through
 

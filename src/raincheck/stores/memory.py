@@ -10,14 +10,12 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-from raincheck.contracts import Filter
+from raincheck.contracts import LEFTOVER_AGE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
 from raincheck.operation import Operation
 from raincheck.stores import not_a_store
 from raincheck.stores.paging import parse_cursor, position, to_page
-
-LEFTOVER_AGE = 3600.0  # seconds
 
 
 @dataclass(slots=True)

@@ -12,24 +12,22 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from raincheck.contracts import Filter
+from raincheck.contracts import LEFTOVER_AGE, Filter
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation
+from raincheck.operation import Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode_request
 from raincheck.stores.paging import to_page
-from raincheck.stores.postgresql_connections import Connection
-from raincheck.stores.postgresql_listening import Listener, from_hint, to_hint
-from raincheck.stores.postgresql_process import Process
-from raincheck.stores.postgresql_schema import Prepared, Schema
-from raincheck.stores.postgresql_statements import BATCH, Statements, Values, as_key, to_values
-from raincheck.stores.postgresql_url import POOL, TIMEOUT, parse_url
+from raincheck.stores.postgresql.connections import Connection
+from raincheck.stores.postgresql.listening import Listener, from_hint, to_hint
+from raincheck.stores.postgresql.process import Process
+from raincheck.stores.postgresql.schema import Prepared, Schema
+from raincheck.stores.postgresql.statements import BATCH, Statements, Values, as_key, to_values
+from raincheck.stores.postgresql.url import POOL, TIMEOUT, parse_url
 
-LEFTOVER_AGE = 3600.0  # seconds
 SELF_TEST = 1.0  # seconds after which a listener that does not hear itself is taken to be deaf
 POLLING = 0.5  # seconds, where nothing can be heard
 
@@ -121,7 +119,7 @@ class PostgreSQLStore:
 
     def swap(self, old: Operation, new: Operation) -> bool:
         values = {**to_values(new), "expected": old.version}
-        if replace(new, lease=old.lease, version=old.version) == old:
+        if is_mere_renewal(old, new):
             return self._count(self._statements.swap, values) == 1
         values |= {"channel": self._process.channel(), "hint": to_hint(new.id)}
         return self._count(self._statements.swap_and_tell, values) == 1

@@ -20,17 +20,16 @@ import time
 from collections.abc import Generator, Iterator
 from urllib.parse import quote, unquote
 
-from raincheck.contracts import REQUEST_FENCE, Filter, Liveness, Store
+from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter, Liveness, Store
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
 from raincheck.operation import Operation, State
-from raincheck.stores.object_storage import Entry, Storage, is_usable, open_storage
+from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
 
 logger = logging.getLogger("raincheck")
 
 CHUNK_SIZE = 4 * 1024 * 1024  # bytes: a GiB is 256 objects
 OBJECT_SIZE = 256 * 1024  # bytes; what is smaller stays in the store
-LEFTOVER_AGE = 3600.0  # seconds
 SWEEP_STEP = 2.0  # seconds of sweeping in one purge: the heartbeat has other duties
 NAMESPACE = "raincheck:objects"  # the id of the record that holds it
 

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from raincheck.errors import StoreUnavailable
 from raincheck.stores.patience import Patience
-from raincheck.stores.postgresql_connections import Connection, Connections, TablesMissing
-from raincheck.stores.postgresql_listening import Listener, channel_of
-from raincheck.stores.postgresql_schema import Prepared, Schema
+from raincheck.stores.postgresql.connections import Connection, Connections, TablesMissing
+from raincheck.stores.postgresql.listening import Listener, channel_of
+from raincheck.stores.postgresql.schema import Prepared, Schema
 
 CLOCK_AGE = 10.0  # seconds after which the server's clock is looked at again
 

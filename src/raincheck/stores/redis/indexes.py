@@ -12,15 +12,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from raincheck.contracts import Filter
+from raincheck.contracts import LEFTOVER_AGE, Filter
 from raincheck.operation import TERMINAL, Operation
 from raincheck.records import decode
 from raincheck.stores.paging import Position
-from raincheck.stores.redis_names import Command, Entry, Names, to_bytes, to_run
-from raincheck.stores.redis_scripts import READ_INDEX, REMOVE_ENTRY
-from raincheck.stores.redis_server import Server
+from raincheck.stores.redis.names import Command, Entry, Names, to_bytes, to_run
+from raincheck.stores.redis.scripts import READ_INDEX, REMOVE_ENTRY
+from raincheck.stores.redis.server import Server
 
-LEFTOVER_AGE = 3600.0  # seconds
 BATCH = 500  # what is asked of a server at a time
 MANY = 10_000  # expired operations that are sorted here; were there more, all are walked in order
 

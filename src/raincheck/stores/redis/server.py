@@ -18,10 +18,10 @@ from redis.retry import Retry
 
 from raincheck.errors import StoreUnavailable
 from raincheck.stores.patience import Patience
-from raincheck.stores.redis_errors import FAILURES, Refused, explain
-from raincheck.stores.redis_names import Command, to_run
-from raincheck.stores.redis_scripts import TIME
-from raincheck.stores.redis_url import Settings
+from raincheck.stores.redis.errors import FAILURES, Refused, explain
+from raincheck.stores.redis.names import Command, to_run
+from raincheck.stores.redis.scripts import TIME
+from raincheck.stores.redis.url import Settings
 
 CONNECT_TIMEOUT = 2.0  # seconds, if the timeout is not shorter
 SET_CLOCK_EVERY = 10.0  # seconds

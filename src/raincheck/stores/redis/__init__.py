@@ -1,7 +1,7 @@
 """A store that several machines share: a Redis or Valkey server, or a cluster of them.
 
 What one operation has lies in one hash slot and is changed there by scripts; the indexes lie in
-others and may say too much (see `redis_names`). What a server deletes by itself is a net under
+others and may say too much (see `names`). What a server deletes by itself is a net under
 `purge` and no more: it takes an operation only days after the last raincheck should have.
 """
 
@@ -10,18 +10,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
-from raincheck.contracts import Filter
+from raincheck.contracts import LEFTOVER_AGE, Filter
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation
+from raincheck.operation import Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode, encode_request
-from raincheck.stores import redis_scripts as scripts
 from raincheck.stores.paging import parse_cursor, to_page
-from raincheck.stores.redis_indexes import BATCH, LEFTOVER_AGE, Indexes, batches
-from raincheck.stores.redis_names import (
+from raincheck.stores.redis import scripts
+from raincheck.stores.redis.indexes import BATCH, Indexes, batches
+from raincheck.stores.redis.names import (
     Command,
     Entry,
     Names,
@@ -31,8 +30,8 @@ from raincheck.stores.redis_names import (
     to_text,
     unquoted,
 )
-from raincheck.stores.redis_server import Server
-from raincheck.stores.redis_url import parse
+from raincheck.stores.redis.server import Server
+from raincheck.stores.redis.url import parse
 
 NET = 8 * 86400.0  # seconds after its expiry when the server deletes what nobody has purged
 FAR = 1e11  # seconds since the epoch; not all servers take a much later expiry
@@ -147,8 +146,7 @@ class RedisStore:
         return None if document is None else decode(document.decode())
 
     def swap(self, old: Operation, new: Operation) -> bool:
-        lease_only = replace(old, version=new.version, lease=new.lease) == new
-        hint = "" if lease_only else quoted(old.id)
+        hint = "" if is_mere_renewal(old, new) else quoted(old.id)
         last = self._last(new)
         answer = self._run(
             scripts.SWAP,

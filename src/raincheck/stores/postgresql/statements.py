@@ -10,7 +10,7 @@ from raincheck.contracts import Filter
 from raincheck.operation import Operation
 from raincheck.records import encode
 from raincheck.stores.paging import parse_cursor
-from raincheck.stores.postgresql_schema import Tables
+from raincheck.stores.postgresql.schema import Tables
 
 BATCH = 256  # chunks that one statement deletes: 64 MiB, far from any deadline
 LONGEST_KEY = 1000  # characters; an index takes no more than 2700 bytes

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg import sql
 
-from raincheck.stores.postgresql_connections import Connection, Connections
+from raincheck.stores.postgresql.connections import Connection, Connections
 
 LONGEST_NAME = 63  # bytes, of a channel
 LONGEST_HINT = 7000  # bytes; the server takes less than 8000

@@ -11,25 +11,23 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from raincheck.contracts import Filter
+from raincheck.contracts import LEFTOVER_AGE, Filter
 from raincheck.errors import BodyMissing, ConfigurationError, StoreError, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation
+from raincheck.operation import Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores import not_a_store
-from raincheck.stores.bodies import BodyFiles
-from raincheck.stores.database import Database
 from raincheck.stores.paging import parse_cursor, to_page
-from raincheck.stores.processes import ProcessLock
+from raincheck.stores.sqlite.bodies import BodyFiles
+from raincheck.stores.sqlite.database import Database
+from raincheck.stores.sqlite.processes import ProcessLock
 
 ROW_LIMIT = 64 * 1024  # bytes; from here on a file is faster, and others' writes don't wait for it
-LEFTOVER_AGE = 3600.0  # seconds
 LOOK = 0.005  # seconds between a watch's looks: together they take a few percent of a CPU
 CHANGES_KEPT = 1_000  # at least; a watch that falls behind further than that misses some
 
@@ -149,7 +147,7 @@ class SQLiteStore:
         def work(connection: Connection) -> bool:
             if connection.execute(update, values).rowcount != 1:
                 return False
-            if not _renews_lease_only(old, new):
+            if not is_mere_renewal(old, new):
                 _note_change(connection, new.id)
             return True
 
@@ -270,11 +268,6 @@ def _as_text(value: str) -> str:
 def _row(operation: Operation) -> tuple[Any, ...]:
     names = [name.strip() for name in _COLUMNS.split(",")]
     return (*(getattr(operation, name) for name in names[:-1]), encode(operation))
-
-
-def _renews_lease_only(old: Operation, new: Operation) -> bool:
-    # The first comparison spares almost all swaps the other one.
-    return new.updated == old.updated and old == replace(new, version=old.version, lease=old.lease)
 
 
 def _note_change(connection: Connection, operation_id: str) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import psycopg
 
 from raincheck.errors import StoreError
-from raincheck.stores.postgresql_connections import Connection
+from raincheck.stores.postgresql.connections import Connection
 
 # What brings the tables from version n to n + 1; `{…}` are the quoted names of a schema's tables.
 # A renewed lease changes no column that an index knows, and finds room on its page: such updates
