@@ -22,8 +22,9 @@ from raincheck.errors import (
     StoreUnavailable,
     abbreviate,
 )
+from raincheck.flights import Flight, each
 from raincheck.health import Health
-from raincheck.heartbeat import Flight, Heartbeat, each
+from raincheck.heartbeat import Heartbeat
 from raincheck.operation import (
     CLAIMED,
     TERMINAL,

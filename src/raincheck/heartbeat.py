@@ -1,4 +1,4 @@
-"""The one background thread of a process: it beats for its flights and keeps house.
+"""The one background thread of a process: it beats for its operations and keeps house.
 
 A thread and not a task of the handler's event loop: a handler that blocks its loop must not lose
 its lease. It starts with the first operation or poll, never at construction, and again after a
@@ -13,14 +13,10 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import Protocol
 
-from raincheck.backlog import Ending
-from raincheck.contracts import Run
-from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.operation import Operation, Progress
+from raincheck.errors import StoreError
 
 logger = logging.getLogger("raincheck")
 _JITTER = random.SystemRandom()  # not the shared generator, which an application may have seeded
@@ -28,57 +24,6 @@ _JITTER = random.SystemRandom()  # not the shared generator, which an applicatio
 BEAT = 1.0  # seconds between beats while operations run here: how late progress and cancels may be
 RECOVER = 5.0  # seconds between looks for operations that nobody runs any more, ± a quarter
 PURGE = 60.0  # seconds between purges
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-
-
-@dataclass(slots=True)
-class Flight:
-    """An operation whose handler runs in this process.
-
-    Attributes:
-        renewed: When its lease was, by this process's clock.
-        news: Progress that is not written yet.
-        is_doubtful: Whether the store had lost its record, and maybe chunks.
-        is_over: Whether its end is being recorded: what has to be made good is done there.
-        lock: Held while one of the last two may become true.
-    """
-
-    operation: Operation
-    run: Run
-    renewed: float
-    news: Progress | None = None
-    is_doubtful: bool = False
-    is_over: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def end(self, ending: Ending) -> Ending:
-        """Take note that it is over, and add to its ending what is known here only."""
-        with self.lock:
-            self.is_over = True
-        news, self.news = self.news, None
-        event = ending.event if news is None else replace(ending.event, progress=news)
-        return replace(ending, event=event, is_doubtful=self.is_doubtful)
-
-
-def each(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """Do something with each, whatever the others meet, unless the store is away.
-
-    Raises:
-        Exception: What was met last.
-    """
-    results, failure = list[_R](), None
-    for item in items:
-        try:
-            results.append(work(item))
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            failure = error
-    if failure is not None:
-        raise failure
-    return results
 
 
 class Duties(Protocol):

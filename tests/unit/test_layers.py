@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"operation", "links"},
     {"policy", "dialects", "records"},
     {"contracts", "monitor", "marking"},
-    {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
+    {"options", "stores", "heartbeat", "watching", "backlog", "flights", "health", "handlers"},
     {"core", "check"},
     {"recording", "polling"},
     {"asgi", "wsgi", "check"},
