@@ -359,10 +359,10 @@ class Raincheck:
                 self._hand_over()
             except Exception as error:
                 failure = error
-                self._sleep(0.5)
             if self._backlog and time.monotonic() > end:
                 logger.error("%d operations end unrecorded: %s", len(self._backlog), failure)
                 break
+            self._sleep(0.5 if failure else 0)
         self.store.close()
 
     def _find_all(self, which: Filter) -> Iterator[Operation]:

@@ -21,7 +21,7 @@ NAMESPACE = {"redis": "prefix", "postgresql": "schema"}  # the parameter of a st
 KINDS: dict[str, type[RealServer]] = {"redis": RedisServer, "postgresql": PostgreSQLServer}
 AT_MOST = 12.0  # seconds that a call may take: about ten, on a machine under load
 AT_ONCE = 0.3  # seconds that a call may take which does not ask the server
-SOON = 3.0  # seconds after which a store works again: about one, on a machine under load
+SOON = 10.0  # seconds after which a store works again: one, but for a machine under load
 
 _T = TypeVar("_T")
 

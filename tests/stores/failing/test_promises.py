@@ -172,12 +172,13 @@ def test_a_server_can_be_stopped_though_its_store_hangs(
 
 
 def test_what_waits_for_the_store_is_written_at_shutdown_if_it_is_back_by_then(
-    site: Site, backend: Backend, gates: Path, command: str
+    backend: Backend, gates: Path, command: str
 ) -> None:
-    path = site.start("a", 2 * MIB)
-    with backend.proxy.failing("refuse"):
-        site.let("a")
-        site.wait_for("a", "finished")
-    site.process.terminate()
+    with Site(command, backend, gates, drain=5.0) as site:
+        path = site.start("a", 2 * MIB)
+        with backend.proxy.failing("refuse"):
+            site.let("a")
+            site.wait_for("a", "finished")
+        site.process.terminate()
     with Site(command, backend, gates) as another:
         assert_complete(another.follow(path), 2 * MIB)
