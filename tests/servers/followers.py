@@ -42,11 +42,11 @@ def follow(client: httpx.Client, url: str, seed: int) -> Report:
     chance = random.Random(seed)  # noqa: S311 - no secret
     size, seconds = chance.randrange(6, 150_000), chance.uniform(0.2, 0.4)
     query = {"seed": seed, "size": size, "seconds": seconds}
-    start = response = client.get(f"{url}/slow", params=query)
+    start = response = _get(client, f"{url}/slow", query)
     deadline = time.monotonic() + 60
     while response.status_code == 202 and time.monotonic() < deadline:
         time.sleep(0.1)
-        response = client.get(start.headers["location"])
+        response = _get(client, start.headers["location"])
     return Report(
         start=start.status_code,
         end=response.status_code,
@@ -54,6 +54,14 @@ def follow(client: httpx.Client, url: str, seed: int) -> Report:
         ran_by=response.headers.get("x-ran-by", ""),
         served_by=response.headers["x-answered-by"],
     )
+
+
+def _get(client: httpx.Client, url: str, query: dict[str, float] | None = None) -> httpx.Response:
+    """Ask, and once more if nothing came: uwsgi closes one of some thousands, by itself, too."""
+    try:
+        return client.get(url, params=query)
+    except httpx.RemoteProtocolError:
+        return client.get(url, params=query)
 
 
 def follow_many(client: httpx.Client, url: str, requests: int) -> list[Report]:

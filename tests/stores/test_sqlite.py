@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import stat
@@ -315,3 +316,14 @@ def test_a_path_that_cannot_be_makes_the_store_unavailable(tmp_path: Path, use: 
     }
     with pytest.raises(StoreUnavailable):
         getattr(store, use)(*arguments[use])
+
+
+def test_a_store_that_nobody_has_closed_is_let_go_of_in_silence(path: Path) -> None:
+    store = SQLiteStore(path)
+    store.create(make_operation())
+    used = [store, store._database]
+    used.append(used)  # a cycle: the order in which it ends is open
+    del store, used
+    gc.collect()  # a warning is an error
+    with closing(SQLiteStore(path)) as again:
+        assert again.get("a") == make_operation()

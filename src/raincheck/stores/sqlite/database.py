@@ -33,6 +33,14 @@ _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that may be let go of: nobody has to close a store."""
+
+    def __del__(self) -> None:
+        """Close it without the warning that Python 3.13 gives."""
+        self.close()
+
+
 class Database:
     """One SQLite file.
 
@@ -143,7 +151,11 @@ class Database:
         with _OPENING:
             self._create()
             connection = sqlite3.connect(
-                self.path, timeout=0, isolation_level=None, check_same_thread=False
+                self.path,
+                timeout=0,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
             )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
