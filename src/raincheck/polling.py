@@ -103,10 +103,6 @@ class StatusMonitor:
         """Return the 202 for the request that became this operation."""
         return monitor.started(self._view(operation, request, path), applied)
 
-    def respond(self, poll: Poll) -> Response:
-        """Answer a request to the status monitor at once; see `look`."""
-        return self.look(poll).response
-
     def look(self, poll: Poll, *, waited: float = 0) -> Answer:
         """Find an answer to a request as things are now; never raises for a store that fails.
 

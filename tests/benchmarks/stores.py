@@ -183,7 +183,7 @@ def poll(store: Store, _: int) -> Step:
     asked = Poll(POLL, operation.id, Resource.STATUS)
 
     def step() -> None:
-        if monitor.respond(asked).status != 200:
+        if monitor.look(asked).response.status != 200:
             raise RuntimeError("a poll was not answered")
 
     return step

@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from raincheck.contracts import Filter
 from raincheck.errors import StoreUnavailable
 from raincheck.operation import Progress
+from raincheck.stores import server_clock
 from raincheck.stores.postgresql import PostgreSQLStore, from_url
 from raincheck.stores.postgresql import connections as postgresql_connections
 from raincheck.testing.material import (
@@ -300,9 +301,7 @@ def test_the_time_is_the_servers_and_costs_no_round_trip(
 def test_the_time_goes_on_while_the_server_is_down(
     schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raincheck.stores.postgresql import process as postgresql_process
-
-    monkeypatch.setattr(postgresql_process, "CLOCK_AGE", 0.0)
+    monkeypatch.setattr(server_clock, "CLOCK_AGE", 0.0)
     port = int(conninfo_to_dict(postgresql_url()).get("port") or 5432)
     with Proxy(port) as proxy:
         url = make_conninfo(postgresql_url(), host="127.0.0.1", port=proxy.port)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from raincheck.errors import StoreUnavailable
 from raincheck.stores.patience import Patience
 from raincheck.stores.postgresql.connections import Connection, Connections, TablesMissing
 from raincheck.stores.postgresql.listening import Listener, channel_of
 from raincheck.stores.postgresql.schema import Prepared, Schema
-
-CLOCK_AGE = 10.0  # seconds after which the server's clock is looked at again
+from raincheck.stores.server_clock import ServerClock, measure
 
 _T = TypeVar("_T")
 
@@ -85,57 +81,11 @@ class Process:
         return self._prepared
 
     def _ask_how_far_ahead(self) -> float:
-        return self._patience.call(lambda: self._connections.run(_how_far_ahead))
+        return self._patience.call(
+            lambda: self._connections.run(lambda c: measure(lambda: _tell_time(c))[1])
+        )
 
 
-def _how_far_ahead(connection: Connection) -> float:
-    """Return what the server's clock is ahead of this machine's monotonic one, in seconds.
-
-    Measured when there is a connection: the time it takes to get one is no part of the way.
-    """
-    asked = time.monotonic()
+def _tell_time(connection: Connection) -> float:
     told = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchall()
-    return float(told[0][0]) - (asked + time.monotonic()) / 2
-
-
-class ServerClock:
-    """Tells the server's time from this machine's monotonic clock; asks again now and then.
-
-    Args:
-        ask: Asks the server, and returns what its clock is ahead of the monotonic one.
-    """
-
-    def __init__(self, ask: Callable[[], float]) -> None:
-        self._ask = ask
-        self._lock = threading.Lock()
-        self._offset: float | None = None
-        self._until = 0.0
-
-    def __call__(self) -> float:
-        """Return seconds since the epoch.
-
-        Raises:
-            StoreUnavailable: The server has never said what time it is, and does not now.
-        """
-        offset = self._offset
-        if offset is None or (time.monotonic() > self._until and self._is_mine_to_ask()):
-            offset = self._measure(offset)
-        return time.monotonic() + offset
-
-    def _is_mine_to_ask(self) -> bool:
-        """Let one thread ask; the others go on with what is known."""
-        with self._lock:
-            if time.monotonic() <= self._until:
-                return False
-            self._until = time.monotonic() + CLOCK_AGE
-            return True
-
-    def _measure(self, known: float | None) -> float:
-        try:
-            self._offset = self._ask()
-        except StoreUnavailable:
-            if known is None:
-                raise
-            return known
-        self._until = time.monotonic() + CLOCK_AGE
-        return self._offset
+    return float(told[0][0])

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -16,15 +17,14 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
 
-from raincheck.errors import StoreUnavailable
 from raincheck.stores.patience import Patience
 from raincheck.stores.redis.errors import FAILURES, Refused, explain
 from raincheck.stores.redis.names import Command, to_run
 from raincheck.stores.redis.scripts import TIME
 from raincheck.stores.redis.url import Settings
+from raincheck.stores.server_clock import ServerClock, measure
 
 CONNECT_TIMEOUT = 2.0  # seconds, if the timeout is not shorter
-SET_CLOCK_EVERY = 10.0  # seconds
 NO_LIMIT = 1 << 30  # connections
 ASK_EVERY = 5.0  # seconds without a message after which a subscription asks whether it still lives
 
@@ -68,19 +68,16 @@ class Server:
     def now(self, key: str) -> float:
         """Return the time by the clock of the node that has `key`; seldom takes a round trip."""
         link = self._link()
-        if link.offset is None or time.monotonic() - link.measured > SET_CLOCK_EVERY:
-            self._set_clock(link, key)
-        return time.monotonic() + (link.offset or 0.0)
+        if link.clock is None:
+            link.clock = ServerClock(partial(self._how_far_ahead, key))
+        return link.clock()
 
-    def _set_clock(self, link: _Link, key: str) -> None:
-        link.measured = time.monotonic()
-        try:
+    def _how_far_ahead(self, key: str) -> float:
+        def work(client: _Client) -> float:
             # The quicker of two: the first may have had to connect.
-            _, link.offset = self._run(lambda client: min(_ahead(client, key), _ahead(client, key)))
-        except StoreUnavailable:
-            if link.offset is None:
-                raise
-            # The last offset is still good: clocks drift by microseconds in a second.
+            return min(measure(lambda: _tell_time(client, key)) for _ in range(2))[1]
+
+        return self._run(work)
 
     def subscribe(self, channel: str) -> Subscription:
         """Return what hears a channel from now on.
@@ -163,8 +160,7 @@ class _Link:
         # redis-py's own limit is no wait: whoever comes while it is reached fails at once.
         self.places = threading.BoundedSemaphore(settings.max_connections or NO_LIMIT)
         self.is_checked = False
-        self.offset: float | None = None  # what the server's clock is ahead of ours, in seconds
-        self.measured = 0.0
+        self.clock: ServerClock | None = None
 
     def client(self) -> _Client:
         """Return this process's client.
@@ -259,15 +255,9 @@ def _send(client: _Client, command: Command) -> Any:
     return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py says none
 
 
-def _ahead(client: _Client, key: str) -> tuple[float, float]:
-    """Return how long the server took to tell its time, and what that is ahead of ours (seconds).
-
-    Measured around one attempt: what failed before it is no part of the way there and back.
-    """
-    began = time.monotonic()
+def _tell_time(client: _Client, key: str) -> float:
     seconds, microseconds = _send(client, to_run(TIME, [key], []))
-    answered = time.monotonic()
-    return answered - began, int(seconds) + int(microseconds) / 1e6 - (began + answered) / 2
+    return int(seconds) + int(microseconds) / 1e6
 
 
 def _pipe(client: _Client, commands: Iterable[Command]) -> list[Any]:
