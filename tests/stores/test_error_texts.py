@@ -17,7 +17,7 @@ from raincheck.messages import Request
 from raincheck.stores import open_store
 from raincheck.testing.material import changed, make_operation
 from tests.stores.failing.backends import NAMESPACE
-from tests.stores.redis_keys import keys_on
+from tests.stores.redis.keys import keys_on
 from tests.support.real_servers import RedisServer, postgresql_url, redis_url
 from tests.support.unreliable import Proxy
 

@@ -16,7 +16,7 @@ from raincheck.contracts import Filter
 from raincheck.stores import open_store
 from raincheck.testing.material import changed, in_threads, make_operation
 from tests.stores.failing.backends import wait_until
-from tests.stores.redis_keys import keys_on
+from tests.stores.redis.keys import keys_on
 from tests.support.real_servers import postgresql_url, redis_url
 
 pytestmark = pytest.mark.server

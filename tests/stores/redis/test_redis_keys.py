@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -31,28 +31,10 @@ from raincheck.testing.material import (
     in_forks,
     make_operation,
 )
-from tests.stores.redis_keys import Keys, keys_on, opened
-from tests.support.real_servers import redis_url
+from tests.stores.redis.keys import Keys, opened
 
 pytestmark = pytest.mark.server
 ACTIVE = frozenset({State.ACCEPTED, State.RUNNING, State.CANCELLING})
-
-
-@pytest.fixture
-def keys() -> Iterator[Keys]:
-    with keys_on(redis_url()) as keys:
-        yield keys
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(keys: Keys, clock: Clock) -> Iterator[RedisStore]:
-    with closing(RedisStore(keys.url, clock=clock)) as store:
-        yield store
 
 
 # --- keys --------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ What a killed process had done is done here by hand.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
@@ -25,28 +23,10 @@ from raincheck.testing.material import (
     in_threads,
     make_operation,
 )
-from tests.stores.redis_keys import Keys, keys_on
-from tests.support.real_servers import redis_url
+from tests.stores.redis.keys import Keys
 
 pytestmark = pytest.mark.server
 ACTIVE = frozenset({State.ACCEPTED, State.RUNNING, State.CANCELLING})
-
-
-@pytest.fixture
-def keys() -> Iterator[Keys]:
-    with keys_on(redis_url()) as keys:
-        yield keys
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(keys: Keys, clock: Clock) -> Iterator[RedisStore]:
-    with closing(RedisStore(keys.url, clock=clock)) as store:
-        yield store
 
 
 # --- processes that are killed between two steps -----------------------------------------------

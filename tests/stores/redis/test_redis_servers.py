@@ -16,7 +16,7 @@ from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.messages import Request
 from raincheck.testing.material import changed, in_threads, make_operation
 from tests.stores.failing.backends import wait_until, works_within
-from tests.stores.redis_keys import opened
+from tests.stores.redis.keys import opened
 from tests.support.real_servers import RedisServer
 
 pytestmark = pytest.mark.server

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from itertools import chain
 from textwrap import dedent
@@ -33,16 +33,13 @@ from raincheck.testing.material import (
     make_operation,
     run_in_fork,
 )
-from tests.stores.postgresql_schemas import (
+from tests.stores.postgresql.schemas import (
     LIGHT,
     Admin,
-    administering,
     ask,
     environment,
-    new_schema,
     script,
     store_at,
-    table_of,
     until,
 )
 from tests.support.real_servers import postgresql_url
@@ -50,29 +47,6 @@ from tests.support.unreliable import Proxy
 
 pytestmark = pytest.mark.server
 may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-
-
-@pytest.fixture
-def admin() -> Iterator[Admin]:
-    with administering() as connection:
-        yield connection
-
-
-@pytest.fixture
-def schema(admin: Admin) -> Iterator[str]:
-    with new_schema(admin) as name:
-        yield name
-
-
-@pytest.fixture
-def store(schema: str) -> Iterator[PostgreSQLStore]:
-    with closing(store_at(postgresql_url(), schema)) as store:
-        yield store
-
-
-@pytest.fixture
-def table(schema: str) -> Callable[[str], sql.Identifier]:
-    return table_of(schema)
 
 
 # --- connections -------------------------------------------------------------------------------

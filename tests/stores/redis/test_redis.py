@@ -18,8 +18,8 @@ from raincheck.stores.redis import RedisStore
 from raincheck.testing import Clock, StoreContract
 from raincheck.testing.material import HOUR, make_operation
 from tests.stores.failing.backends import works_within
-from tests.stores.redis_cluster import Node, redis_cluster
-from tests.stores.redis_keys import Keys, keys_on, opened
+from tests.stores.redis.cluster import Node, redis_cluster
+from tests.stores.redis.keys import Keys, keys_on, opened
 from tests.support.real_servers import RedisServer, redis_url
 
 pytestmark = pytest.mark.server

@@ -28,45 +28,19 @@ from raincheck.testing.material import (
     ids,
     make_operation,
 )
-from tests.stores.pgbouncer import pgbouncer
-from tests.stores.postgresql_schemas import (
+from tests.stores.postgresql.pgbouncer import pgbouncer
+from tests.stores.postgresql.schemas import (
     Admin,
-    administering,
     ask,
     environment,
-    new_schema,
     script,
     store_at,
-    table_of,
     until,
 )
 from tests.support.real_servers import postgresql_url
 from tests.support.unreliable import Proxy
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def admin() -> Iterator[Admin]:
-    with administering() as connection:
-        yield connection
-
-
-@pytest.fixture
-def schema(admin: Admin) -> Iterator[str]:
-    with new_schema(admin) as name:
-        yield name
-
-
-@pytest.fixture
-def store(schema: str) -> Iterator[PostgreSQLStore]:
-    with closing(store_at(postgresql_url(), schema)) as store:
-        yield store
-
-
-@pytest.fixture
-def table(schema: str) -> Callable[[str], sql.Identifier]:
-    return table_of(schema)
 
 
 # --- the contract ------------------------------------------------------------------------------
