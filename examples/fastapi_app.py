@@ -25,6 +25,9 @@ What to expect:
     An operation belongs to the user who started it; to others it is unknown, which is 404:
 
     curl -i -H 'X-User: bob' <the Location>
+
+    With -H 'Idempotency-Key: order-1', an order that is sent again is the same report. And as it
+    does no harm to write one twice, it is written again by the next server if this one is killed.
 """
 
 from typing import Annotated, Any
@@ -72,7 +75,7 @@ app.add_middleware(RaincheckMiddleware, owner=owner)
 
 
 @app.post("/reports")
-@long_running
+@long_running(retry=True)
 async def create_report(order: Order, author: Annotated[str, Depends(user)]) -> Report:
     """Write a report, page by page."""
     pages = []

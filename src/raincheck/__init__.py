@@ -14,7 +14,7 @@ from raincheck.errors import (
     StoreError,
     StoreUnavailable,
 )
-from raincheck.marking import CurrentOperation, current_operation, long_running
+from raincheck.marking import CurrentOperation, current_operation, is_replay, long_running
 
 if TYPE_CHECKING:
     from raincheck.policy import Limits
@@ -29,6 +29,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "current_operation",
+    "is_replay",
     "long_running",
     "open_store",
 ]

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import IO, Protocol, runtime_checkable
 
 from raincheck.messages import Request
-from raincheck.operation import Operation, State
+from raincheck.operation import Operation, Reason, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,31 @@ class Store(Protocol):
         """
         ...
 
+    def holder(self, dedupe: str) -> Operation | None:
+        """Return the operation that holds a dedupe key; None if none does."""
+        ...
+
     def get(self, operation_id: str) -> Operation | None:
         """Return the operation; None if there is none (any string may be asked for)."""
         ...
 
-    def swap(self, old: Operation, new: Operation) -> bool:
+    def swap(
+        self,
+        old: Operation,
+        new: Operation,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
         """Replace `old` by `new` if the stored version is still `old.version`.
 
-        `new` has the same id. Only `old.version` is compared. Request, body and dedupe key stay.
-        Whoever sees `new` also sees every chunk that was written before.
+        `new` has the same id. Only `old.version` is compared. Whoever sees `new` also sees every
+        chunk that was written before. Request, body and dedupe key stay, unless they are to go:
+
+        Args:
+            drop_request: Whoever sees `new` finds no request any more, nor chunks of fence 0. They
+                may hold credentials.
+            drop_dedupe: Whoever sees `new` may use the dedupe key for another operation.
 
         Returns:
             False if the version is another one or the operation is gone. Nothing changed then,
@@ -207,4 +223,29 @@ class Run(Protocol):
 
     def request_cancel(self) -> None:
         """Ask the handler to stop; returns at once."""
+        ...
+
+    def give_up(self, reason: Reason) -> None:
+        """End the operation without a response, unless it has one, and ask the handler to stop."""
+        ...
+
+
+class Replayer(Protocol):
+    """Runs captured requests in this process: what a gateway can do for the core. Thread-safe."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can now."""
+        ...
+
+    def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Run:
+        """Begin to run a request; returns at once.
+
+        Args:
+            operation: Claimed by this process; it is ended as that of a first run is.
+            body: From its beginning; whoever runs the request closes it.
+
+        Raises:
+            RuntimeError: It can't be run here; nothing was begun.
+        """
         ...

@@ -10,50 +10,48 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
+from raincheck.admission import Admission
+from raincheck.application import name_of
 from raincheck.backlog import Backlog, Ending, defect
-from raincheck.contracts import Filter, Liveness, Run, Store
-from raincheck.errors import (
-    BodyMissing,
-    InvalidTransition,
-    Overloaded,
-    StoreUnavailable,
-    abbreviate,
-)
-from raincheck.flights import Flight, each
+from raincheck.captured import CapturedRequests
+from raincheck.contracts import Filter, Run, Store
+from raincheck.errors import BodyMissing, Overloaded, StoreUnavailable
+from raincheck.flights import Flight, Flights, each
 from raincheck.health import Health
 from raincheck.heartbeat import Heartbeat
+from raincheck.ledger import Ledger
+from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
 from raincheck.operation import (
-    CLAIMED,
     TERMINAL,
     CancelRequested,
     Claimed,
     Ended,
     Event,
     Forgotten,
+    Marked,
     Operation,
+    Polled,
     Progress,
     Reason,
-    Renewed,
     Responded,
     State,
     advance,
-    is_abandoned,
+    after_loss,
 )
 from raincheck.options import Settings
+from raincheck.recovery import Recovery
+from raincheck.sealing import sealing_with
+from raincheck.starting import Accepted, Captured, Start
+from raincheck.upkeep import Upkeep
+from raincheck.webhooks import Webhooks
 
 logger = logging.getLogger("raincheck")
 
 CHUNK_SIZE = 256 * 1024  # bytes: few enough transactions per GiB, little enough memory per handler
-LEASE = 30.0  # seconds
-# Seconds that a store has answered before leases tell who is gone. It takes those who live up to
-# about ten to notice that it is back (their last call may hang for so long), and a beat to renew.
-STEADY = LEASE / 2
 MEMORY = 86_400.0  # seconds for which an id that is gone is answered 410 and not 404
-_BATCH = 100
-_ATTEMPTS = 50  # races a change may lose; each loss means that another one won
 
 
 class Raincheck:
@@ -62,6 +60,7 @@ class Raincheck:
     Args:
         settings: The options; its `store` is not looked at.
         store: Where operations are kept.
+        kind: Of middleware that this is for.
         new_id: Returns an id with at least 128 random bits.
         sleep: Waits that many seconds.
     """
@@ -70,6 +69,7 @@ class Raincheck:
         self,
         settings: Settings,
         store: Store,
+        kind: str = "",
         *,
         new_id: Callable[[], str] = lambda: secrets.token_hex(16),
         sleep: Callable[[float], None] = lambda seconds: time.sleep(seconds),  # gevent patches it
@@ -77,31 +77,42 @@ class Raincheck:
         self.settings = settings
         self.store = store
         self.limits = settings.effective_limits()
+        self.policy = settings.policy()
         self.health = Health()
         self.heartbeat = Heartbeat(self)
+        self.ledger = Ledger(store)
+        self.flights = Flights()
+        self.admission = Admission(self.limits, self.ledger, self.flights)
+        self.webhooks = Webhooks(store, self.ledger, settings)
+        self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
+        requests = CapturedRequests(store, self.chunk_size, sealing_with(settings.encryption_key))
+        self.recovery = Recovery(
+            *(settings, store, self.ledger, self.flights, self.health, requests),
+            is_ours=self._is_ours,
+            application=settings.application or name_of(kind, settings.prefix),
+        )
+        self.upkeep = Upkeep(
+            *(store, self.ledger, self.flights, self.health, self.recovery),
+            cancel=self.cancel,
+            abandon_after=settings.abandon_after,
+        )
         self._new_id = new_id
         self._sleep = sleep
-        self._worker = f"{os.getpid()}-{secrets.token_hex(8)}"
-        self._liveness = store if isinstance(store, Liveness) else None
-        self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
-        # By process: a fork has none of the handlers, and must not speak for them.
-        self._flights_of: dict[int, dict[str, Flight]] = {}
-        self._backlog_of: dict[int, Backlog] = {}
+        self._backlog_of: dict[int, Backlog] = {}  # by process, as flights are
 
     # --- the life of an operation --------------------------------------------------------------
-
-    @property
-    def _flights(self) -> dict[str, Flight]:
-        return self._flights_of.setdefault(os.getpid(), {})
 
     @property
     def _backlog(self) -> Backlog:
         return self._backlog_of.setdefault(os.getpid(), Backlog())
 
+    def _is_ours(self, operation_id: str) -> bool:
+        return operation_id in self.flights or operation_id in self._backlog
+
     @property
     def is_full(self) -> bool:
         """Whether as many operations are in flight in this process as may be."""
-        return len(self._flights) >= self.limits.operations
+        return len(self.flights) >= self.limits.operations
 
     @property
     def is_cut_off(self) -> bool:
@@ -109,47 +120,118 @@ class Raincheck:
         health = self.health
         return not health.takes_operations and health.staying >= self.limits.synchronous
 
-    def accept(
-        self, run: Run, *, method: str, route: str, owner: str | None, progress: Progress | None
-    ) -> Operation:
+    def accept(self, run: Run, start: Start) -> Accepted:
         """Record an operation that `run` works on; once this returns, a 202 may leave.
+
+        Returns:
+            The operation; under a key, the one that another request has become before.
 
         Raises:
             Overloaded: Too many are in flight.
             StoreError: It could not be recorded; or it was, and the store's answer was lost: then
-                nobody hears its id, and its lease ends it.
+                nobody hears its id, and it is ended.
         """
-        if self.is_full:
-            raise Overloaded(self.limits.operations)
         with self.health.accepting():
+            holder = self._admit(start)
+            if holder is not None:
+                return Accepted(holder, is_new=False)
             now = self.store.now()
+            captured = self._capture(start)
             fresh = Operation(
                 id=self._new_id(),
                 state=State.ACCEPTED,
                 created=now,
                 updated=now,
                 retention=self.settings.retention,
-                method=method,
-                route=route,
-                owner=owner,
-                progress=progress,
+                method=start.method,
+                route=start.route,
+                owner=start.owner,
+                progress=start.progress,
+                repeatable=self._may_repeat(start, start.terms),
+                captured=captured is not None,
+                fingerprint=start.key.fingerprint if start.key else None,
+                coalesced=start.key is not None and start.key.is_shared,
+                application=self.recovery.application,
+                webhook=start.webhook,
             )
-            return self._begin(run, advance(fresh, Claimed(self._worker_name(), LEASE), now))
+            claimed = advance(fresh, Claimed(self.recovery.worker, self.recovery.lease), now)
+            return self._begin(run, claimed, start, captured)
 
-    def _begin(self, run: Run, operation: Operation) -> Operation:
+    def _admit(self, start: Start) -> Operation | None:
+        """Look at the limits; over them return what another request has become under the key.
+
+        Raises:
+            Overloaded: Nothing has.
+        """
+        try:
+            self.admission.check(start.owner)
+        except Overloaded:
+            holder = self.store.holder(start.key.value) if start.key is not None else None
+            if holder is None:
+                raise
+            return holder
+        return None
+
+    def _may_repeat(self, start: Start | Operation, terms: Terms) -> bool:
+        return self.policy.may_repeat(start.method, start.route, terms.retry)
+
+    def _capture(self, start: Start) -> Captured | None:
+        is_needed = self.may_need_again(start.method, start.route, start.terms)
+        return start.capture() if is_needed else None
+
+    def may_need_again(self, method: str, route: str, terms: Terms = NO_TERMS) -> bool:
+        """Tell whether a request may have to be run again, as far as is known yet.
+
+        A handler that has not been called may be marked `retry=True`.
+        """
+        if terms.retry is None and may_be_repeatable():
+            terms = Terms(retry=True)
+        return self.policy.may_repeat(method, route, terms.retry)
+
+    def _begin(
+        self, run: Run, operation: Operation, start: Start, captured: Captured | None
+    ) -> Accepted:
         self.heartbeat.ensure()
         # In flight before it is in the store, or this process's own recovery might end it.
-        self._flights[operation.id] = Flight(operation, run, time.monotonic())
+        # It has no run before the store has its record, or a beat would take that for lost.
+        flight = Flight(operation, None, start.terms.timeout or self.settings.timeout)
+        self.flights.add(flight)
         try:
-            self.store.create(operation)
-        except BaseException:
-            del self._flights[operation.id]
+            requests = self.recovery.requests
+            request = requests.keep(operation.id, captured) if captured else None
+            stored = self.store.create(operation, request, start.key.value if start.key else None)
+        except BaseException as error:
+            self.flights.drop(operation.id)
+            if isinstance(error, StoreUnavailable):
+                self.recovery.unanswered.add(operation.id)
             raise
-        return operation
+        if stored.id == operation.id:
+            flight.run = run
+            self.admission.count(start.owner)
+            return Accepted(operation)
+        self.flights.drop(operation.id)
+        if captured is not None:
+            self.store.discard(operation.id)
+        return Accepted(stored, is_new=False)
+
+    def mark(self, operation: Operation, terms: Terms) -> None:
+        """Take what a handler says of itself after its operation was accepted.
+
+        Raises:
+            StoreError: It could not be recorded, so the handler must not go on.
+        """
+        flight = self.flights.get(operation.id)
+        if flight is None:
+            return
+        flight.timeout = terms.timeout or flight.timeout
+        repeatable = self._may_repeat(operation, terms)
+        if flight.operation.repeatable != repeatable:
+            self.ledger.change(operation.id, Marked(repeatable), fence=operation.fence)
+            flight.operation = replace(flight.operation, repeatable=repeatable)
 
     def report(self, operation: Operation, progress: Progress) -> None:
         """Take a handler's progress; the next beat writes it."""
-        flight = self._flights.get(operation.id)
+        flight = self.flights.get(operation.id)
         if flight is not None:
             flight.news = progress
 
@@ -165,7 +247,7 @@ class Raincheck:
                     self._write(operation, n, data)
                 return
             except StoreUnavailable as error:
-                logger.error("the response of %s is kept back: %s", _shown(operation), error)
+                logger.error("the response of %s is kept back: %s", operation.shown, error)
         self._backlog.keep(operation, n, data)
 
     def _must_wait(self, operation: Operation) -> bool:
@@ -180,7 +262,7 @@ class Raincheck:
 
         Nothing is recorded if another process has ended or claimed it meanwhile.
         """
-        flight = self._flights.get(operation.id)
+        flight = self.flights.get(operation.id)
         if flight is not None:
             ending = flight.end(ending)
         try:
@@ -192,34 +274,43 @@ class Raincheck:
         except Exception as error:
             self._backlog.end(operation, ending)
             text = "operation %s ended but is not recorded yet: %s"
-            logger.error(text, _shown(operation), error, exc_info=defect(error))
+            logger.error(text, operation.shown, error, exc_info=defect(error))
         finally:
-            self._flights.pop(operation.id, None)
+            if flight is None or not flight.lingers:
+                self.flights.drop(operation.id)
+
+    def land(self, operation: Operation) -> None:
+        """Take note that a handler is over, whose operation may have been ended before."""
+        self.flights.drop(operation.id)
 
     def _record(self, operation: Operation, ending: Ending) -> None:
         if ending.last is not None:
             self._write(operation, *ending.last)
         event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
-        ended = self._change(operation.id, event, fence=operation.fence)
+        ended = self.ledger.change(operation.id, self._end(event), fence=operation.fence)
         if ended is None:
             ended = self.store.get(operation.id)
             if ended is None:
-                self._make_again(operation)
+                self.ledger.record_again(operation, self.recovery.lease)
                 event = self._if_whole(operation, event)
-                ended = self._change(operation.id, event, fence=operation.fence)
+                ended = self.ledger.change(operation.id, event, fence=operation.fence)
             elif not replace(ending, event=event).has_made(ended, operation.fence):
-                logger.warning("operation %s had been ended by others", _shown(operation))
-                return
-        if ended is not None and ended.result is None:
-            self.store.discard(operation.id)
+                logger.warning("operation %s had been ended by others", operation.shown)
+        self._settle(ended)
 
-    def _make_again(self, operation: Operation) -> None:
-        """Record anew an operation of this process that the store has lost.
+    def _settle(self, ended: Operation | None) -> None:
+        """Do what an end brings with it."""
+        if ended is None or not ended.is_terminal:
+            return
+        if ended.result is None:
+            self.store.discard(ended.id)
+        if ended.webhook is not None:
+            self.webhooks.wake()
 
-        A server that took over may know nothing of it, and its 202 is a promise all the same.
-        """
-        self.store.create(replace(operation, lease=self.store.now() + LEASE))
-        logger.error("the store has lost operation %s: recorded again", _shown(operation))
+    def _end(self, event: Responded | Ended) -> Event | Callable[[Operation], Event]:
+        if isinstance(event, Ended) and event.reason is Reason.SHUTDOWN:
+            return lambda stored: after_loss(stored, event.reason, self.settings.max_attempts)
+        return event
 
     def _if_whole(self, operation: Operation, event: Responded | Ended) -> Responded | Ended:
         """Return the event if the store has the response's first chunk, without which it is lost.
@@ -236,110 +327,64 @@ class Raincheck:
 
     def cancel(self, operation_id: str) -> Operation | None:
         """Ask for an operation to be stopped; in another process its heartbeat will see it."""
-        changed = self._change(operation_id, CancelRequested())
-        flight = self._flights.get(operation_id)
+        changed = self.ledger.change(operation_id, CancelRequested())
+        flight = self.flights.get(operation_id)
         if flight is not None:
-            flight.run.request_cancel()
+            flight.cancel()
+        self._settle(changed)
         return changed
 
     def forget(self, operation_id: str) -> Operation | None:
         """Give up a terminal operation's response; that there was one is known for a day more."""
-        changed = self._change(operation_id, Forgotten(MEMORY))
-        if changed is not None:
-            self.store.discard(operation_id)
-        return changed
-
-    def _change(
-        self, operation_id: str, event: Event, fence: int | None = None
-    ) -> Operation | None:
-        """Let `event` happen to the stored operation, whoever else changes it at the same time.
-
-        Returns:
-            What it became; None if it is gone, has another fence, or the event can't happen to it.
-        """
-        for _ in range(_ATTEMPTS):
-            stored = self.store.get(operation_id)
-            if stored is None or (fence is not None and stored.fence != fence):
-                return None
-            try:
-                changed = advance(stored, event, self.store.now())
-            except InvalidTransition:
-                return None
-            if self.store.swap(stored, changed):
-                return changed
-        raise StoreUnavailable(f"operation {abbreviate(operation_id)} changes too often")
+        operation = self.store.get(operation_id)
+        if operation is None or not operation.is_terminal or operation.forgotten:
+            return None
+        self.store.discard(operation_id)  # first: nobody would for a process that is killed here
+        return self.ledger.change(operation_id, Forgotten(MEMORY))
 
     def look(self, operation_id: str) -> Operation | None:
-        """Return an operation as it is now: one that nobody runs any more is ended first."""
+        """Return an operation as it is now: one that nobody runs any more is let go first."""
         operation = self.store.get(operation_id)
-        if operation is not None and self._is_abandoned(operation):
-            self._interrupt(operation)
+        if operation is not None and self.recovery.is_abandoned(operation):
+            self.recovery.let_go_of(operation)
+            self.heartbeat.recover_soon()
             return self.store.get(operation_id) or operation
         return operation
+
+    def note_poll(self, operation: Operation) -> None:
+        """Take note that somebody still wants an operation, where that counts."""
+        patience = self.settings.abandon_after
+        if patience is None or operation.is_terminal:
+            return
+        if self.store.now() - (operation.polled or operation.created) > patience / 4:
+            self.ledger.change(operation.id, Polled())
 
     # --- what the heartbeat does ---------------------------------------------------------------
 
     @property
     def is_busy(self) -> bool:
         """Whether operations run in this process or wait to be recorded."""
-        return bool(self._flights or self._backlog)
+        return bool(len(self.flights) or self._backlog)
 
     def beat(self) -> None:
         """Renew leases, carry progress up and cancellations down, record what waits."""
         if not self.is_busy:
             return
+        care = self.upkeep
+        steps = (care.renew_all, care.heed_cancels, care.stop_late, care.stop_unwanted)
         with self.health.noticing():
-            each(lambda step: step(), (self._renew_all, self._heed_cancels, self._hand_over))
-
-    def _renew_all(self) -> None:
-        each(self._renew, list(self._flights.values()))
-
-    def _heed_cancels(self) -> None:
-        if not self._flights:
-            return
-        wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._worker_name())
-        for operation in self._find_all(wanted):
-            if (flight := self._flights.get(operation.id)) is not None:
-                flight.run.request_cancel()
+            each(lambda step: step(), (*steps, self._hand_over))
 
     def _hand_over(self) -> None:
         self._backlog.hand_over(self._write, self._record)
 
-    def _renew(self, flight: Flight) -> None:
-        """Write progress if there is any, and the lease if time is all that tells who lives."""
-        # A store that was away may have come back without it.
-        was_away = flight.renewed < self.health.last_failure
-        due = was_away or time.monotonic() - flight.renewed > LEASE / 3
-        if flight.news is None and (not due or self._liveness):
-            return
-        news = flight.news
-        operation, renewed = flight.operation, Renewed(LEASE, news)
-        if self._change(operation.id, renewed, fence=operation.fence) is None:
-            self._save(flight)
-        flight.renewed = time.monotonic()
-        if flight.news is news:
-            flight.news = None
-
-    def _save(self, flight: Flight) -> None:
-        """Record it anew if the store has lost it; if others have ended it, have it stop."""
-        with flight.lock:  # or its end would not know of the loss
-            if flight.is_over:
-                return
-            if self.store.get(flight.operation.id) is None:
-                flight.is_doubtful = True  # first: the answer of what follows may be lost
-                self._make_again(flight.operation)
-                return
-        flight.run.request_cancel()
-
     def recover(self) -> int:
-        """End the operations that nobody runs any more; return how many."""
+        """Let go of what nobody runs any more, and run here what waits; return how many."""
+        let_go = self.recovery.let_go()
         with self.health.noticing():
-            now = self.store.now()
-            # Where only leases tell, few have run out.
-            lease_before = None if self._liveness else now
-            claimed = list(self._find_all(Filter(states=CLAIMED, lease_before=lease_before)))
-        self.health.note_answer(now)
-        return sum(each(self._interrupt, (o for o in claimed if self._is_abandoned(o))))
+            self.recovery.take_up(self.limits.operations - len(self.flights))
+        self.webhooks.look_for_due()
+        return let_go
 
     def purge(self) -> int:
         """Forget responses that are no longer promised, delete old memories; return how many."""
@@ -347,7 +392,7 @@ class Raincheck:
         while batch := self.store.purge(self.store.now()):
             deleted += batch
         expired = Filter(states=TERMINAL, expires_before=self.store.now(), forgotten=False)
-        each(lambda operation: self.forget(operation.id), self._find_all(expired))
+        each(lambda operation: self.forget(operation.id), self.ledger.find_all(expired))
         return deleted
 
     def close(self) -> None:
@@ -363,38 +408,5 @@ class Raincheck:
                 logger.error("%d operations end unrecorded: %s", len(self._backlog), failure)
                 break
             self._sleep(0.5 if failure else 0)
+        self.webhooks.close()
         self.store.close()
-
-    def _find_all(self, which: Filter) -> Iterator[Operation]:
-        cursor = None
-        while True:
-            page, cursor = self.store.find(which, limit=_BATCH, cursor=cursor)
-            yield from page
-            if cursor is None:
-                return
-
-    def _is_abandoned(self, operation: Operation) -> bool:
-        if operation.id in self._flights or operation.id in self._backlog:
-            return False
-        now = self.store.now()
-        if self._liveness is None:
-            # While the store was away nobody could renew: those who live do so first.
-            return self.health.is_steady(now, STEADY) and is_abandoned(operation, now, None)
-        worker = operation.worker
-        lives = self._liveness.lives(worker) if worker and not operation.is_terminal else None
-        return is_abandoned(operation, now, lives)
-
-    def _interrupt(self, operation: Operation) -> bool:
-        ended = self._change(operation.id, Ended(Reason.INTERRUPTED), fence=operation.fence)
-        if ended is None:
-            return False
-        self.store.discard(operation.id)
-        logger.warning("operation %s was interrupted: its process is gone", _shown(operation))
-        return True
-
-    def _worker_name(self) -> str:
-        return self._liveness.incarnation() if self._liveness else self._worker
-
-
-def _shown(operation: Operation) -> str:
-    return f"{abbreviate(operation.id)} ({operation.method} {operation.route!r})"

@@ -3,11 +3,12 @@
 RaincheckError
 ├── ConfigurationError       an option or a combination of options is wrong (also a ValueError)
 ├── OperationCancelled       raised into a handler that asked whether it is still wanted
-├── Overloaded               nothing was started; try again later (503)
+├── Overloaded               nothing was started; try again later (503, 429)
 ├── InvalidTransition        an event that the operation's state does not allow
 └── StoreError               the store did not do what it was asked
     ├── StoreUnavailable     it may do so later: locked, unreachable, out of space
-    └── BodyMissing          chunks that a record refers to are not there
+    ├── BodyMissing          chunks that a record refers to are not there
+    └── WrongKey             a captured request can't be decrypted
 """
 
 
@@ -24,13 +25,15 @@ class OperationCancelled(RaincheckError):
 
 
 class Overloaded(RaincheckError):
-    """The limit of operations in flight is reached, so nothing was started."""
+    """A limit is reached, so nothing was started.
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"{limit} operations are in flight in this process, which is the limit; "
-            "raise `limits` or add processes"
-        )
+    Attributes:
+        limit: Its name, as in `Limits`.
+    """
+
+    def __init__(self, limit: str, value: int) -> None:
+        super().__init__(f"the limit `{limit}` of {value} is reached; raise it or add processes")
+        self.limit = limit
 
 
 class InvalidTransition(RaincheckError):
@@ -54,6 +57,16 @@ class BodyMissing(StoreError):
     def __init__(self, operation_id: str, fence: int) -> None:
         super().__init__(
             f"the body of operation {abbreviate(operation_id)} (fence {fence}) is not all there"
+        )
+
+
+class WrongKey(StoreError):
+    """A captured request was encrypted with a key that is not there."""
+
+    def __init__(self, operation_id: str) -> None:
+        super().__init__(
+            f"the captured request of operation {abbreviate(operation_id)} was sealed with another "
+            "key; set `encryption_key` to the one it was sealed with, or list both"
         )
 
 

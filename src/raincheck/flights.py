@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -21,20 +24,39 @@ class Flight:
     """An operation whose handler runs in this process.
 
     Attributes:
+        run: Its handler; None until that has begun.
         renewed: When its lease was, by this process's clock.
+        begun: When its handler was, by the same.
+        timeout: Seconds its handler may run; None: no limit.
         news: Progress that is not written yet.
+        looked: When it was last seen whether anybody polls, by this process's clock.
         is_doubtful: Whether the store had lost its record, and maybe chunks.
         is_over: Whether its end is being recorded: what has to be made good is done there.
-        lock: Held while one of the last two may become true.
+        lingers: Whether its handler may go on when its end is recorded.
+        lock: Held while one of the last three may become true.
     """
 
     operation: Operation
-    run: Run
-    renewed: float
+    run: Run | None
+    timeout: float | None = None
+    renewed: float = field(default_factory=lambda: time.monotonic())
+    begun: float = field(default_factory=lambda: time.monotonic())
     news: Progress | None = None
+    looked: float = field(default_factory=lambda: time.monotonic())
     is_doubtful: bool = False
     is_over: bool = False
+    lingers: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its handler has run longer than it may."""
+        return self.timeout is not None and time.monotonic() - self.begun > self.timeout
+
+    def cancel(self) -> None:
+        """Ask the handler to stop."""
+        if self.run is not None:
+            self.run.request_cancel()
 
     def end(self, ending: Ending) -> Ending:
         """Take note that it is over, and add to its ending what is known here only."""
@@ -43,6 +65,46 @@ class Flight:
         news, self.news = self.news, None
         event = ending.event if news is None else replace(ending.event, progress=news)
         return replace(ending, event=event, is_doubtful=self.is_doubtful)
+
+
+class Flights:
+    """All flights of this process; a fork has none of the handlers, and must not speak for them."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, dict[str, Flight]] = {}
+        self._names: dict[int, str] = {}
+
+    @property
+    def worker(self) -> str:
+        """The name of this process, as far as these flights go; no other has it."""
+        pid = os.getpid()
+        return self._names.setdefault(pid, f"{pid}-{secrets.token_hex(8)}")
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    def __contains__(self, operation_id: str) -> bool:
+        return operation_id in self._here
+
+    def all(self) -> list[Flight]:
+        """Return those of now."""
+        return list(self._here.values())
+
+    def get(self, operation_id: str) -> Flight | None:
+        """Return the flight of an operation; None if it has none here."""
+        return self._here.get(operation_id)
+
+    def add(self, flight: Flight) -> bool:
+        """Take note of a flight; False if its operation has one here."""
+        return self._here.setdefault(flight.operation.id, flight) is flight
+
+    def drop(self, operation_id: str) -> None:
+        """Forget a flight, if it is there."""
+        self._here.pop(operation_id, None)
+
+    @property
+    def _here(self) -> dict[str, Flight]:
+        return self._of.setdefault(os.getpid(), {})
 
 
 def each(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:

@@ -62,6 +62,11 @@ class Heartbeat:
             beater = self._beaters.setdefault(os.getpid(), _Beater(self._duties))
         beater.ensure(soon)
 
+    def recover_soon(self) -> None:
+        """Have the thread look now for what nobody runs any more."""
+        self.ensure(soon=False)
+        self._beaters[os.getpid()].recover_soon()
+
     def stop(self) -> None:
         """Let the thread end; it may be started again."""
         beater = self._beaters.pop(os.getpid(), None)
@@ -90,6 +95,10 @@ class _Beater:
         if soon:
             self._wake.set()
 
+    def recover_soon(self) -> None:
+        self._due["recover"] = 0.0
+        self._wake.set()
+
     def stop(self) -> None:
         self._stopped = True
         self._wake.set()
@@ -102,13 +111,16 @@ class _Beater:
             if duties is None:
                 return
             self._turn(duties)
-            pause = BEAT if duties.is_busy else RECOVER
+            pause = BEAT if duties.is_busy else max(0.0, self._until_due())
             del duties  # or this thread would keep it alive while it waits
             if self._wake.wait(pause):
                 self._wake.clear()
                 # Let several operations that begin together share a beat.
                 if not self._stopped:
                     time.sleep(0.01)
+
+    def _until_due(self) -> float:
+        return min(self._due.values()) - time.monotonic()
 
     def _turn(self, duties: Duties) -> None:
         """Do what is due; what fails is done again later, and costs none of the others its turn.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -29,18 +29,38 @@ class Resource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """References to one operation: `url` for header fields, `path` for documents."""
+    """References to one operation: `url` for header fields, `path` for documents.
+
+    `query` is in all of them.
+    """
 
     base_url: str
     base_path: str
+    query: str = ""
 
     def url(self, resource: Resource) -> str:
         """Refer to a resource in a header field."""
-        return self.base_url + resource.value
+        return self.base_url + resource.value + self.query
 
     def path(self, resource: Resource) -> str:
         """Refer to a resource in a status document."""
-        return self.base_path + resource.value
+        return self.base_path + resource.value + self.query
+
+    def signed(self, signature: str) -> Links:
+        """Return the links for somebody who may follow them by this signature only."""
+        return replace(self, query=f"?{SIGNATURE}={signature}")
+
+
+SIGNATURE = "signature"  # the query parameter
+
+
+def signature_of(request: Request) -> str | None:
+    """Return the signature that a request's URL has."""
+    for parameter in request.query.split(b"&"):
+        name, _, value = parameter.partition(b"=")
+        if name == SIGNATURE.encode("ascii"):
+            return value.decode("latin-1")
+    return None
 
 
 _PATH_SAFE = "/:@!$&'()*+,;="  # RFC 3986 §3.3, beside what `quote` never touches
@@ -55,13 +75,23 @@ def route_path(path: str, root_path: str) -> str:
     return path
 
 
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text can be an operation's id: no other one is ever looked up in a store."""
+    return _ID.fullmatch(text) is not None
+
+
 def parse_target(tail: str) -> tuple[str, Resource] | None:
-    """Split what follows `{prefix}/` into an id and a resource; None if it is neither."""
-    operation_id, _, rest = tail.rstrip("/").partition("/")
-    resource = f"/{rest}" if rest else ""
-    if not operation_id or resource not in set(Resource):
+    """Split what follows `{prefix}/` into an id and a resource; None if it is neither.
+
+    One slash may follow: people and frameworks add it.
+    """
+    operation_id, slash, rest = tail.removesuffix("/").partition("/")
+    if not is_id(operation_id) or slash + rest not in set(Resource):
         return None
-    return operation_id, Resource(resource)
+    return operation_id, Resource(slash + rest)
 
 
 PLACEHOLDER = "0" * 32  # for the id, in the path of R where the application has mounted it

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
 
 from raincheck.errors import OperationCancelled
 
@@ -25,17 +25,43 @@ BYPASSED = "marked, but without effect here"  # the one that it was given
 MESSAGE_LIMIT = 1_000  # characters of a progress message
 
 
+class Terms(NamedTuple):
+    """What a handler says of itself where it is marked.
+
+    Attributes:
+        retry: Whether it may be run again if its process is lost; None: as the options say.
+        timeout: Seconds it may run once it was deferred; None: as the options say.
+    """
+
+    retry: bool | None = None
+    timeout: float | None = None
+
+
+NO_TERMS = Terms()
+_known_terms: set[Terms] = {NO_TERMS}  # of all handlers that are marked in this process
+
+
+def may_be_repeatable() -> bool:
+    """Tell whether a handler of this process is marked `retry=True`, whatever its method."""
+    return any(terms.retry for terms in _known_terms)
+
+
 class Deferrable(Protocol):
     """The request that is being handled, as far as its handler has to do with it. Thread-safe.
 
     Attributes:
         over: Whether the application has returned or raised.
+        is_replay: Whether it is run again, because its process was lost.
     """
 
     over: bool
+    is_replay: bool
 
-    def defer(self) -> None:
-        """Have the request answered 202 now, if it still can be."""
+    def defer(self, terms: Terms) -> None:
+        """Have the request answered 202 now, if it still can be.
+
+        Blocks on the store if it was deferred before and `terms` say something new.
+        """
         ...
 
     def enter(self) -> None:
@@ -76,22 +102,41 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 @overload
 def long_running(handler: _F, /) -> _F: ...
 @overload
-def long_running() -> Callable[[_F], _F]: ...
-def long_running(handler: Any = None, /) -> Any:
+def long_running(
+    *, retry: bool | None = None, timeout: float | None = None
+) -> Callable[[_F], _F]: ...
+def long_running(
+    handler: Any = None, /, *, retry: bool | None = None, timeout: float | None = None
+) -> Any:
     """Mark a handler as slow: its requests are answered 202 as soon as it is called.
 
     Put it directly above the function, below the framework's decorators, so that authentication
     and validation come first and their 401, 403 and 422 stay what they are. Works for functions,
     methods and generators, sync and async.
 
+    Args:
+        retry: Whether the handler may be run again if its process is lost: True says that to run it
+            twice does no harm, False that it would, whatever the method. Default: as the options
+            say, which is by method.
+        timeout: Seconds it may run once it was deferred. Default: as the options say.
+
     Raises:
         TypeError: What is decorated is not a function: a class, a `classmethod`, or what a
             framework's decorator made of it.
+        ValueError: `timeout` is not a number of seconds above 0.
     """
+    terms = Terms(retry, timeout) if (retry, timeout) != (None, None) else NO_TERMS
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     if handler is None:
-        return long_running
+        return functools.partial(_mark, terms=terms)
+    return _mark(handler, terms)
+
+
+def _mark(handler: Any, terms: Terms) -> Any:
     _check(handler)
-    wrapper = _adopt(_wrapper(handler), handler)
+    _known_terms.add(terms)
+    wrapper = _adopt(_wrapper(handler, terms), handler)
     setattr(wrapper, MARK, EFFECTIVE)
     # Bound methods and builtins take no attributes. What is marked twice stays effective.
     if isinstance(handler, (FunctionType, functools.partial)) and not is_marked(handler):
@@ -114,12 +159,15 @@ def _check(handler: Any) -> None:
     )
 
 
-def _wrapper(handler: Any) -> FunctionType:
+def _wrapper(handler: Any, terms: Terms) -> FunctionType:
     # The bodies below may use nothing but closure variables: `_adopt` exchanges their globals.
-    defer = _defer
+    defer, defer_in_thread = functools.partial(_defer, terms), _defer_in_thread
 
     async def wait_for(*args: Any, **kwargs: Any) -> Any:
-        defer()
+        if (may_block := defer_in_thread(terms)) is None:
+            defer()
+        else:
+            await may_block
         return await handler(*args, **kwargs)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -177,11 +225,21 @@ def _adopt(wrapper: FunctionType, handler: Any) -> Any:
     return functools.update_wrapper(wrapper, handler)
 
 
-def _defer() -> Deferrable | None:
+def _defer(terms: Terms) -> Deferrable | None:
     request = CURRENT.get()
     if request is not None:
-        request.defer()
+        request.defer(terms)
     return request
+
+
+def _defer_in_thread(terms: Terms) -> Awaitable[object] | None:
+    """Return what does so without keeping the event loop; None if it would not anyway."""
+    request = CURRENT.get()
+    if terms is NO_TERMS or request is None or request.operation_id is None:
+        return None
+    from anyio import to_thread  # there is a gateway, so it is imported already
+
+    return to_thread.run_sync(request.defer, terms)
 
 
 class CurrentOperation:
@@ -249,6 +307,15 @@ def _number(name: str, value: Any) -> float:
 def _text(message: object) -> str:
     """Take any text, lazy or with the surrogates of a file name, as what JSON can hold."""
     return str(message)[:MESSAGE_LIMIT].encode("utf-8", "replace").decode("utf-8")
+
+
+def is_replay() -> bool:
+    """Tell whether the running handler is run again, because the process of its last run was lost.
+
+    No client can bring this about, or keep it from being so.
+    """
+    request = CURRENT.get()
+    return request is not None and request.is_replay
 
 
 def current_operation() -> CurrentOperation:

@@ -110,9 +110,10 @@ class Preferences:
 NO_PREFERENCES = Preferences()
 _PREFER_LIMIT = 1024  # bytes; more is nobody's preference
 _PREFERENCE = re.compile(
-    rb"""[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)                        # token
-         (?:[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s,;"]*))?            # value
-         (?:[ \t]*;(?:"(?:[^"\\]|\\.)*"|[^,"])*)?[ \t]*(?:,|$)      # parameters, ignored""",
+    # Possessive: a field that does not match costs no more than one that does.
+    rb"""[ \t]*+([!#$%&'*+.^_`|~0-9A-Za-z-]++)                        # token
+         (?:[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^\s,;"]*+))?            # value
+         (?:[ \t]*+;(?:"(?:[^"\\]|\\.)*+"|[^,"])*+)?[ \t]*+(?:,|$)      # parameters, ignored""",
     re.VERBOSE,
 )
 
@@ -144,9 +145,12 @@ def _delta_seconds(value: bytes | None) -> int | None:
 # --- Accept (RFC 9110 §12.5.1) -----------------------------------------------------------------
 
 
+_ACCEPT_LIMIT = 4096  # bytes; more would only cost time
+
+
 def accepts(value: bytes | None, media_type: bytes) -> bool:
     """Tell whether `Accept` allows a media type; the most specific range decides."""
-    if value is None or not value.strip():
+    if value is None or not value.strip() or len(value) > _ACCEPT_LIMIT:
         return True
     main = media_type.split(b"/")[0] + b"/*"
     ranges = dict(_media_ranges(value))

@@ -37,12 +37,14 @@ class View:
 
     Attributes:
         now: Seconds since the epoch by the store's clock.
+        signature: What the client may hand to somebody else, for the response.
     """
 
     operation: Operation
     links: Links
     dialect: Dialect
     now: float
+    signature: str | None = None
 
 
 def started(view: View, applied: str | None = None) -> Response:
@@ -74,6 +76,28 @@ def deleted(view: View) -> Response:
     return _accepted(view)
 
 
+def repeated(view: View, first: Headers | None = None) -> Response:
+    """Answer the original request of a terminal operation with what its handler has answered.
+
+    Unlike at R nobody polls here, so a 202 of the handler's own is one, and there are no ranges.
+
+    Args:
+        first: The header fields as the handler gave them, for whoever has had it called.
+    """
+    operation, result = view.operation, view.operation.result
+    if is_expired(operation, view.now):
+        return gone("The response to this request is no longer kept.")
+    if result is None:
+        return _outcome(view, Request("GET", "/"))
+    result = result if first is None else replace(result, headers=first)
+    return _replay(operation.id, result)
+
+
+def key_reused() -> Response:
+    """Say that a key was used for another request before."""
+    return problem(422, "idempotency-key-reused", "The key was used with another request.")
+
+
 def retry_after(operation: Operation, now: float) -> int:
     """Return the seconds until the next poll is worthwhile: a tenth of the age, at least 1.
 
@@ -102,6 +126,8 @@ def status_document(view: View) -> dict[str, Any]:
         "status": view.links.path(Resource.STATUS),
         "result": view.links.path(Resource.RESULT),
     }
+    if view.signature is not None:
+        document["links"]["signed"] = view.links.signed(view.signature).path(Resource.RESPONSE)
     return document
 
 
@@ -180,7 +206,7 @@ def _terminal_members(view: View) -> dict[str, Any]:
     members: dict[str, Any] = {}
     if operation.result is not None:
         members["result"] = {"status": operation.result.status}
-    if operation.state is State.FAILED:
+    if operation.state is State.FAILED or operation.reason is not None:
         members["error"] = _error(operation)
     if operation.state is not State.CANCELLED:
         members["resourceLocation"] = view.links.url(Resource.RESPONSE)
@@ -236,15 +262,24 @@ def _outcome(view: View, request: Request) -> Response:
     operation = view.operation
     status_field = (b"operation-status", operation.state.value.encode("ascii"))
     if operation.state is State.CANCELLED:
-        return problem(410, "cancelled", "The operation was cancelled.", (status_field,))
+        how = f" {EXPLANATIONS[operation.reason]}" if operation.reason else ""
+        return problem(410, "cancelled", f"The operation was cancelled.{how}", (status_field,))
     if operation.result is None:
         error = _error(operation)
         return problem(500, error["code"], error["message"], (status_field,))
-    response = _replay(operation.id, operation.result)
+    response = _never_202(_replay(operation.id, operation.result))
     response = replace(response, headers=(*response.headers, status_field))
     if response.status != 200 or operation.result.status != 200:
         return response
     return _ranged(_conditional(_with_validator(response, operation.result), request), request)
+
+
+def _never_202(response: Response) -> Response:
+    """Keep pollers of R from taking the handler's own 202 for "still running": they'd not stop."""
+    if response.status != 202:
+        return response
+    headers = (*response.headers, (b"operation-result-status", b"202"))
+    return replace(response, status=200, headers=headers)
 
 
 def _replay(operation_id: str, result: Result) -> Response:
@@ -258,9 +293,6 @@ def _replay(operation_id: str, result: Result) -> Response:
     if not any(name.lower() in (b"cache-control", b"expires") for name, _ in headers):
         headers += (NO_STORE,)
     body = StoredBody(operation_id, result.fence, result.chunk_size, 0, result.length)
-    if result.status == 202:  # a poller of R takes 202 for "still running" and would never stop
-        headers += ((b"operation-result-status", b"202"),)
-        return Response(200, headers, body, result.trailers)
     return Response(result.status, headers, body, result.trailers)
 
 

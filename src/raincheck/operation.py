@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from raincheck.errors import InvalidTransition
+from raincheck.errors import InvalidTransition, abbreviate
 from raincheck.messages import Headers
 
 
@@ -32,7 +32,7 @@ CLAIMED = frozenset({State.RUNNING, State.CANCELLING})  # somebody runs the hand
 
 
 class Reason(StrEnum):
-    """Why an operation failed without a response of its handler."""
+    """Why an operation ended without a response of its handler."""
 
     EXCEPTION = "exception"
     INTERRUPTED = "interrupted"
@@ -41,6 +41,7 @@ class Reason(StrEnum):
     RESPONSE_LOST = "response_lost"
     SHUTDOWN = "shutdown"
     EXPIRED_BEFORE_START = "expired_before_start"
+    RESPONSE_DISCARDED = "response_discarded"
 
 
 EXPLANATIONS: Mapping[Reason, str] = {
@@ -51,6 +52,7 @@ EXPLANATIONS: Mapping[Reason, str] = {
     Reason.RESPONSE_LOST: "The handler's response could not be stored.",
     Reason.SHUTDOWN: "The server was stopped before the handler ended.",
     Reason.EXPIRED_BEFORE_START: "The operation expired before it was started.",
+    Reason.RESPONSE_DISCARDED: "The handler ran to its end; its response was discarded.",
 }
 
 
@@ -86,6 +88,13 @@ class Operation:
     `version` rises with every change, `fence` with every claim. `worker` is the process that runs
     the handler, `lease` the time until which it is believed to live. `expires` is the end of the
     promise to keep a terminal operation, or of the memory that there was one if `forgotten`.
+
+    `repeatable` says whether the handler may be run again if a process is lost, `captured` whether
+    the store has the request to run it from. `fingerprint` is that of a request under a key, which
+    is let go at the end if it was `coalesced`. `application` is the one whose processes may run the
+    handler. `webhook` is the URL that is still to be told of the
+    end, after so many `deliveries`; then `lease` is the time from which the next may be made.
+    `polled` is about when somebody last asked for it, where that counts.
     """
 
     id: str
@@ -106,12 +115,25 @@ class Operation:
     progress: Progress | None = None
     reason: Reason | None = None
     result: Result | None = None
+    repeatable: bool = False
+    captured: bool = False
+    fingerprint: str | None = None
+    coalesced: bool = False
+    application: str | None = None
+    webhook: str | None = None
+    deliveries: int = 0
+    polled: float | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_terminal(self) -> bool:
         """Whether nothing will change the outcome any more."""
         return self.state in TERMINAL
+
+    @property
+    def shown(self) -> str:
+        """What a log may say of it: never the whole id, which opens the response."""
+        return f"{abbreviate(self.id)} ({self.method} {self.route!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +174,54 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """The worker is gone, or will be: any other may begin to run the handler again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The handler itself says whether it may be run again."""
+
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Somebody has asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forgotten:
     """The response is given up; for `memory` seconds more it is known that there was one."""
 
     memory: float
 
 
-Event = Claimed | Renewed | CancelRequested | Responded | Ended | Forgotten
+@dataclass(frozen=True, slots=True)
+class Delivering:
+    """Somebody tells the webhook of the end, and nobody else does for `lease` seconds."""
+
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The webhook is not told any more: it knows, or was tried often enough."""
+
+
+Event = (
+    Claimed
+    | Renewed
+    | CancelRequested
+    | Responded
+    | Ended
+    | Released
+    | Marked
+    | Polled
+    | Forgotten
+    | Delivering
+    | Delivered
+)
 
 
 # The whole life of an operation. A pair that is missing here can't happen: `advance` raises.
@@ -168,10 +231,14 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State | None] = {
     (State.ACCEPTED, Claimed): State.RUNNING,
     (State.ACCEPTED, CancelRequested): State.CANCELLED,
     (State.ACCEPTED, Ended): State.FAILED,
+    (State.ACCEPTED, Polled): State.ACCEPTED,
     (State.RUNNING, Renewed): State.RUNNING,
     (State.RUNNING, CancelRequested): State.CANCELLING,
     (State.RUNNING, Responded): BY_STATUS,
     (State.RUNNING, Ended): State.FAILED,
+    (State.RUNNING, Released): State.ACCEPTED,
+    (State.RUNNING, Marked): State.RUNNING,
+    (State.RUNNING, Polled): State.RUNNING,
     (State.CANCELLING, Renewed): State.CANCELLING,
     (State.CANCELLING, CancelRequested): State.CANCELLING,
     (State.CANCELLING, Responded): State.CANCELLED,
@@ -179,6 +246,12 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State | None] = {
     (State.SUCCEEDED, Forgotten): State.SUCCEEDED,
     (State.FAILED, Forgotten): State.FAILED,
     (State.CANCELLED, Forgotten): State.CANCELLED,
+    (State.SUCCEEDED, Delivering): State.SUCCEEDED,
+    (State.FAILED, Delivering): State.FAILED,
+    (State.CANCELLED, Delivering): State.CANCELLED,
+    (State.SUCCEEDED, Delivered): State.SUCCEEDED,
+    (State.FAILED, Delivered): State.FAILED,
+    (State.CANCELLED, Delivered): State.CANCELLED,
 }
 
 
@@ -192,7 +265,13 @@ def advance(operation: Operation, event: Event, now: float) -> Operation:
     if key not in TRANSITIONS or operation.forgotten:
         raise InvalidTransition(operation.state.value, type(event).__name__)
     state = TRANSITIONS[key] or _state_by_status(event)
-    return _apply(replace(operation, state=state, version=operation.version + 1), event, now)
+    changed = replace(operation, state=state, version=operation.version + 1)
+    if isinstance(event, (Forgotten, Delivering, Delivered)):
+        return _apply_after_end(changed, event, now)
+    if isinstance(event, (Responded, Ended)):
+        return _end(changed, event, now)
+    changed = _apply(changed, event, now)
+    return _expire(changed, now) if changed.is_terminal else changed
 
 
 def _state_by_status(event: Event) -> State:
@@ -200,36 +279,77 @@ def _state_by_status(event: Event) -> State:
     return State.FAILED if refused else State.SUCCEEDED
 
 
-def _apply(operation: Operation, event: Event, now: float) -> Operation:
+def _apply(
+    operation: Operation,
+    event: Claimed | Renewed | CancelRequested | Released | Marked | Polled,
+    now: float,
+) -> Operation:
     match event:
         case Claimed(worker, lease):
             claimed = replace(operation, worker=worker, lease=now + lease, updated=now)
-            return replace(claimed, fence=operation.fence + 1)
+            # How far an earlier run came says nothing about this one.
+            progress = None if operation.fence else operation.progress
+            return replace(claimed, fence=operation.fence + 1, progress=progress)
         case Renewed(lease, progress):
             renewed = replace(operation, lease=now + lease)
             return replace(renewed, progress=progress, updated=now) if progress else renewed
         case CancelRequested():
-            changed = replace(operation, updated=now)
-        case Responded(result, progress):
-            # A handler that outran its cancellation is still cancelled: its response is dropped.
-            kept = None if operation.state is State.CANCELLED else result
-            progress = progress or operation.progress
-            changed = replace(operation, updated=now, result=kept, progress=progress)
-        case Ended(reason, progress):
-            why = None if operation.state is State.CANCELLED else reason
-            progress = progress or operation.progress
-            changed = replace(operation, updated=now, reason=why, progress=progress)
+            return replace(operation, updated=now)
+        case Released():
+            return replace(operation, worker=None, lease=None, updated=now)
+        case Marked(repeatable):
+            return replace(operation, repeatable=repeatable)
+        case Polled():
+            return replace(operation, polled=now)
+
+
+def _end(operation: Operation, event: Responded | Ended, now: float) -> Operation:
+    is_cancelled = operation.state is State.CANCELLED
+    ended = replace(operation, updated=now, progress=event.progress or operation.progress)
+    if isinstance(event, Ended):
+        ended = replace(ended, reason=None if is_cancelled else event.reason)
+    elif is_cancelled:  # its handler outran the cancellation, and is cancelled all the same
+        ended = replace(ended, reason=Reason.RESPONSE_DISCARDED)
+    else:
+        ended = replace(ended, result=event.result)
+    return _expire(ended, now)
+
+
+def _expire(ended: Operation, now: float) -> Operation:
+    due = now if ended.webhook is not None else None
+    return replace(ended, lease=due, expires=now + ended.retention)
+
+
+def _apply_after_end(
+    operation: Operation, event: Forgotten | Delivering | Delivered, now: float
+) -> Operation:
+    match event:
         case Forgotten(memory):
-            return replace(operation, forgotten=True, result=None, expires=now + memory)
-    if changed.is_terminal:
-        changed = replace(changed, lease=None, expires=now + operation.retention)
-    return changed
+            given_up = replace(operation, webhook=None, lease=None)
+            return replace(given_up, forgotten=True, result=None, expires=now + memory)
+        case Delivering(lease):
+            return replace(operation, deliveries=operation.deliveries + 1, lease=now + lease)
+        case Delivered():
+            return replace(operation, webhook=None, lease=None)
+
+
+def after_loss(operation: Operation, reason: Reason, max_attempts: int) -> Released | Ended:
+    """Say what becomes of an operation whose worker is gone, or will be.
+
+    Args:
+        reason: Why it fails if it can't be run again.
+        max_attempts: How often its handler may be begun.
+    """
+    may_run_again = operation.repeatable and operation.captured and operation.fence < max_attempts
+    if operation.state is State.RUNNING and may_run_again:
+        return Released()
+    return Ended(reason)
 
 
 def is_mere_renewal(old: Operation, new: Operation) -> bool:
     """Tell whether a change is one that nobody who reads the operation would see."""
-    # The first comparison spares almost all changes the other one.
-    return new.updated == old.updated and old == replace(new, version=old.version, lease=old.lease)
+    same = replace(new, version=old.version, lease=old.lease, polled=old.polled)
+    return new.updated == old.updated and old == same
 
 
 def is_abandoned(operation: Operation, now: float, worker_lives: bool | None) -> bool:

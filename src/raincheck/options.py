@@ -18,6 +18,8 @@ from raincheck.dialects import DIALECTS
 from raincheck.errors import ConfigurationError
 from raincheck.links import Location
 from raincheck.policy import Limits, Mode, Policy
+from raincheck.secret_options import check_url_lifetime, encryption_keys, url_secrets
+from raincheck.webhook_options import check_webhook
 
 
 class Options(TypedDict, total=False):
@@ -41,6 +43,19 @@ class Options(TypedDict, total=False):
     drain: float
     store: str | Store | None
     bodies: str | None
+    application: str | None
+    timeout: float | None
+    retry: Mapping[str, bool] | None
+    max_attempts: int
+    abandon_after: float | None
+    idempotency_keys: bool
+    coalesce: Iterable[str]
+    url_secret: str | Iterable[str] | None
+    url_lifetime: float
+    encryption_key: str | Iterable[str] | None
+    webhook: str | Callable[[Any], str | None] | None
+    webhook_secret: str | None
+    webhook_networks: Iterable[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +91,33 @@ class Settings:
             state directory.
         bodies: The URL of an object storage for large response bodies, such as
             `s3://bucket/prefix`; default: they are in the store.
+        application: A name for the application: processes that share it and the store run each
+            other's operations again. Default: what the server was told to start, with the prefix.
+        timeout: Seconds a handler may run once it was deferred; then its operation has failed as
+            `timeout` and it is asked to stop. `@long_running(timeout=...)` wins. Default None: no
+            limit.
+        retry: Whether a handler may be run again if its process is lost, by path pattern; the
+            first that matches wins, `@long_running(retry=...)` wins over it. Default: if the
+            method is idempotent (RFC 9110 §9.2.2), and not otherwise.
+        max_attempts: How often a handler may be begun, the first time included; 1: none is ever
+            run again. Default 3.
+        abandon_after: Seconds without a poll after which a running operation is cancelled.
+            Default None: never.
+        idempotency_keys: Whether `Idempotency-Key` is honoured on POST, PUT, PATCH and DELETE
+            requests that may be deferred. Default True.
+        coalesce: Path patterns where identical safe requests of one owner that come while the
+            first is handled share its operation. Default: none.
+        url_secret: A secret, or several of which the first signs, for links that hand a response
+            to somebody else. Default None: there are none.
+        url_lifetime: Seconds such a link is good for, at least. Default 3,600 (an hour).
+        encryption_key: A Fernet key, or several of which the first encrypts, for captured
+            requests. Default None: they are stored as they came.
+        webhook: The URL that is told when an operation has ended, or a callable (request) → URL or
+            None; the request is as for `owner`. Default None.
+        webhook_secret: What signs it, as Standard Webhooks have it (`whsec_…`); must be given with
+            `webhook`.
+        webhook_networks: Networks that are not public and that webhooks may reach all the same,
+            such as `10.1.0.0/16`. Default: none.
 
     Raises:
         ConfigurationError: An option is unknown, has a wrong value, or contradicts another.
@@ -99,6 +141,19 @@ class Settings:
     drain: float = 10.0
     store: str | Store | None = None
     bodies: str | None = None
+    application: str | None = None
+    timeout: float | None = None
+    retry: Mapping[str, bool] | None = None
+    max_attempts: int = 3
+    abandon_after: float | None = None
+    idempotency_keys: bool = True
+    coalesce: Iterable[str] = ()
+    url_secret: str | Iterable[str] | None = field(default=None, repr=False)
+    url_lifetime: float = 3_600.0
+    encryption_key: str | Iterable[str] | None = field(default=None, repr=False)
+    webhook: str | Callable[[Any], str | None] | None = None
+    webhook_secret: str | None = field(default=None, repr=False)
+    webhook_networks: Iterable[str] = ()
 
     @classmethod
     def build(cls, options: Mapping[str, Any]) -> Self:
@@ -121,8 +176,18 @@ class Settings:
             _check_seconds(name, getattr(self, name))
         if not self.retention:
             raise ConfigurationError("retention must be more than 0: nobody could read a response")
-        if not isinstance(self.keep_cookies, bool):
-            raise ConfigurationError(f"keep_cookies must be True or False: {self.keep_cookies!r}")
+        for name in ("keep_cookies", "idempotency_keys"):
+            if not isinstance(getattr(self, name), bool):
+                value = getattr(self, name)
+                raise ConfigurationError(f"{name} must be True or False: {value!r}")
+        for name in ("timeout", "abandon_after"):
+            _check_seconds(name, getattr(self, name), optional=True)
+            if getattr(self, name) == 0:
+                raise ConfigurationError(f"{name} must be more than 0: nothing could ever end well")
+        if self.application is not None and not isinstance(self.application, str):
+            raise ConfigurationError(f"application must be a str, not {self.application!r}")
+        _check_attempts(self.max_attempts)
+        _check_retry(self.retry)
         _check_choice("mode", self.mode, get_args(Mode))
         _check_choice("location", self.location, get_args(Location))
         _check_choice("dialect", self.dialect, tuple(DIALECTS))
@@ -130,11 +195,24 @@ class Settings:
         _check_public_url(self.public_url, self.location)
         for name in ("owner", "status_url"):
             _check_callable(name, getattr(self, name))
-        for name in ("include", "exclude"):  # read twice, and an iterator is empty then
+        for name in ("include", "exclude", "coalesce"):  # read twice, and an iterator is empty then
             object.__setattr__(self, name, _as_patterns(name, getattr(self, name)))
         _check_store(self.store, self.bodies)
+        self._check_secrets()
+        networks = check_webhook(self.webhook, self.webhook_secret, self.webhook_networks)
+        object.__setattr__(self, "webhook_networks", networks)
         self.policy()  # raises where a pattern is wrong
         self.effective_limits()
+
+    def _check_secrets(self) -> None:
+        for name, read in (("url_secret", url_secrets), ("encryption_key", encryption_keys)):
+            object.__setattr__(self, name, read(getattr(self, name)) or None)
+        check_url_lifetime(self.url_lifetime)
+        if self.url_secret is not None and self.owner is None:
+            raise ConfigurationError(
+                "url_secret needs owner: what belongs to nobody is read by whoever knows its URL, "
+                "signed or not"
+            )
 
     def effective_limits(self) -> Limits:
         """Return `limits` as a `Limits`."""
@@ -156,6 +234,9 @@ class Settings:
             budgets=self.budgets,
             max_wait=self.max_wait,
             request_body=self.effective_limits().request_body,
+            retry=self.retry,
+            max_attempts=self.max_attempts,
+            coalesce=self.coalesce,
         )
 
 
@@ -166,6 +247,17 @@ def _check_seconds(name: str, value: object, *, optional: bool = False) -> None:
     if not number or not 0 <= value < float("inf"):  # type: ignore[operator]
         none = " or None" if optional else ""
         raise ConfigurationError(f"{name} must be a number of seconds ≥ 0{none}, not {value!r}")
+
+
+def _check_attempts(value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"max_attempts must be an integer ≥ 1, not {value!r}")
+
+
+def _check_retry(value: object) -> None:
+    rules = value if value is not None else {}
+    if not isinstance(rules, Mapping) or not all(isinstance(may, bool) for may in rules.values()):
+        raise ConfigurationError(f"retry must map path patterns to True or False, not {value!r}")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

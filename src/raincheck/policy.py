@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from raincheck.errors import ConfigurationError
@@ -19,9 +19,17 @@ Mode = Literal["auto", "prefer", "marked"]
 # A HEAD can't be captured for the GET that polls; the others have no response worth keeping.
 NEVER_DEFERRED = frozenset({"HEAD", "OPTIONS", "TRACE", "CONNECT"})
 
+# RFC 9110 §9.2.2: the client itself might have sent it twice.
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
+
 DECISIONS_REMEMBERED = 1_000
 PATH_REMEMBERED = 256  # characters: longer ones are rare, or meant to fill the memory
 REQUEST_BODY = 10 * 1024 * 1024  # bytes
+
+
+# May be None.
+_UNLIMITED = frozenset({"waiters", "operations_per_owner", "operations_in_store"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +39,14 @@ class Limits:
     Attributes:
         operations: Operations in flight. Above it, requests that would be deferred from the
             start are refused with 503, and the others stay synchronous. Default 1,000.
+        operations_per_owner: The same for those of one owner, in all processes together; refused
+            with 429. Counted in the store, about once a second. Default: no limit.
+        operations_in_store: The same for those of everybody, in all processes that share the
+            store; refused with 503. Default: no limit.
         request_body: Bytes of a request body that may be read ahead of its handler, so that the
             202 can leave; a larger request is not promoted. Default 10 MiB.
+        spooled: Bytes of request bodies that may be in temporary files at the same time: what
+            exceeds 1 MiB of each. Above it, as above `operations`. Default 1 GiB.
         synchronous: Requests that may go on synchronously although they were to be deferred,
             because the store fails. Above it, those that would be deferred from the start are
             refused with 503. Default 100.
@@ -42,6 +56,8 @@ class Limits:
             run out or (`Prefer: wait` on a poll) for an operation to end. Above it, a request that
             has taken 50 ms is promoted, and a poll is answered at once. Default: half of the
             threads that the server has, as far as raincheck sees them; of an only one, no poll.
+        pollers: Polls that may wait at the same time (`Prefer: wait`). Above it, a poll is answered
+            at once. Default 10,000.
     """
 
     operations: int = 1_000
@@ -49,13 +65,16 @@ class Limits:
     response_body: int = 1024 * 1024 * 1024
     synchronous: int = 100
     waiters: int | None = None
+    operations_per_owner: int | None = None
+    operations_in_store: int | None = None
+    spooled: int = 1024 * 1024 * 1024
+    pollers: int = 10_000
 
     def __post_init__(self) -> None:
-        names = ["operations", "request_body", "response_body", "synchronous"]
-        if self.waiters is not None:
-            names.append("waiters")
-        for name in names:
+        for name in (field.name for field in fields(self)):
             value = getattr(self, name)
+            if value is None and name in _UNLIMITED:
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ConfigurationError(f"limits: {name} must be an integer ≥ 0, not {value!r}")
 
@@ -117,6 +136,10 @@ class Policy:
         budgets: Budgets of single patterns; the first that matches wins.
         max_wait: The longest `Prefer: wait` that is honoured, in seconds.
         request_body: The limit of that name, in bytes.
+        retry: For patterns of paths, whether their handlers may be run again; the first that
+            matches wins. Others may if their method is idempotent.
+        max_attempts: How often a handler may be begun; 1: none is ever run again.
+        coalesce: Patterns of paths where identical safe requests share one operation.
 
     Raises:
         ConfigurationError: A pattern doesn't begin with a slash or an asterisk.
@@ -132,12 +155,18 @@ class Policy:
         budgets: Mapping[str, float | None] | None = None,
         max_wait: float = 25.0,
         request_body: int = REQUEST_BODY,
+        retry: Mapping[str, bool] | None = None,
+        max_attempts: int = 1,
+        coalesce: Iterable[str] = (),
     ) -> None:
         self._is_marked_only = mode == "marked"
         self._max_wait = max_wait
         self._request_body = request_body
         self._include = _compile(include)
         self._exclude = _compile(exclude)
+        self._retry = [(_compile([pattern]), may) for pattern, may in (retry or {}).items()]
+        self._is_never_repeated = max_attempts <= 1
+        self._coalesce = _compile(coalesce)
         self._default: Candidate | None = None
         self._overrides: list[tuple[_Match | None, Candidate]] = []
         if mode != "prefer":
@@ -166,6 +195,26 @@ class Policy:
         if preferences.respond_async and preferences.strict and (length or 0) > self._request_body:
             return Refusal(413, "request-too-large", "The request is too large to be deferred.")
         return self._by_preference(self._by_path(path), preferences)
+
+    def may_repeat(self, method: str, path: str, marked: bool | None = None) -> bool:
+        """Tell whether a handler may be run again if its process is lost.
+
+        Args:
+            path: Without the application's root path.
+            marked: What the handler says of itself (`@long_running(retry=...)`).
+        """
+        if self._is_never_repeated:
+            return False
+        if marked is not None:
+            return marked
+        for matches, may in self._retry:
+            if matches is not None and matches(path):
+                return may
+        return method in IDEMPOTENT
+
+    def coalesces(self, method: str, path: str) -> bool:
+        """Tell whether a request may share the operation of an identical one."""
+        return self._coalesce is not None and method in SAFE and self._coalesce(path) is not None
 
     def _decide_unasked(self, path: str) -> Candidate | None:
         return self._by_path(path) if self._may(path) else None

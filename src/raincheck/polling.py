@@ -6,9 +6,9 @@ for the end of its operation than poll again says `Prefer: wait`; how its gatewa
 
 from __future__ import annotations
 
+import hmac
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -16,13 +16,16 @@ from typing import TypeGuard
 from raincheck import monitor
 from raincheck.core import Raincheck
 from raincheck.dialects import DIALECTS
-from raincheck.errors import BodyMissing, StoreError
-from raincheck.links import Resource, local_path, locate
-from raincheck.messages import Request, Response, StoredBody, parse_prefer
+from raincheck.errors import BodyMissing, Overloaded, StoreError
+from raincheck.keys import NotAKeyError
+from raincheck.links import Resource, is_id, local_path, locate, signature_of
+from raincheck.messages import Headers, Request, Response, StoredBody, parse_prefer
 from raincheck.monitor import View
 from raincheck.operation import Operation, State, is_expired
 from raincheck.policy import Candidate, Refusal
-from raincheck.watching import Watcher
+from raincheck.signing import Signer
+from raincheck.starting import Key
+from raincheck.watching import Sight, Watcher
 
 logger = logging.getLogger("raincheck")
 
@@ -49,6 +52,23 @@ class Poll:
     path: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat(Poll):
+    """A request of the original route that is one with an operation: it is answered as a poll.
+
+    Attributes:
+        key: What they have in common.
+        budget: Seconds that it may wait for the end, as its handler would have had.
+        first: The header fields as the handler gave them, for whoever has had it called.
+        applied: What the 202 says in `Preference-Applied`.
+    """
+
+    key: Key
+    budget: float
+    first: Headers | None = None
+    applied: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is to be said to a poll now.
@@ -62,11 +82,18 @@ class Answer:
     wait: float = 0
 
 
-def may_begin(decision: Candidate | Refusal, core: Raincheck) -> TypeGuard[Candidate]:
-    """Tell whether a handler may be called at all; if not, `refuse` says why."""
+def may_begin(
+    decision: Candidate | Refusal, core: Raincheck, *, is_shared: bool = False
+) -> TypeGuard[Candidate]:
+    """Tell whether a handler may be called at all; if not, `refuse` says why.
+
+    Args:
+        is_shared: Whether another request may have become the same operation: then nothing need
+            be called.
+    """
     if isinstance(decision, Refusal):
         return False
-    return decision.budget != 0 or not (core.is_full or core.is_cut_off)
+    return decision.budget != 0 or is_shared or not (core.is_full or core.is_cut_off)
 
 
 def refuse(decision: Candidate | Refusal, core: Raincheck) -> Response:
@@ -74,8 +101,31 @@ def refuse(decision: Candidate | Refusal, core: Raincheck) -> Response:
     if isinstance(decision, Refusal):
         return monitor.problem(decision.status, decision.code, decision.detail)
     if core.is_full:
-        return monitor.unavailable("Too many operations are in flight.", OVERLOADED_RETRY_AFTER)
+        return overloaded(Overloaded("operations", core.limits.operations))
+    return unrecordable()
+
+
+def overloaded(error: Overloaded) -> Response:
+    """Refuse because a limit is reached; the client's own, if it is that (RFC 6585 §4)."""
+    wait = (b"retry-after", b"%d" % OVERLOADED_RETRY_AFTER)
+    if error.limit == "operations_per_owner":
+        return monitor.problem(429, "too-many-operations", "Yours are too many at once.", (wait,))
+    return monitor.unavailable("Too many operations are in flight.", OVERLOADED_RETRY_AFTER)
+
+
+def unrecordable() -> Response:
+    """Refuse because the store fails."""
     return monitor.unavailable("Operations can't be recorded now.", STORE_RETRY_AFTER)
+
+
+def not_a_key(error: NotAKeyError) -> Response:
+    """Refuse an `Idempotency-Key` that is none."""
+    return monitor.problem(400, "idempotency-key-invalid", f"{error}.")
+
+
+def too_large_for_key() -> Response:
+    """Refuse a body that can't be compared with that of another request under the same key."""
+    return monitor.problem(413, "request-too-large", "The request is too large to have a key.")
 
 
 def unreadable(error: StoreError) -> Response:
@@ -90,12 +140,17 @@ class StatusMonitor:
 
     Attributes:
         watcher: Wakes those who wait for the end of an operation.
+
+    Raises:
+        ConfigurationError: URLs are to be signed, and what that needs is not installed.
     """
 
     def __init__(self, core: Raincheck) -> None:
-        self.watcher = Watcher(lambda interval: core.store.watch(interval))
+        self.watcher = Watcher(lambda interval: core.store.watch(interval), self._see)
         self._core = core
         self._dialect = DIALECTS[core.settings.dialect]
+        secrets, lifetime = core.settings.url_secret, core.settings.url_lifetime
+        self._signer = Signer(secrets, lifetime) if secrets is not None else None
 
     def started(
         self, operation: Operation, request: Request, applied: str | None, path: str | None = None
@@ -103,15 +158,16 @@ class StatusMonitor:
         """Return the 202 for the request that became this operation."""
         return monitor.started(self._view(operation, request, path), applied)
 
-    def look(self, poll: Poll, *, waited: float = 0) -> Answer:
+    def look(self, poll: Poll, *, waited: float = 0, sight: Sight | None = None) -> Answer:
         """Find an answer to a request as things are now; never raises for a store that fails.
 
         Args:
             waited: Seconds that the client has been made to wait at most.
+            sight: What was seen of the operation while it waited; default: to look now.
         """
         self._core.heartbeat.ensure(soon=False)
         try:
-            answer = self._look(poll)
+            answer = self._look(poll, sight)
         except StoreError as error:
             logger.error("a poll could not be answered: %s", error)
             answer, waited = Answer(unreadable(error)), 0
@@ -119,7 +175,7 @@ class StatusMonitor:
             logger.exception("a poll could not be answered")
             answer, waited = Answer(monitor.unavailable(UNREADABLE, STORE_RETRY_AFTER)), 0
         response = monitor.for_method(poll.request.method, answer.response)
-        if waited:
+        if waited and not isinstance(poll, Repeat):
             response = monitor.after_waiting(response, waited)
         return Answer(response, answer.wait)
 
@@ -129,37 +185,80 @@ class StatusMonitor:
         Args:
             seconds: How long at most.
         """
-        woken, end = threading.Event(), time.monotonic() + seconds
+        woken = threading.Event()
         with self.watcher.waiting(poll.operation_id, woken.set) as waiter:
-            while True:
-                in_time = woken.wait(max(0.0, end - time.monotonic()))
-                woken.clear()
-                is_last = waiter.is_dismissed or not in_time
-                answer = self.look(poll, waited=seconds)
-                if is_last or not answer.wait:
-                    return answer.response
+            woken.wait(seconds)
+            return self.look(poll, waited=seconds, sight=waiter.sight).response
 
     def close(self) -> None:
         """Let all who wait have their answers now."""
         self.watcher.close()
 
-    def _look(self, poll: Poll) -> Answer:
-        if poll.request.method not in monitor.ALLOWED[poll.resource]:
-            return Answer(monitor.method_not_allowed(poll.resource))
-        operation = self._core.look(poll.operation_id)
-        if operation is None or operation.owner not in (None, poll.owner):
+    def _see(self, operation_id: str) -> Sight:
+        """Look at an operation for all who wait for it."""
+        try:
+            operation = self._core.look(operation_id)
+            if operation is not None:
+                self._core.note_poll(operation)
+            return Sight(operation)
+        except StoreError as error:
+            return Sight(failure=error)
+        except Exception:
+            logger.exception("an operation could not be looked at")
+            return Sight(failure=StoreError("the store met a defect"))
+
+    def _look(self, poll: Poll, sight: Sight | None) -> Answer:
+        if not is_id(poll.operation_id):
             return Answer(monitor.not_found())
-        response = self._respond(poll, operation)
+        is_repeat = isinstance(poll, Repeat)
+        if not is_repeat and poll.request.method not in monitor.ALLOWED[poll.resource]:
+            return Answer(monitor.method_not_allowed(poll.resource))
+        if sight is not None and sight.failure is not None:
+            raise sight.failure.with_traceback(None)  # or each waiter would make it longer
+        operation = sight.operation if sight is not None else self._core.look(poll.operation_id)
+        if operation is None or not _same(operation.id, poll.operation_id):
+            return Answer(monitor.not_found())
+        if isinstance(poll, Repeat):
+            return self._repeat(poll, operation)
+        signature = self._valid_signature(poll)
+        if signature is None and not _may_see(poll.owner, operation):
+            return Answer(monitor.not_found())
+        if sight is None:
+            self._core.note_poll(operation)
+        response = self._respond(poll, operation, signature)
         is_final = operation.is_terminal or response.status in _REFUSED
         return Answer(response, 0 if is_final else self._wait_of(poll.request))
+
+    def _valid_signature(self, poll: Poll) -> str | None:
+        """Return the signature that lets anybody read this operation, if the poll has one."""
+        if self._signer is None or poll.request.method not in ("GET", "HEAD"):
+            return None
+        token = signature_of(poll.request)
+        if token is None:
+            return None
+        is_valid = self._signer.is_valid(token, poll.operation_id, self._core.store.now())
+        return token if is_valid else None
+
+    def _repeat(self, repeat: Repeat, operation: Operation) -> Answer:
+        """Answer as draft-ietf-httpapi-idempotency-key-header §2.6 has it, but let who comes early
+        have the operation that runs instead of an error.
+        """
+        if operation.fingerprint != repeat.key.fingerprint:
+            return Answer(monitor.key_reused())
+        view = self._view(operation, repeat.request, repeat.path)
+        if operation.is_terminal:
+            return Answer(monitor.repeated(view, repeat.first))
+        return Answer(monitor.started(view, repeat.applied), repeat.budget)
 
     def _wait_of(self, request: Request) -> float:
         prefer = request.header(b"prefer")
         if prefer is None or request.method == "DELETE":
             return 0
+        if self.watcher.waiters >= self._core.limits.pollers:
+            return 0
         return min(parse_prefer(prefer).wait or 0, self._core.settings.max_wait)
 
-    def _respond(self, poll: Poll, operation: Operation) -> Response:
+    def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
         if poll.request.method == "DELETE" and not is_expired(operation, self._core.store.now()):
             end = self._core.forget if operation.is_terminal else self._core.cancel
             # None: it ended between the look and the step, so the other step is the right one.
@@ -167,7 +266,7 @@ class StatusMonitor:
             if not operation.forgotten and operation.state not in CANCELS:  # a newer raincheck's
                 return monitor.unavailable("This can't be cancelled now.", STORE_RETRY_AFTER)
             return monitor.deleted(self._view(operation, poll.request, poll.path))
-        view = self._view(operation, poll.request, poll.path)
+        view = self._view(operation, poll.request, poll.path, signature)
         return monitor.read(view, poll.resource, poll.request)
 
     def read(self, body: StoredBody) -> Iterator[bytes]:
@@ -188,8 +287,40 @@ class StatusMonitor:
         except Exception as error:  # the server's 500 would look like the handler's
             raise StoreError(f"the store met a defect: {error!r}") from error
 
-    def _view(self, operation: Operation, request: Request, path: str | None) -> View:
-        settings = self._core.settings
+    def _view(
+        self, operation: Operation, request: Request, path: str | None, guest: str | None = None
+    ) -> View:
+        """Return what there is to see.
+
+        Args:
+            guest: The signature by which the client sees it; it gets no other, or it could prolong
+                its access.
+        """
+        settings, now = self._core.settings, self._core.store.now()
         path = path or local_path(request, settings.prefix, operation.id)
         links = locate(request, path, settings.location, settings.public_url)
-        return View(operation, links, self._dialect, self._core.store.now())
+        if guest is not None:
+            return View(operation, links.signed(guest), self._dialect, now)
+        return View(operation, links, self._dialect, now, self._sign(operation, now))
+
+    def _sign(self, operation: Operation, now: float) -> str | None:
+        # What belongs to nobody is read by its URL alone, for ever: an expiry would be a lie.
+        if self._signer is None or operation.owner is None:
+            return None
+        return self._signer.sign(operation.id, now)
+
+
+def _may_see(owner: str | None, operation: Operation) -> bool:
+    """Tell whether a principal may see an operation: its owner, or anybody if it has none."""
+    if operation.owner is None:
+        return True
+    return owner is not None and _same(owner, operation.owner)
+
+
+def _same(text: str, other: str) -> bool:
+    """Compare in a time that tells nothing of where they differ."""
+    return hmac.compare_digest(_bytes(text), _bytes(other))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

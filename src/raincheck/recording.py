@@ -7,6 +7,7 @@ Bytes are gathered into chunks of one size. `feed` only gathers; what may block 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterable
 
@@ -18,6 +19,9 @@ from raincheck.operation import Ended, Operation, Reason, Responded, Result
 
 logger = logging.getLogger("raincheck")
 
+_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+_FIELD_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 §5.5
+
 
 class Recording:
     """Records one response of one operation, and ends the operation exactly once."""
@@ -28,6 +32,7 @@ class Recording:
         self._core = core
         self._chunk_size = core.chunk_size
         self._status: int | None = None
+        self.first_headers: Headers = ()
         self._headers: Headers = ()
         self._buffer = bytearray()
         self._length = 0
@@ -40,9 +45,15 @@ class Recording:
         return self._status is not None
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take status and header fields as the handler gave them."""
+        """Take status and header fields as the handler gave them.
+
+        Raises:
+            ValueError: No server could send them.
+        """
+        if not 200 <= int(status) <= 999:
+            raise ValueError(f"{status} is no status of a final response")
         self._status = int(status)
-        self._headers = tuple((bytes(name), bytes(value)) for name, value in headers)
+        self._headers = self.first_headers = _sendable(headers)
         if not self._core.settings.keep_cookies:
             # They were for the first response: later they would overwrite a newer session, and
             # a credential that nobody will get need not be kept.
@@ -91,7 +102,7 @@ class Recording:
             length=self._length,
             chunk_size=self._chunk_size,
             fence=self.operation.fence,
-            trailers=tuple((bytes(name), bytes(value)) for name, value in trailers),
+            trailers=_sendable(trailers),
         )
         self._end(Ending(Responded(result), last))
 
@@ -122,9 +133,27 @@ class Recording:
         if declared is None or self._status in WITHOUT_CONTENT or declared == b"%d" % self._length:
             return True
         logger.error(
-            "operation %s declared %s bytes and sent %d: its response is not kept",
+            "operation %s declared %r bytes and sent %d: its response is not kept",
             abbreviate(self.operation.id),
-            declared.decode("latin-1"),
+            declared,
             self._length,
         )
         return False
+
+
+def _sendable(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Return header fields as servers send them.
+
+    A field with a line break in it is refused by servers; kept, it would fail each poll or, worse,
+    become two.
+
+    Raises:
+        ValueError: A name or value can't be sent.
+    """
+    checked = tuple((bytes(name), bytes(value).strip(b" \t")) for name, value in fields)
+    for name, value in checked:
+        if not _FIELD_NAME.fullmatch(name):
+            raise ValueError(f"a response can't have a header field named {name!r}")
+        if not _FIELD_VALUE.fullmatch(value):
+            raise ValueError(f"the header field {name!r} of a response has control characters")
+    return checked

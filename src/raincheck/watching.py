@@ -1,8 +1,9 @@
-"""Waking those who wait for an operation: one thread and one watch of the store per process.
+"""Waking those who wait for the end of an operation: one watch of the store per process.
 
-What a watch yields are hints. So whoever waits is woken as soon as the watch listens, and from then
-on at least every few seconds, heard or not; each time it reads the operation for itself. No event
-loop here: who waits says how it is woken.
+What a watch yields are hints. So an operation that somebody waits for is read after each hint, as
+soon as the watch listens, and from then on at least every few seconds, heard or not. One thread
+listens and another one reads: once, however many wait for an operation, and only its end wakes
+them. No event loop here: who waits says how it is woken.
 """
 
 from __future__ import annotations
@@ -17,16 +18,39 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from raincheck.errors import StoreError
+from raincheck.operation import Operation
 
 logger = logging.getLogger("raincheck")
 
-REREAD = 5.0  # seconds after which whoever waits is woken although nothing was heard
+REREAD = 5.0  # seconds after which an operation is read although nothing was heard of it
 TICK = 1.0  # seconds between looks around while nothing is heard
 EARLY = 0.9  # of a tick: a None that comes sooner says that something was missed
-LINGER = 5.0  # seconds that the thread goes on when the last one has gone
+LINGER = 5.0  # seconds that the threads go on when the last one has gone
+AT_ONCE = 32  # waiters that are woken at a time: thousands would keep an event loop from all else
 PAUSES = (0.5, 10.0)  # seconds before a watch that has failed is begun again: at first, at most
 
 Watch = Callable[[float], Generator[str | None, None, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look at an operation has shown.
+
+    Attributes:
+        operation: None if there is none.
+        failure: Why nothing could be seen.
+    """
+
+    operation: Operation | None = None
+    failure: StoreError | None = None
+
+    @property
+    def ends_waiting(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return self.operation is None or self.operation.is_terminal
+
+
+See = Callable[[str], Sight]
 
 
 def server_is_stopping() -> bool:
@@ -43,18 +67,20 @@ class Waiter:
     """Somebody who waits for an operation.
 
     Args:
-        wake: Called from any thread when the operation may have changed; must not block.
+        wake: Called from any thread when there is nothing more to wait for; must not block.
 
     Attributes:
-        is_dismissed: Whether nobody is to wait any longer.
+        sight: Why; None if nobody is to wait any longer although the operation goes on.
+        successor: Who is woken when this one has left.
     """
 
-    __slots__ = ("is_dismissed", "operation_id", "wake")
+    __slots__ = ("operation_id", "sight", "successor", "wake")
 
     def __init__(self, operation_id: str, wake: Callable[[], object]) -> None:
         self.operation_id = operation_id
         self.wake = wake
-        self.is_dismissed = False
+        self.sight: Sight | None = None
+        self.successor: Waiter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,23 +93,22 @@ class Surroundings:
 
 
 class Watcher:
-    """Wakes waiters; its thread starts with the first of them, and again in a forked process.
+    """Wakes waiters; its threads start with the first of them, and again in a forked process.
 
     Args:
         watch: A store's method of that name.
+        see: Looks at an operation; may block, and does not raise.
     """
 
-    def __init__(self, watch: Watch, around: Surroundings | None = None) -> None:
+    def __init__(self, watch: Watch, see: See, around: Surroundings | None = None) -> None:
         self._watch = watch
+        self._see = see
         self._around = around or Surroundings()
         self._listeners: dict[int, _Listener] = {}  # by process
 
     @contextmanager
     def waiting(self, operation_id: str, wake: Callable[[], object]) -> Iterator[Waiter]:
-        """Have `wake` called whenever the operation may have changed, until the context ends.
-
-        The first call comes when no later change can be missed, or when there is no waiting.
-        """
+        """Have `wake` called when there is nothing more to wait for, until the context ends."""
         waiter = Waiter(operation_id, wake)
         listener = self._listener()
         listener.add(waiter)
@@ -91,6 +116,12 @@ class Watcher:
             yield waiter
         finally:
             listener.remove(waiter)
+
+    @property
+    def waiters(self) -> int:
+        """How many wait in this process."""
+        listener = self._listeners.get(os.getpid())
+        return 0 if listener is None else listener.waiters
 
     def close(self) -> None:
         """Dismiss all who wait in this process; for those who come later it begins anew."""
@@ -102,60 +133,66 @@ class Watcher:
         listener = self._listeners.get(os.getpid())
         if listener is None:
             # setdefault is atomic and needs no lock, which a fork could have inherited locked.
-            fresh = _Listener(self._watch, self._around)
+            fresh = _Listener(self._watch, self._see, self._around)
             listener = self._listeners.setdefault(os.getpid(), fresh)
         return listener
 
 
 class _Listener:
-    """The waiters of one process, and the thread that wakes them."""
+    """The waiters of one process, and the thread that hears what they wait for."""
 
-    def __init__(self, watch: Watch, around: Surroundings) -> None:
+    def __init__(self, watch: Watch, see: See, around: Surroundings) -> None:
         self._watch = watch
         self._around = around
         # Reentrant: the garbage collector may end somebody's waiting in any line of this class.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
+        self._reader = _Reader(see, self._tell)
         self._by_operation: dict[str, set[Waiter]] = {}
-        self._due: dict[Waiter, float] = {}  # when each is woken at the latest; soonest first
+        self._due: dict[str, float] = {}  # when each is read at the latest; soonest first
         self._is_listening = False
         self._is_closed = False
         self._deserted = 0.0  # since when there are no waiters
         self._failures = 0  # of the watch, one after another
+        self.waiters = 0
 
     def add(self, waiter: Waiter) -> None:
+        operation_id = waiter.operation_id
         with self._lock:
-            waiter.is_dismissed = self._is_closed or not self._has_thread()
-            self._by_operation.setdefault(waiter.operation_id, set()).add(waiter)
-            self._due[waiter] = self._around.clock() + REREAD
-            is_heard = self._is_listening or waiter.is_dismissed
-        if is_heard:
+            is_dismissed = self._is_closed or not self._has_thread()
+            self._by_operation.setdefault(operation_id, set()).add(waiter)
+            self._due.setdefault(operation_id, self._around.clock() + REREAD)
+            self.waiters += 1
+            is_heard = self._is_listening
+        if is_dismissed:
             waiter.wake()
+        elif is_heard:
+            self._reader.read(operation_id)
 
     def remove(self, waiter: Waiter) -> None:
+        operation_id = waiter.operation_id
         with self._lock:
-            same = self._by_operation[waiter.operation_id]
+            same = self._by_operation[operation_id]
             same.discard(waiter)
             if not same:
-                del self._by_operation[waiter.operation_id]
-            del self._due[waiter]
+                del self._by_operation[operation_id]
+                del self._due[operation_id]
+            self.waiters -= 1
             self._deserted = self._around.clock()
+            successor, waiter.successor = waiter.successor, None
+        if successor is not None:
+            _wake(successor)
 
     def close(self) -> None:
         with self._lock:
             self._is_closed = True  # the thread sees it when it next looks around
+        self._reader.clear()
         self._dismiss()
 
     def _has_thread(self) -> bool:
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="raincheck-watcher", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                logger.warning("nobody can wait for an operation: %s", error)
-                return False
-            self._thread = thread
-        return True
+            self._thread = _start(self._run, "raincheck-watcher")
+        return self._thread is not None
 
     # --- the thread ----------------------------------------------------------------------------
 
@@ -179,18 +216,18 @@ class _Listener:
         """Pass hints on until there is nobody to pass them to."""
         with closing(self._watch(TICK)) as hints:
             next(hints)
-            self._wake(self._all_from_now_on())
+            self._read_all_from_now_on()
             while not self._retires():
                 asked = self._around.clock()
                 hint = next(hints)
                 if hint is not None:
-                    self._wake(self._waiters_of(hint))
+                    self._read([hint])
                 elif self._around.clock() - asked < EARLY * TICK:
-                    self._wake(self._all_from_now_on())
+                    self._read_all_from_now_on()
                 self._look_around()
 
     def _retires_in_a_pause(self) -> bool:
-        """Leave a watch that fails alone for a while, and go on waking who waits."""
+        """Leave a watch that fails alone for a while, and go on reading what is waited for."""
         first, most = PAUSES
         pause = min(first * 2 ** min(self._failures - 1, 10), most)
         end = self._around.clock() + pause
@@ -202,7 +239,7 @@ class _Listener:
         return self._retires()
 
     def _look_around(self) -> None:
-        self._wake(self._waiters_that_are_due())
+        self._read(self._take_due(), later=True)
         if self._around.is_stopping():
             self._dismiss()
 
@@ -216,40 +253,113 @@ class _Listener:
             self._thread = None
             return True
 
-    # --- who is woken --------------------------------------------------------------------------
+    # --- what is read ---------------------------------------------------------------------------
 
-    def _waiters_of(self, operation_id: str) -> list[Waiter]:
-        with self._lock:
-            return list(self._by_operation.get(operation_id, ()))
-
-    def _all_from_now_on(self) -> list[Waiter]:
+    def _read_all_from_now_on(self) -> None:
         with self._lock:
             self._is_listening = True
             self._failures = 0
-            return list(self._due)
+            waited_for = list(self._by_operation)
+        self._read(waited_for)
 
-    def _waiters_that_are_due(self) -> list[Waiter]:
-        now, found = self._around.clock(), list[Waiter]()
+    def _take_due(self) -> list[str]:
+        now, found = self._around.clock(), list[str]()
         with self._lock:
             while self._due:
-                waiter, moment = next(iter(self._due.items()))
+                operation_id, moment = next(iter(self._due.items()))
                 if moment > now:
                     break
-                del self._due[waiter]
-                self._due[waiter] = now + REREAD
-                found.append(waiter)
+                del self._due[operation_id]
+                self._due[operation_id] = now + REREAD
+                found.append(operation_id)
         return found
 
-    def _dismiss(self) -> None:
-        with self._lock:
-            waiters = list(self._due)
-            for waiter in waiters:
-                waiter.is_dismissed = True
-        self._wake(waiters)
+    def _read(self, operation_ids: list[str], *, later: bool = False) -> None:
+        for operation_id in operation_ids:
+            if operation_id in self._by_operation:
+                self._reader.read(operation_id, later=later)
 
-    def _wake(self, waiters: list[Waiter]) -> None:
-        for waiter in waiters:
-            try:
-                waiter.wake()
-            except Exception:
-                logger.exception("somebody who waits for an operation could not be woken")
+    # --- who is woken --------------------------------------------------------------------------
+
+    def _tell(self, operation_id: str, sight: Sight | None) -> None:
+        with self._lock:
+            waiters = list(self._by_operation.get(operation_id, ()))
+            successors = [*waiters[AT_ONCE:], *[None] * AT_ONCE]
+            for waiter, successor in zip(waiters, successors, strict=False):
+                waiter.sight, waiter.successor = sight, successor
+        for waiter in waiters[:AT_ONCE]:
+            _wake(waiter)
+
+    def _dismiss(self) -> None:
+        for operation_id in list(self._by_operation):
+            self._tell(operation_id, None)
+
+
+class _Reader:
+    """Looks at operations in a thread, one after another.
+
+    Args:
+        tell: Given an id and what ends the waiting for it; None if nothing can be read.
+    """
+
+    def __init__(self, see: See, tell: Callable[[str, Sight | None], None]) -> None:
+        self._see = see
+        self._tell = tell
+        self._wanted = threading.Condition(threading.RLock())
+        self._soon: dict[str, None] = {}  # ids in their order, each once
+        self._later: dict[str, None] = {}
+        self._thread: threading.Thread | None = None
+
+    def read(self, operation_id: str, *, later: bool = False) -> None:
+        """Have an operation looked at, and told of if that ends the waiting for it.
+
+        Args:
+            later: Whether others go first.
+        """
+        with self._wanted:
+            (self._later if later else self._soon)[operation_id] = None
+            if self._thread is None:
+                self._thread = _start(self._run, "raincheck-reader")
+            is_hopeless = self._thread is None
+            self._wanted.notify()
+        if is_hopeless:
+            self._tell(operation_id, None)
+
+    def clear(self) -> None:
+        """Look at nothing more of what was asked for."""
+        with self._wanted:
+            self._soon.clear()
+            self._later.clear()
+
+    def _run(self) -> None:
+        while (operation_id := self._next()) is not None:
+            sight = self._see(operation_id)
+            if sight.ends_waiting:
+                self._tell(operation_id, sight)
+
+    def _next(self) -> str | None:
+        with self._wanted:
+            if not self._wanted.wait_for(lambda: self._soon or self._later, LINGER):
+                self._thread = None
+                return None
+            ids = self._soon or self._later
+            operation_id = next(iter(ids))
+            del ids[operation_id]
+            return operation_id
+
+
+def _start(run: Callable[[], None], name: str) -> threading.Thread | None:
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        logger.warning("nobody can wait for an operation: %s", error)
+        return None
+    return thread
+
+
+def _wake(waiter: Waiter) -> None:
+    try:
+        waiter.wake()
+    except Exception:
+        logger.exception("somebody who waits for an operation could not be woken")

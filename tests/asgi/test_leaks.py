@@ -23,6 +23,8 @@ from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.loops import running_loop
 from raincheck.asgi.stopping import Stopping
 from raincheck.contracts import Filter
+from raincheck.operation import Reason
+from raincheck.starting import Start
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, slow, until_deferred, wrap
@@ -35,8 +37,8 @@ REQUESTS = 300
 class Forgetful(MemoryStore):
     """Keeps nothing that is over, so that only the gateway's own memory is seen."""
 
-    def swap(self, old: Any, new: Any) -> bool:
-        swapped = super().swap(old, new)
+    def swap(self, old: Any, new: Any, **drops: bool) -> bool:
+        swapped = super().swap(old, new, **drops)
         if new.is_terminal:
             del self._operations[new.id], self._shelves[new.id]
         return swapped
@@ -181,7 +183,7 @@ def test_one_middleware_serves_two_event_loops_at_once() -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_loop_that_is_closed_ends_what_was_deferred_in_it(backend: str) -> None:
     async def run() -> Call:
-        return await call(wrapped)
+        return await call(wrapped, "/", "POST")  # a GET would be run again
 
     async def look() -> Call:
         return await follow(wrapped, accepted)
@@ -233,15 +235,15 @@ def _descriptors() -> list[str]:
 
 async def test_an_ending_that_the_store_chokes_on_still_ends_the_operation() -> None:
     class Choking(MemoryStore):
-        def swap(self, old: Any, new: Any) -> bool:
+        def swap(self, old: Any, new: Any, **drops: bool) -> bool:
             if new.result is not None:
                 raise TypeError("can't be written")
-            return super().swap(old, new)
+            return super().swap(old, new, **drops)
 
     wrapped = wrap(brief, store=Choking())
     accepted = await call(wrapped)
     with anyio.fail_after(5):
-        while core_of(wrapped)._flights:  # noqa: ASYNC110 - no event tells
+        while len(core_of(wrapped).flights):  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
         core_of(wrapped).beat()
         assert (await follow(wrapped, accepted)).status == 500
@@ -258,7 +260,7 @@ async def test_without_a_heartbeat_thread_there_is_no_operation(
     with monkeypatch.context() as patch:
         patch.setattr("raincheck.heartbeat.threading.Thread.start", refuse)
         with pytest.raises(RuntimeError):
-            core.accept(_Nobody(), method="GET", route="/", owner=None, progress=None)
+            core.accept(_Nobody(), Start(method="GET", route="/"))
     assert core.store.find(Filter())[0] == []
     assert not core.is_busy
     core.heartbeat.ensure()
@@ -267,6 +269,8 @@ async def test_without_a_heartbeat_thread_there_is_no_operation(
 
 class _Nobody:
     def request_cancel(self) -> None: ...
+
+    def give_up(self, reason: Reason) -> None: ...
 
 
 async def test_all_who_wait_for_a_sync_handler_wait_for_the_same_event() -> None:

@@ -68,7 +68,7 @@ async def test_shutdown_waits_for_running_operations_before_the_application_sees
     assert (await follow(app, accepted)).content == b"done"
 
 
-async def test_what_outlasts_the_drain_is_recorded_as_ended_by_the_shutdown() -> None:
+async def test_what_outlasts_the_drain_is_ended_by_the_shutdown_or_released() -> None:
     async def handler(scope: Any, receive: Any, send: Any) -> None:
         await anyio.sleep_forever()
 
@@ -76,10 +76,13 @@ async def test_what_outlasts_the_drain_is_recorded_as_ended_by_the_shutdown() ->
     async with anyio.create_task_group() as group:
         group.start_soon(app, {"type": "lifespan"}, server.receive, server.send)
         await server.started.wait()
-        accepted = await call(app)
+        accepted = await call(app, "/", "POST")
+        released = await call(app)
         server.stop.set()
     done = await call(app, path_of(accepted))
     assert (done.status, b'"code":"shutdown"' in done.content) == (500, True)
+    waiting = await call(app, path_of(released))
+    assert (waiting.status, b'"status":"accepted"' in waiting.content) == (202, True)
 
 
 @pytest.mark.parametrize("refusal", [ValueError("http only"), None])

@@ -77,7 +77,7 @@ def impatient(handler: Handler) -> Iterator[RaincheckMiddleware]:
 
 def waiters(app: RaincheckMiddleware) -> int:
     """Count who waits."""
-    return sum(len(each._due) for each in app._gateway.monitor.watcher._listeners.values())
+    return app._gateway.monitor.watcher.waiters
 
 
 async def until_waiting(app: RaincheckMiddleware, count: int = 1) -> None:
@@ -93,10 +93,11 @@ async def polling(
 ) -> AsyncIterator[list[Call]]:
     """Have clients poll (method, path) until the context ends; their answers are complete then."""
     calls = [Call(app, http_scope(path, method, headers)) for method, path in targets]
+    others = waiters(app)
     async with anyio.create_task_group() as group:
         for each in calls:
             group.start_soon(each.run)
-        await until_waiting(app, len(calls))
+        await until_waiting(app, others + len(calls))
         yield calls
 
 
@@ -238,6 +239,27 @@ async def test_what_is_unknown_or_anothers_is_not_waited_for(
             assert_problem(answer, 404, "not-found")
             assert answer.header(b"preference-applied") is None
     assert store.watches == 0
+    core_of(app).close()
+
+
+async def test_above_the_limit_of_pollers_a_poll_is_answered_at_once(
+    handler: Handler, store: Store
+) -> None:
+    limits = {"pollers": 2}
+    app = RaincheckMiddleware(handler, store=store, budget=0, max_wait=20, limits=limits)
+    path = path_of(await call(app))
+    leaving = Call(app, http_scope(path, headers=LONG))
+    async with anyio.create_task_group() as group:
+        group.start_soon(leaving.run)
+        await until_waiting(app)
+        async with polling(app, ("GET", path)) as [staying]:
+            answer = await call(app, path, headers=LONG)
+            assert (answer.status, answer.header(b"preference-applied")) == (202, None)
+            leaving.leave()
+            await until_waiting(app, 1)
+            async with polling(app, ("GET", path)) as [late]:
+                handler.go.set()
+    assert [staying.status, late.status] == [200, 200]
     core_of(app).close()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from raincheck.admission import Spooled
 from raincheck.asgi.upload import IN_MEMORY, Upload
 from tests.support.asgi import Call, call, follow, http_scope, path_of
 from tests.support.handlers import SHORT, answer, read_body, until_deferred, wrap
@@ -279,7 +280,7 @@ async def test_a_full_disk_leaves_the_request_synchronous_and_whole(
 
 
 async def test_an_upload_that_nobody_closes_is_closed_with_its_last_reference() -> None:
-    kept = Upload(10 * IN_MEMORY)
+    kept = Upload(10 * IN_MEMORY, Spooled(10 * IN_MEMORY))
     await kept.put({"type": "http.request", "body": b"x" * 2 * IN_MEMORY, "more_body": True})
     assert len(files()) == 1
     del kept

@@ -39,13 +39,13 @@ async def test_the_status_document(app: Any) -> None:
         "status": "running",
         "created": "2023-11-14T22:13:20.000000Z",
         "updated": "2023-11-14T22:13:20.000000Z",
-        "progress": {"completed": 1, "total": 4, "message": "begun"},
         "links": {"response": path, "status": f"{path}/status", "result": f"{path}/result"},
     }
 
 
 async def test_progress_is_seen_after_a_beat(app: Any, handler: Handler) -> None:
     path = path_of(await call(app, "/thing"))
+    await handler.begun.wait()
     handler.operation.progress(2, 4)
     core_of(app).beat()
     status = await call(app, f"{path}/status")

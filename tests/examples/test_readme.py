@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
+from raincheck.operation import Operation, State
+from raincheck.webhooks.message import compose
 from tests.support.polling import poll
 from tests.support.processes import ROOT, ServerProcess
 
@@ -26,19 +33,20 @@ FRAMEWORKS = [
     *("flask", "django", "starlette", "fastapi", "litestar", "quart", "falcon", "bottle"),
     "pyramid",
 ]
-WSGI = ("raincheck.wsgi", "raincheck.flask", "get_wsgi_application")
+WSGI = ("raincheck.wsgi", "raincheck.flask", "get_wsgi_application", "from flask")
 CHECK = "python -m raincheck check app:app"
 
 pytestmark = pytest.mark.server
 
 
-def server(text: str, directory: Path) -> ServerProcess:
+def server(text: str, directory: Path, **env: str) -> ServerProcess:
     """Serve a block as the README says: saved as app.py."""
     (directory / "app.py").write_text(text)
     command = ["-m", "uvicorn", "app:app", "--port", "{port}"]
     if any(name in text for name in WSGI):
         command = ["-m", "gunicorn", "app:app", "--bind", "127.0.0.1:{port}"]
-    return ServerProcess(command, cwd=directory, env={"XDG_STATE_HOME": str(directory / "state")})
+    env["XDG_STATE_HOME"] = str(directory / "state")
+    return ServerProcess(command, cwd=directory, env=env)
 
 
 def test_every_kind_of_block_is_known() -> None:
@@ -65,7 +73,14 @@ GUNICORN = next(text for text in PYTHON if "raincheck.gunicorn" in text)
 DRAINED = next(text for text in PYTHON if "with_drain" in text)
 OWN_STORE = next(text for text in PYTHON if "class FolderStore" in text)
 OWN_TEST = next(text for text in PYTHON if "class TestFolderStore" in text)
-NOT_SERVED_ALONE = (*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST)
+RUN_AGAIN = next(text for text in PYTHON if "is_replay" in text)
+TOLD = next(text for text in PYTHON if "webhook_secret" in text)
+RECEIVER = next(text for text in PYTHON if "standardwebhooks" in text)
+NOT_SERVED_ALONE = (
+    *(*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST),
+    *(RUN_AGAIN, TOLD, RECEIVER),
+)
+PAYLOAD = re.findall(r"^The payload is `(.*?)`", README, re.MULTILINE)[0]
 OTHERS = [n for n, text in enumerate(PYTHON) if text not in NOT_SERVED_ALONE]
 
 
@@ -122,6 +137,55 @@ def test_django_is_drained_under_asgi(tmp_path: Path) -> None:
         assert httpx.get(f"{running.url}{path}").text == "the report"
 
 
+def test_what_was_killed_is_run_again(tmp_path: Path) -> None:
+    with (
+        server(RUN_AGAIN, tmp_path) as running,
+        httpx.Client(base_url=running.url) as client,
+    ):
+        accepted = client.post("/exports")
+        assert accepted.status_code == 202
+        running.kill()
+        running.start()
+        done = poll(client, accepted.headers["location"])
+    shown = re.search(r"R answers `(.*)`", README)
+    assert shown is not None
+    assert done.text == shown[1]
+
+
+def test_the_receiver_hears_of_the_end(tmp_path: Path) -> None:
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    for name in ("sender", "receiver"):
+        (tmp_path / name).mkdir()
+    log = tmp_path / "receiver" / "access.log"
+    logged = {"GUNICORN_CMD_ARGS": f"--access-logfile {log}"}
+    with server(RECEIVER, tmp_path / "receiver", WEBHOOK_SECRET=secret, **logged) as receiver:
+        told = TOLD.replace("127.0.0.1:8001", f"127.0.0.1:{receiver.port}")
+        with server(told, tmp_path / "sender", WEBHOOK_SECRET=secret) as running:
+            accepted = httpx.post(f"{running.url}/exports").json()
+            deadline = time.monotonic() + 30
+            while "POST /ended" not in log.read_text():
+                assert time.monotonic() < deadline, running.kill()
+                time.sleep(0.05)
+        assert httpx.post(f"{receiver.url}/ended", content=PAYLOAD).status_code == 401
+        printed = receiver.terminate()
+    assert f"{accepted['id']} has succeeded" in printed
+
+
+def test_the_payload_is_as_it_is_shown() -> None:
+    shown = json.loads(PAYLOAD)
+    ended = datetime.fromisoformat(shown["timestamp"]).timestamp()
+    operation = Operation(
+        id=shown["data"]["id"],
+        state=State(shown["data"]["status"]),
+        created=ended,
+        updated=ended,
+        retention=60,
+        method="POST",
+        route="/exports",
+    )
+    assert compose(operation).decode() == PAYLOAD
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_check_has_no_complaint_about_an_application(framework: str, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APPLICATIONS[FRAMEWORKS.index(framework)])
@@ -150,27 +214,52 @@ def normalised(text: str) -> str:
     return re.sub(r"(localhost|127\.0\.0\.1):\d+", "HOST", text)
 
 
-def exchange(running: ServerProcess, path: str) -> str:
-    """Send a GET and write the answer down as the README does."""
+def exchange(running: ServerProcess, request: str) -> str:
+    """Send a request that is written down as the README does, and write the answer down so."""
+    head, _, body = request.partition("\n\n")
+    (method, target, _), *fields = [line.split(" ", 2) for line in head.splitlines()]
+    headers = {name.removesuffix(":"): " ".join(value) for name, *value in fields}
+    headers["host"] = headers["host"].replace("8000", str(running.port))
     connection = http.client.HTTPConnection("127.0.0.1", running.port)
-    connection.request("GET", path, headers={"host": f"localhost:{running.port}"})
+    connection.request(method, target, body, headers)
     answer = connection.getresponse()
-    fields = [f"{n}: {v}" for n, v in answer.getheaders() if n not in ("date", "server")]
-    head = [f"HTTP/1.1 {answer.status} {answer.reason}", *fields]
-    body = answer.read().decode()
+    shown = [f"{n}: {v}" for n, v in answer.getheaders() if n not in ("date", "server")]
+    lines = [f"HTTP/1.1 {answer.status} {answer.reason}", *shown, "", answer.read().decode()]
     connection.close()
-    return "\n".join([*head, "", body])
+    return "\n".join(lines).rstrip("\n")
+
+
+# A request, and the answer to it.
+EXCHANGES = [
+    tuple(re.split(r"\n\n(?=HTTP)", text.rstrip("\n"))) for kind, text in BLOCKS if kind == "http"
+]
 
 
 def test_the_wire_looks_as_it_is_shown(starlette: ServerProcess) -> None:
-    shown = [text.split("\n\n", 1)[1] for kind, text in BLOCKS if kind == "http"]
-    accepted = exchange(starlette, "/report")
-    assert normalised(accepted) == normalised(shown[0])
-    location = re.search(r"^location: http://[^/]*(\S+)$", accepted, re.MULTILINE)
+    (started, accepted), (polled, response), _ = EXCHANGES
+    answer = exchange(starlette, started)
+    assert normalised(answer) == normalised(accepted)
+    location = re.search(r"^location: http://[^/]*(\S+)$", answer, re.MULTILINE)
     assert location is not None
     with httpx.Client(base_url=starlette.url) as client:
         poll(client, location[1])
-    assert normalised(exchange(starlette, location[1])) == normalised(shown[1])
+    polled = re.sub(r"/operations/[0-9a-f]{32}", location[1], polled)
+    assert normalised(exchange(starlette, polled)) == normalised(response)
+
+
+def test_a_request_is_repeated_as_it_is_shown(tmp_path: Path) -> None:
+    request, response = EXCHANGES[2]
+    with (
+        server(RUN_AGAIN, tmp_path) as running,
+        httpx.Client(base_url=running.url) as client,
+    ):
+        # The second one does not wait for its budget.
+        answers = exchange(running, request), exchange(running, f"{request}\nprefer: wait=0")
+        locations = [re.findall(r"^location: (\S+)$", text, re.MULTILINE) for text in answers]
+        assert locations[0] == locations[1] != []
+        poll(client, locations[0][0])
+        assert exchange(running, request) == response
+        assert "idempotency-key-reused" in exchange(running, f"{request}\n\nanother body")
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,31 @@ import pytest
 
 from tests.gateways.choosing import Choosing
 from tests.gateways.gateways import Site
+from tests.gateways.keys import Keys
 from tests.gateways.large_bodies import LargeBodies
+from tests.gateways.limiting import Limiting
 from tests.gateways.monitoring import Monitoring
 from tests.gateways.replaying import Replaying
+from tests.gateways.rerunning import Rerunning
+from tests.gateways.signing import Signing
 from tests.gateways.starting import Starting
 from tests.gateways.transcript import Transcript
 from tests.gateways.waiting import Waiting
 
 
 # The last is run first: a server's memory is measured when all its workers have been at work.
-class Contract(LargeBodies, Waiting, Choosing, Replaying, Monitoring, Starting):
+class Contract(
+    LargeBodies,
+    Rerunning,
+    Limiting,
+    Keys,
+    Waiting,
+    Choosing,
+    Signing,
+    Replaying,
+    Monitoring,
+    Starting,
+):
     """All checks, and the clients that they use."""
 
     @pytest.fixture

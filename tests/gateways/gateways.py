@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,7 @@ class Gateway:
         raises: Whether an exception of a handler reaches raincheck; elsewhere the framework makes
             a response of it.
         hears_disconnects: Whether the framework itself stops a handler whose client leaves.
+        has_whole_bodies: Whether the framework itself has read each body before raincheck is there.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Gateway:
     command: str
     raises: bool = False
     hears_disconnects: bool = False
+    has_whole_bodies: bool = False
 
     @property
     def reads_ahead(self) -> bool:
@@ -51,7 +54,9 @@ GATEWAYS = [
     Gateway("django-wsgi", "django:wrapped_wsgi", GUNICORN),
     Gateway("django-asgi", "django:wrapped_asgi", UVICORN, hears_disconnects=True),
     Gateway("django-sync-middleware", "django:wsgi_with_middleware", GUNICORN),
-    Gateway("django-async-middleware", "django:asgi_with_middleware", UVICORN),
+    Gateway(
+        "django-async-middleware", "django:asgi_with_middleware", UVICORN, has_whole_bodies=True
+    ),
 ]
 
 
@@ -60,8 +65,9 @@ class Site:
 
     def __init__(self, gateway: Gateway, directory: Path) -> None:
         self.gateway = gateway
+        self.store = directory / "operations.db"
         environment = {
-            "RAINCHECK_STORE": f"sqlite://{directory / 'operations.db'}",
+            "RAINCHECK_STORE": f"sqlite://{self.store}",
             "DJANGO_SETTINGS_MODULE": "tests.gateways.applications.django_settings",
         }
         if gateway.command is UVICORN:
@@ -78,6 +84,7 @@ class Site:
             headers={"X-Variant": variant},
             timeout=TIMEOUT,
             trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # no request knows another
             verify=False,  # noqa: S501 - there is no TLS, and preparing for it takes its time
             limits=httpx.Limits(max_keepalive_connections=0),
             event_hooks={"response": hooks},

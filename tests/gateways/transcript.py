@@ -21,6 +21,7 @@ VARIABLE = [
     (re.compile(r"http://127\.0\.0\.1:\d+"), "http://host"),
     (re.compile(r"\"[0-9a-f]{32}\"(?!,\"status)"), '"tag"'),
     (re.compile(r"\b[0-9a-f]{32}\b"), "{id}"),
+    (re.compile(r"signature=\d+\.[\w-]{43}"), "signature={signature}"),
     (re.compile(r'"progress":\{[^}]*\},'), ""),  # a handler may be faster than its 202
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "{time}"),
 ]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raincheck.handlers import find_directory, marked_requests
-from raincheck.marking import CURRENT
+from raincheck.marking import CURRENT, Terms
 
 WSGIApp = Callable[..., Any]
 RAN: list[str] = []  # the handlers that ran
@@ -39,13 +39,14 @@ class Watcher:
     """Stands for a request: notices that it is deferred."""
 
     over = False
+    is_replay = False
     operation_id = None
     is_cancelled = False
 
     def __init__(self) -> None:
         self.is_deferred = False
 
-    def defer(self) -> None:
+    def defer(self, terms: Terms) -> None:
         self.is_deferred = True
 
     def enter(self) -> None: ...

@@ -100,7 +100,7 @@ def ends(site: WsgiSite, number: signal.Signals) -> bool:
 
 def stopped_and_followed(end: End, directory: Path) -> Iterator[Aftermath]:
     sites = [
-        WsgiSite(end.kind, directory, module=end.module, budget=BUDGET, drain=DRAIN)
+        WsgiSite(end.kind, directory, module=end.module, budget=BUDGET, drain=DRAIN, max_attempts=1)
         for _ in range(2)
     ]
     with sites[0].process:
@@ -214,7 +214,7 @@ def leaving_site(leaving: Leaving, directory: Path) -> WsgiSite:
         f"--timeout {TIMEOUT} --graceful-timeout 1"
     )
     kind = replace(leaving.kind, command=command)
-    return WsgiSite(kind, directory, app="pair", budget=BUDGET, drain=20.0)
+    return WsgiSite(kind, directory, app="pair", budget=BUDGET, drain=20.0, max_attempts=1)
 
 
 @pytest.fixture(scope="module")

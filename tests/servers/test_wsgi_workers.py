@@ -42,7 +42,9 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WsgiSite]:
     kind: WsgiKind = request.param
     kind = replace(kind, command=f"{kind.command} --workers {WORKERS}")
     # No store is named: it is the default that has to do.
-    site = WsgiSite(kind, tmp_path, app="signed", store=False, budget=BUDGET, drain=0.0)
+    site = WsgiSite(
+        kind, tmp_path, app="signed", store=False, budget=BUDGET, drain=0.0, max_attempts=1
+    )
     with site.process:
         yield site
 

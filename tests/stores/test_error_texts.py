@@ -28,8 +28,12 @@ OPERATION = make_operation(ID)
 CALLS: dict[str, Callable[[Store], object]] = {
     "create": lambda store: store.create(OPERATION, Request("GET", "/")),
     "create once": lambda store: store.create(OPERATION, dedupe=KEY),
+    "holder": lambda store: store.holder(KEY),
     "get": lambda store: store.get(ID),
     "swap": lambda store: store.swap(OPERATION, changed(OPERATION, expires=5.0)),
+    "swap and drop": lambda store: store.swap(
+        OPERATION, changed(OPERATION, expires=5.0), drop_request=True, drop_dedupe=True
+    ),
     "read_request": lambda store: store.read_request(ID),
     "write_chunk": lambda store: store.write_chunk(ID, 1, 0, b"x"),
     "read_chunks": lambda store: list(store.read_chunks(ID, 1, 0, 1)),

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from raincheck.contracts import Filter, Liveness, Store
 from raincheck.errors import BodyMissing, ConfigurationError, StoreUnavailable
+from raincheck.messages import Request
 from raincheck.operation import Result, State
 from raincheck.stores import keep_bodies
 from raincheck.stores.memory import MemoryStore
@@ -310,7 +311,7 @@ def test_objects_that_nobody_can_read_are_swept_when_they_are_an_hour_old(
         make_operation("failed", state=State.FAILED),
         make_operation("succeeded", state=State.SUCCEEDED, result=succeeded),
     ):
-        store.create(operation)
+        store.create(operation, Request("POST", "/") if operation.id == "succeeded" else None)
     for id in ("running", "forgotten", "failed", "succeeded", "unknown"):
         for fence in range(3):
             store.write_chunk(id, fence, 0, LARGE)

@@ -6,6 +6,7 @@ import gc
 import os
 import sqlite3
 import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,13 +17,16 @@ import pytest
 from raincheck.contracts import REQUEST_FENCE, Filter, Liveness, Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
 from raincheck.messages import Request
+from raincheck.operation import CLAIMED, TERMINAL, State
 from raincheck.stores import open_store
 from raincheck.stores.memory import MemoryStore
-from raincheck.stores.sqlite import SQLiteStore, database
+from raincheck.stores.sqlite import _ENDED, SQLiteStore, _where, database
 from raincheck.testing import StoreContract
 from raincheck.testing.material import HOUR, MIB, Clock, forgotten, in_threads, make_operation
+from tests.support.processes import ROOT
 
 LARGE = b"\x00\xff" * MIB
+OLD_FILE = ROOT / "tests" / "unit" / "records" / "sqlite-1.zip"
 
 
 @pytest.fixture
@@ -171,6 +175,41 @@ def test_two_stores_on_one_file_agree(path: Path, store: SQLiteStore) -> None:
         assert sorted(won) == [False, True]
         assert other.get("a") == store.get("a")
     assert store.lives(store.incarnation())
+
+
+# --- what is often looked for -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("which", "index"),
+    [
+        (Filter(states=frozenset({State.ACCEPTED})), "operations_by_state (state=?)"),
+        (Filter(states=CLAIMED, owner="ann"), "operations_by_state (state=?)"),
+        (Filter(owner="ann"), "operations_by_owner (owner=?)"),
+        (Filter(states=TERMINAL, lease_before=9.0), "operations_by_due_time (state=? AND lease<?)"),
+    ],
+)
+@pytest.mark.parametrize("version", ["new", "of the release before"])
+def test_what_is_often_looked_for_is_found_by_an_index(
+    path: Path, which: Filter, index: str, version: str
+) -> None:
+    if version != "new":
+        with zipfile.ZipFile(OLD_FILE) as archive:
+            archive.extractall(path.parent)
+    with closing(SQLiteStore(path)) as store:
+        clause, values = _where(which, None)
+        query = f"EXPLAIN QUERY PLAN SELECT document FROM operations {clause} ORDER BY created, id"  # noqa: S608
+        plan = [row[3] for row in store._database.read(query, tuple(values))]
+        assert index in plan[0]
+
+
+def test_only_what_has_ended_is_in_the_index_of_due_times(store: SQLiteStore) -> None:
+    """So a renewed lease does not change it."""
+    for state, expected in ((State.RUNNING, 0), (State.SUCCEEDED, 1)):
+        store.create(make_operation(state.value, state=state, lease=5.0))
+        count = f"SELECT count(*) FROM operations INDEXED BY operations_by_due_time WHERE {_ENDED}"  # noqa: S608
+        [(found,)] = store._database.read(f"{count} AND lease IS NOT NULL", ())
+        assert found == expected
 
 
 # --- URLs --------------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ def test_what_is_cut_short_leaves_nothing_in_the_end(
             with pytest.raises(StoreUnavailable, match="no space"):
                 store.create(make_operation(id), Request("GET", "/"), f"key of {id}")
     assert store.get("a") is None
+    assert store.holder("key of a") is None
     assert store.create(make_operation("a"), dedupe="key of a").id == "a"
     assert store.read_request("a") is None
     assert store.create(make_operation("d"), dedupe="key of b").id == "d"
@@ -133,27 +134,93 @@ def test_a_holder_of_the_lock_that_stands_still_makes_it_unavailable(tmp_path: P
 class Careless(MemoryStore):
     """Swaps whatever the version is."""
 
-    def swap(self, old: Operation, new: Operation) -> bool:
+    def swap(self, old: Operation, new: Operation, **drops: bool) -> bool:
         stored = self.get(old.id)
-        return stored is not None and super().swap(stored, new)
+        return stored is not None and super().swap(stored, new, **drops)
 
 
 class Forgetful(MemoryStore):
     """Does not know its own writing again."""
 
-    def swap(self, old: Operation, new: Operation) -> bool:
-        return self.get(old.id) != new and super().swap(old, new)
+    def swap(self, old: Operation, new: Operation, **drops: bool) -> bool:
+        return self.get(old.id) != new and super().swap(old, new, **drops)
 
 
 class Racing(MemoryStore):
     """Looks, and then writes."""
 
-    def swap(self, old: Operation, new: Operation) -> bool:
+    def swap(self, old: Operation, new: Operation, **drops: bool) -> bool:
         stored = self.get(old.id)
         if stored is None or stored.version != old.version:
             return False
         time.sleep(0.001)
-        return super().swap(stored, new) or super().swap(self._operations[old.id], new)
+        swapped = super().swap(stored, new, **drops)
+        return swapped or super().swap(self._operations[old.id], new, **drops)
+
+
+class Keeping(MemoryStore):
+    """Forgets to drop the request."""
+
+    def swap(self, old: Operation, new: Operation, **drops: bool) -> bool:
+        return super().swap(old, new, **drops | {"drop_request": False})
+
+
+class Hasty(MemoryStore):
+    """Drops the request before it looks at the version."""
+
+    def swap(self, old: Operation, new: Operation, **drops: bool) -> bool:
+        if drops.get("drop_request") and old.id in self._shelves:
+            self._drop_request(self._shelves[old.id])
+        return super().swap(old, new, **drops)
+
+
+class Tardy(MemoryStore):
+    """Drops the request soon after the swap."""
+
+    def swap(self, old: Operation, new: Operation, **drops: bool) -> bool:
+        swapped = super().swap(old, new)
+        time.sleep(0.001)
+        return swapped and super().swap(old, new, **drops)
+
+
+class Sweeping(MemoryStore):
+    """Drops the response with the request."""
+
+    def _drop_request(self, shelf: Any) -> None:
+        shelf.request, shelf.chunks = None, {}
+
+
+class Clinging(MemoryStore):
+    """Keeps a dedupe key until the purge."""
+
+    def swap(self, old: Operation, new: Operation, **drops: bool) -> bool:
+        return super().swap(old, new, **drops | {"drop_dedupe": False})
+
+
+class Grudging(MemoryStore):
+    """Frees, at the purge, the key that an operation once held, whoever holds it now."""
+
+    def _free(self, shelf: Any) -> None:
+        key = shelf.dedupe
+        super()._free(shelf)
+        shelf.dedupe = key
+
+
+class Nostalgic(MemoryStore):
+    """Names who was the first to hold a dedupe key, as it was then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: dict[str | None, Operation] = {}
+
+    def create(
+        self, operation: Operation, request: Request | None = None, dedupe: str | None = None
+    ) -> Operation:
+        held = super().create(operation, request, dedupe)
+        return self.first.setdefault(dedupe, held) if held == operation else held
+
+    def holder(self, dedupe: str) -> Operation | None:
+        return self.first.get(dedupe)
 
 
 class Overwriting(MemoryStore):
@@ -238,6 +305,18 @@ BROKEN: list[tuple[type[MemoryStore], str]] = [
     (Careless, "test_of_16_threads_that_swap_exactly_one_wins"),
     (Forgetful, "test_swapping_the_same_again_succeeds_as_the_answer_may_have_been_lost"),
     (Racing, "test_of_16_threads_that_swap_exactly_one_wins"),
+    (Keeping, "test_a_swap_drops_the_request_with_its_body"),
+    (Keeping, "test_a_repeated_swap_drops_what_is_still_there"),
+    (Hasty, "test_a_refused_swap_drops_nothing"),
+    (Hasty, "test_a_swap_of_what_is_gone_drops_nothing"),
+    (Tardy, "test_who_sees_what_was_swapped_finds_no_request"),
+    (Sweeping, "test_a_swap_drops_the_request_with_its_body"),
+    (Clinging, "test_a_dropped_key_is_the_next_ones"),
+    (Grudging, "test_a_purge_leaves_a_dropped_key_to_the_next_one"),
+    (Grudging, "test_a_repeated_swap_leaves_a_dropped_key_to_the_next_one"),
+    (Nostalgic, "test_who_holds_a_dedupe_key_can_be_asked"),
+    (Nostalgic, "test_a_dropped_key_has_no_holder_until_the_next_one"),
+    (Nostalgic, "test_a_dedupe_key_has_no_holder_after_the_purge"),
     (Overwriting, "test_an_id_can_be_taken_only_once"),
     (Overwriting, "test_of_8_threads_with_one_id_exactly_one_creates"),
     (Overwriting, "test_creating_again_what_has_changed_since_is_refused"),

@@ -33,6 +33,7 @@ class Handler:
         self.headers = list(HEADERS)
         self.body = BODY
         self.error: Exception | None = None
+        self.begun = anyio.Event()
         self.go = anyio.Event()
         self.ended = anyio.Event()
         self.operation = current_operation()
@@ -41,6 +42,7 @@ class Handler:
         try:
             self.operation = current_operation()
             self.operation.progress(1, 4, "begun")
+            self.begun.set()
             await self.go.wait()
             if self.error is not None:
                 raise self.error

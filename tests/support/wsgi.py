@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,22 @@ from typing import Any
 from wsgiref.validate import validator
 
 from raincheck.core import Raincheck
+from raincheck.errors import StoreUnavailable
 from raincheck.wsgi import RaincheckMiddleware
+from tests.support import handlers
 
 Pairs = Sequence[tuple[bytes, bytes]]
 SHORT = 0.02  # seconds; a budget that runs out soon
 PATIENT = 10.0  # seconds after which a test has failed
+
+
+class Untouchable(handlers.Untouchable):
+    """One that is out of reach for the heartbeat, which may look for what others have left."""
+
+    def __getattr__(self, name: str) -> Any:
+        if threading.current_thread().name == "raincheck-heartbeat":
+            raise StoreUnavailable("out of reach")
+        return super().__getattr__(name)
 
 
 def core_of(middleware: RaincheckMiddleware) -> Raincheck:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, assert_type
 
 from django.core.asgi import get_asgi_application
 from flask import Blueprint, Flask
 
-from raincheck import Limits
+from raincheck import Limits, is_replay, long_running
 from raincheck.django import RaincheckMiddleware as DjangoMiddleware
 from raincheck.django import with_drain
 from raincheck.flask import monitor_blueprint, status_url
@@ -24,6 +25,15 @@ def owner(environ: dict[str, Any]) -> str | None:
 
 
 flask_app = Flask(__name__)
+
+
+@flask_app.post("/exports")
+@long_running(retry=True, timeout=5)
+def export() -> str:
+    return str(is_replay())
+
+
+assert_type(export(), str)
 assert_type(monitor_blueprint(), Blueprint)
 assert_type(status_url(flask_app), Callable[[Any, str], str])
 wrapped: WSGIApplication = RaincheckMiddleware(
@@ -32,7 +42,16 @@ wrapped: WSGIApplication = RaincheckMiddleware(
     mode="marked",
     owner=owner,
     status_url=status_url(flask_app),
-    limits=Limits(waiters=4),
+    limits=Limits(waiters=4, operations_per_owner=5),
+    timeout=600,
+    retry={"/imports/**": True, "/feed": False},
+    max_attempts=1,
+    abandon_after=None,
+    coalesce=("/search",),
+    url_secret=os.environ["URL_SECRET"],
+    encryption_key=None,
+    webhook=owner,
+    webhook_secret="whsec_" + "0" * 32,
 )
 flask_app.wsgi_app = RaincheckMiddleware(flask_app.wsgi_app)  # type: ignore[method-assign]
 project = with_drain(get_asgi_application())

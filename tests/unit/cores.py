@@ -15,9 +15,10 @@ from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat
 from raincheck.links import Resource
 from raincheck.messages import Request, Response, StoredBody
-from raincheck.operation import Operation, Progress, Responded, Result
+from raincheck.operation import Operation, Progress, Reason, Responded, Result
 from raincheck.options import Settings
 from raincheck.polling import Poll, StatusMonitor
+from raincheck.starting import Start
 from raincheck.stores.memory import MemoryStore
 
 RETENTION = 600.0
@@ -59,15 +60,22 @@ class NoHeartbeat(Heartbeat):
     def ensure(self, *, soon: bool = True) -> None:
         pass
 
+    def recover_soon(self) -> None:
+        pass
+
 
 @dataclass
 class Run:
     """A handler, as the core sees it."""
 
     cancels: int = 0
+    given_up: Reason | None = None
 
     def request_cancel(self) -> None:
         self.cancels += 1
+
+    def give_up(self, reason: Reason) -> None:
+        self.given_up = reason
 
 
 def make_core(store: MemoryStore, time: Time, **options: Any) -> Raincheck:
@@ -78,9 +86,8 @@ def make_core(store: MemoryStore, time: Time, **options: Any) -> Raincheck:
 
 
 def accept(core: Raincheck, run: Run | None = None, owner: str | None = None) -> Operation:
-    return core.accept(
-        run or Run(), method="POST", route="/reports", owner=owner, progress=Progress(0, 10)
-    )
+    start = Start(method="POST", route="/reports", owner=owner, progress=Progress(0, 10))
+    return core.accept(run or Run(), start).operation
 
 
 def answer(operation: Operation, status: int = 200, body: bytes = b"done") -> Ending:
@@ -126,7 +133,7 @@ class CoreTests:
     @pytest.fixture
     def time(self, monkeypatch: pytest.MonkeyPatch) -> Time:
         time = Time()
-        for module in ("core", "health"):
+        for module in ("core", "flights", "health", "upkeep"):
             monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=time))
         return time
 

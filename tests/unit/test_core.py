@@ -9,13 +9,14 @@ import pytest
 
 from raincheck.backlog import Ending
 from raincheck.contracts import Filter
-from raincheck.core import CHUNK_SIZE, LEASE, MEMORY, Raincheck
+from raincheck.core import CHUNK_SIZE, MEMORY, Raincheck
 from raincheck.errors import BodyMissing, Overloaded
 from raincheck.links import Resource
 from raincheck.messages import StoredBody
 from raincheck.operation import Ended, Progress, Reason, State
 from raincheck.polling import StatusMonitor
 from raincheck.recording import Recording
+from raincheck.recovery import LEASE
 from tests.unit.cores import (
     RETENTION,
     CoreTests,

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from raincheck import backlog
-from raincheck.core import CHUNK_SIZE, LEASE, Raincheck
+from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreError
 from raincheck.operation import Operation, Progress, Reason, State
 from raincheck.recording import Recording
+from raincheck.recovery import LEASE
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -36,10 +37,10 @@ def fail_for(store: FaultyStore, name: str, operation: Operation, error: Excepti
     """Have a method of a store raise an error for one operation only."""
     original = getattr(store, name)
 
-    def work(first: Any, *arguments: Any) -> Any:
+    def work(first: Any, *arguments: Any, **drops: bool) -> Any:
         if getattr(first, "id", first) == operation.id:
             raise error
-        return original(first, *arguments)
+        return original(first, *arguments, **drops)
 
     setattr(store, name, work)
 
@@ -59,10 +60,10 @@ class TestDefects(CoreTests):
         store.faults = frozenset()
         swap = store.swap
 
-        def refuse(old: Operation, new: Operation) -> bool:
+        def refuse(old: Operation, new: Operation, **drops: bool) -> bool:
             if old.id == refused.id and new.result is not None:
                 raise error
-            return swap(old, new)
+            return swap(old, new, **drops)
 
         if method == "swap":
             store.swap = refuse  # type: ignore[method-assign]
@@ -128,7 +129,7 @@ class TestDefects(CoreTests):
         self, core: Raincheck, store: FaultyStore, error: Exception
     ) -> None:
         refused, other = abandon(core), abandon(core)
-        core._flights.clear()
+        core.flights._of.clear()
         fail_for(store, "swap", refused, error)
         with pytest.raises(type(error)):
             core.recover()
@@ -181,7 +182,8 @@ class TestForks(CoreTests):
         core.finish(waiting, answer(waiting, body=CHUNK))
         store.faults = frozenset()
         locks = [core._backlog._lock, core._backlog._handing_over]
-        locks.append(core._flights[running.id].lock)
+        locks.append(core.flights.all()[-1].lock)
+        assert core.flights.all()[-1].operation is running
         for lock in locks:
             lock.acquire()
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.core import LEASE, Raincheck
+from raincheck.core import Raincheck
 from raincheck.errors import StoreError
 from raincheck.operation import Progress, State
+from raincheck.recovery import LEASE
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

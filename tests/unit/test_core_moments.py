@@ -10,10 +10,11 @@ import pytest
 
 from raincheck.backlog import Ending
 from raincheck.contracts import Filter
-from raincheck.core import CHUNK_SIZE, LEASE, Raincheck
+from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat, _Beater
 from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
+from raincheck.recovery import LEASE
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -34,8 +35,8 @@ def lose_one_answer(store: FaultyStore, name: str) -> None:
     """Have a method of a store fail once, although it does its work."""
     original = getattr(store, name)
 
-    def work(*arguments: Any) -> None:
-        original(*arguments)
+    def work(*arguments: Any, **drops: bool) -> None:
+        original(*arguments, **drops)
         setattr(store, name, original)
         raise StoreUnavailable("the answer is lost")
 
@@ -89,13 +90,13 @@ class TestAnEmptyStoreThatFails(CoreTests):
         operation = accept(core)
         wipe(store)
         time.now += LEASE / 2
-        flight, calls, get = core._flights[operation.id], [], store.get
+        flight, calls, get = core.flights.all()[0], [], store.get
 
         def get_with_a_beat_before(operation_id: str) -> Operation | None:
             calls.append(operation_id)
             if len(calls) == moment:
                 store.get = get  # type: ignore[method-assign]
-                core._renew(flight)
+                core.upkeep._renew(flight)
             return get(operation_id)
 
         store.get = get_with_a_beat_before  # type: ignore[method-assign]
@@ -112,11 +113,11 @@ class TestAnEmptyStoreThatFails(CoreTests):
         core.write(operation, 0, CHUNK)
         wipe(store)
         time.now += LEASE / 2
-        flight, get = core._flights[operation.id], store.get
+        flight, get = core.flights.all()[0], store.get
 
         def get_with_a_beat_before(operation_id: str) -> Operation | None:
             store.get = get  # type: ignore[method-assign]
-            core._renew(flight)
+            core.upkeep._renew(flight)
             return get(operation_id)
 
         store.get = get_with_a_beat_before  # type: ignore[method-assign]
@@ -153,7 +154,7 @@ class TestAnswersThatAreLost(CoreTests):
         self, core: Raincheck, caplog: pytest.LogCaptureFixture
     ) -> None:
         operation = accept(core)
-        core._interrupt(operation)
+        core.ledger.change(operation.id, Ended(Reason.INTERRUPTED))
         core.finish(operation, answer(operation))
         assert stored(core, operation).reason is Reason.INTERRUPTED
         assert "ended by others" in caplog.text

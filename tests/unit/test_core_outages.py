@@ -11,12 +11,13 @@ import pytest
 
 from raincheck import backlog
 from raincheck.backlog import Ending
-from raincheck.core import CHUNK_SIZE, LEASE, STEADY, Raincheck
+from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
 from raincheck.policy import Candidate
 from raincheck.polling import may_begin
 from raincheck.recording import Recording
+from raincheck.recovery import LEASE, STEADY
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -258,7 +259,7 @@ class TestWhoLives(Outages):
         time.now += 2 * LEASE
         self.come_back(store)
         assert there.recover() == 0
-        time.now += STEADY
+        time.now += STEADY * LEASE
         assert there.recover() == 1
         assert stored(there, operation).reason is Reason.INTERRUPTED
 
@@ -269,7 +270,7 @@ class TestWhoLives(Outages):
         fresh = make_core(store, time)
         assert poll(fresh, operation.id).status == 202
         assert fresh.recover() == 0
-        time.now += STEADY
+        time.now += STEADY * LEASE
         assert poll(fresh, operation.id).status == 500
 
 

@@ -18,11 +18,15 @@ PACKAGE = Path(raincheck.__file__).parent
 # here are an error: a new one has to find its place.
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"messages"},
+    {"messages", "secret_options", "webhook_options", "application"},
     {"operation", "links"},
     {"policy", "dialects", "records"},
-    {"contracts", "monitor", "marking"},
-    {"options", "stores", "heartbeat", "watching", "backlog", "flights", "health", "handlers"},
+    {"contracts", "monitor", "marking", "sealing", "signing"},
+    {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
+    {"starting", "flights", "ledger"},
+    {"keys", "captured"},
+    {"admission", "recovery", "webhooks"},
+    {"upkeep", "spool"},
     {"core", "check"},
     {"recording", "polling"},
     {"asgi", "wsgi", "check"},
@@ -34,7 +38,7 @@ LAYERS: list[set[str]] = [
 STRANGERS = [("stores", "options"), ("options", "stores"), ("monitor", "contracts")]
 PURE = {
     *("errors", "messages", "operation", "records", "links", "policy", "dialects", "monitor"),
-    "options",
+    *("options", "secret_options", "webhook_options", "keys"),
 }
 IMPURE_MODULES = {
     *("time", "threading", "socket", "sqlite3", "logging", "asyncio", "anyio", "random", "os"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from raincheck.links import Resource, local_path, locate, origin, parse_target, route_path
+from raincheck.links import Resource, is_id, local_path, locate, origin, parse_target, route_path
 from raincheck.messages import Request
 
 ID = "0" * 32
@@ -109,9 +111,93 @@ def test_the_mount_point_is_stripped_once(path: str, root: str, expected: str) -
         (f"{ID}/other", None),
         (f"{ID}//status", None),
         (f"{ID}/status/x", None),
+        (f"{ID}/status/", (ID, Resource.STATUS)),
+        ("a-Z_09", ("a-Z_09", Resource.RESPONSE)),
+        ("x" * 64, ("x" * 64, Resource.RESPONSE)),
         ("", None),
+        ("/", None),
         ("/status", None),
+        (f"/{ID}", None),
+        (f"{ID}//", None),
+        (f"{ID}/status//", None),
     ],
 )
 def test_targets(tail: str, expected: Any) -> None:
     assert parse_target(tail) == expected
+
+
+HOSTILE_IDS = [
+    "x" * 65,
+    "x" * 1_000_000,
+    "..",
+    ".",
+    "%2e%2e",
+    f"{ID};status",
+    f"{ID}?a",
+    f"{ID}#a",
+    f"{ID}.json",
+    f"{ID} ",
+    f"{ID}\n",
+    f"{ID}\x00",
+    f"\x00{ID}",
+    f"{ID}\\status",
+    f"{ID[:-1]}\uff10",  # a digit zero of full width
+    f"{ID[:-1]}\u0660",  # an Arabic one
+    f"{ID}\u200b",
+    f"{ID}\ud800",
+    "<script>",
+]
+
+
+@pytest.mark.parametrize("operation_id", HOSTILE_IDS, ids=range(len(HOSTILE_IDS)))
+@pytest.mark.parametrize("tail", ["", "/", "/status", "/../status"])
+def test_what_is_no_id_is_no_target(operation_id: str, tail: str) -> None:
+    assert not is_id(operation_id)
+    assert parse_target(operation_id + tail) is None
+
+
+@given(st.text() | st.text(alphabet="aZ09_-/.%;\x00\n") | st.just(f"{ID}/status"), st.text())
+@example(f"{ID}/status", "\n")
+def test_whatever_the_path_it_is_a_target_that_can_be_written_again_or_none(
+    tail: str, more: str
+) -> None:
+    for text in (tail, tail + more, f"{ID}/{more}"):
+        target = parse_target(text)
+        if target is not None:
+            operation_id, resource = target
+            assert is_id(operation_id)
+            assert operation_id.isascii()
+            assert text.removesuffix("/") == operation_id + resource.value
+
+
+@given(st.binary(max_size=300), st.sampled_from(["http", "https", "ws", "javascript", "HTTP"]))
+@example(b"api.test@evil.test", "http")
+@example(b"api.test:80:80", "http")
+@example(b"api.test\n", "http")
+@example(b"http://evil.test", "http")
+@example("bücher.test".encode(), "https")
+@example(b"api.test, evil.test", "http")
+def test_an_origin_is_a_plain_authority_or_none(host: bytes, scheme: str) -> None:
+    asked = Request("GET", "/", scheme=scheme, headers=((b"host", host),))
+    found = origin(asked)
+    if found is not None:
+        parts = urlsplit(found)
+        assert found == f"{scheme}://{host.decode()}"
+        assert (parts.scheme, parts.netloc, parts.path) == (scheme, host.decode(), "")
+        assert parts.username is None
+        assert scheme in ("http", "https")
+
+
+def test_of_two_hosts_none_is_believed() -> None:
+    fields = ((b"host", b"api.test"), (b"Host", b"evil.test"))
+    assert origin(Request("GET", "/", headers=fields)) is None
+
+
+def test_what_a_client_says_a_proxy_said_is_not_listened_to() -> None:
+    fields = (
+        (b"host", b"api.test"),
+        (b"x-forwarded-host", b"evil.test"),
+        (b"x-forwarded-proto", b"https"),
+        (b"forwarded", b"host=evil.test;proto=https"),
+    )
+    assert origin(Request("GET", "/", headers=fields)) == "http://api.test"

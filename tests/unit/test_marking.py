@@ -15,7 +15,7 @@ import pytest
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from raincheck import OperationCancelled, current_operation, long_running
-from raincheck.marking import BYPASSED, CURRENT, EFFECTIVE, MARK, is_marked
+from raincheck.marking import BYPASSED, CURRENT, EFFECTIVE, MARK, NO_TERMS, Terms, is_marked
 from raincheck.operation import Progress
 
 
@@ -26,12 +26,15 @@ class FakeRequest:
         self.deferred = 0
         self.inside = 0
         self.over = False
+        self.is_replay = False
+        self.terms = NO_TERMS
         self.reports: list[Progress] = []
         self.operation_id: str | None = None
         self.is_cancelled = False
 
-    def defer(self) -> None:
+    def defer(self, terms: Terms) -> None:
         self.deferred += 1
+        self.terms = terms
 
     def enter(self) -> None:
         self.inside += 1

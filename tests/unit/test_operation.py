@@ -81,10 +81,15 @@ def test_an_end_without_a_response_is_failed_and_says_why() -> None:
     assert (done.state, done.reason, done.result) == (State.FAILED, Reason.INTERRUPTED, None)
 
 
-@pytest.mark.parametrize("event", [Responded(result()), Ended(Reason.EXCEPTION)])
-def test_a_handler_that_outruns_its_cancellation_is_cancelled_all_the_same(event: Event) -> None:
-    done = advance(CANCELLING, event, 1003.0)
+def test_a_handler_that_stops_is_cancelled() -> None:
+    done = advance(CANCELLING, Ended(Reason.EXCEPTION), 1003.0)
     assert (done.state, done.reason, done.result) == (State.CANCELLED, None, None)
+
+
+def test_a_handler_that_outruns_its_cancellation_is_cancelled_and_that_is_said() -> None:
+    done = advance(CANCELLING, Responded(result()), 1003.0)
+    assert (done.state, done.result) == (State.CANCELLED, None)
+    assert done.reason is Reason.RESPONSE_DISCARDED
 
 
 def test_retention_begins_at_the_end() -> None:

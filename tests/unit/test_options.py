@@ -50,7 +50,7 @@ def test_a_wrong_option_is_said_at_construction(options: dict[str, Any], said: s
     with pytest.raises(ConfigurationError) as caught:
         RaincheckMiddleware(app, **options)
     assert said in str(caught.value)
-    assert "secret" not in str(caught.value)
+    assert "user:secret" not in str(caught.value)
 
 
 def test_options_are_keyword_only() -> None:

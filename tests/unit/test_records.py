@@ -1,6 +1,7 @@
 """Records are read by newer and older versions: `records/` holds what was once written.
 
-What is in `records/` never changes: a file there stands for the stores of those who upgrade.
+What is in `records/` never changes: a file there stands for the stores of those who upgrade. New
+files may come.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -23,12 +24,17 @@ from raincheck.messages import Request
 from raincheck.operation import (
     CancelRequested,
     Claimed,
+    Delivered,
+    Delivering,
     Ended,
     Event,
     Forgotten,
+    Marked,
     Operation,
+    Polled,
     Progress,
     Reason,
+    Released,
     Renewed,
     Responded,
     State,
@@ -40,7 +46,7 @@ from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import changed, hears, ids, make_operation
 from tests.unit.cores import NoHeartbeat, Time, poll
-from tests.unit.records.expected import NEW, OPERATIONS, REQUESTS, RESULT, SUCCEEDED
+from tests.unit.records.expected import ADDED, NEW, OPERATIONS, REQUESTS, RESULT, SUCCEEDED
 
 RECORDS = Path(__file__).parent / "records"
 VERSION_1 = RECORDS / "version-1"
@@ -105,13 +111,13 @@ def test_a_newer_record_with_more_fields_is_read(newer: str) -> None:
 
 
 def test_more_fields_survive_being_read_and_written(newer: str) -> None:
-    assert parsed(encode(decode(newer))) == parsed(newer) | {"v": 1}
+    assert parsed(encode(decode(newer))) == ADDED | parsed(newer) | {"v": 1}
     assert decode(encode(decode(newer))) == decode(newer)
 
 
 def test_more_fields_survive_a_change_of_other_fields(newer: str) -> None:
     after = parsed(encode(replace(decode(newer), owner="bob", version=5)))
-    assert after == parsed(newer) | {"v": 1, "owner": "bob", "version": 5}
+    assert after == ADDED | parsed(newer) | {"v": 1, "owner": "bob", "version": 5}
 
 
 def test_what_belonged_to_a_replaced_value_goes_with_it(newer: str) -> None:
@@ -141,8 +147,17 @@ EVENTS: list[Event] = [
     CancelRequested(),
     Responded(RESULT),
     Ended(Reason.INTERRUPTED),
+    Released(),
+    Marked(repeatable=True),
+    Polled(),
     Forgotten(60.0),
+    Delivering(30.0),
+    Delivered(),
 ]
+
+
+def test_every_event_is_tried() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)

@@ -1,13 +1,15 @@
-"""Who is woken when, by a watch that says what a test has it say."""
+"""Who is woken when, by a watch that says and by looks that show what a test has them."""
 
 from __future__ import annotations
 
 import gc
 import os
+import random
 import signal
 import threading
+import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from queue import Empty, SimpleQueue
 from types import SimpleNamespace
 
@@ -15,25 +17,38 @@ import pytest
 
 from raincheck import watching
 from raincheck.errors import StoreUnavailable
-from raincheck.testing.material import run_in_fork
-from raincheck.watching import LINGER, REREAD, TICK, Surroundings, Waiter, Watcher
+from raincheck.operation import State
+from raincheck.testing.material import make_operation, run_in_fork
+from raincheck.watching import AT_ONCE, LINGER, REREAD, TICK, Sight, Surroundings, Waiter, Watcher
 
 PATIENCE = 10.0  # seconds after which a test has failed
+GOES_ON = Sight(make_operation(state=State.RUNNING))
 
 
 class Script:
-    """A watch that yields what it is told to, in time that passes only then or while one sleeps."""
+    """A watch that yields what it is told to, in time that passes only then or while one sleeps.
+
+    Attributes:
+        sights: What looks show, by operation; of others, that there is nothing to wait for.
+        looks: The operations that were looked at.
+    """
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.begun: SimpleQueue[None] = SimpleQueue()
         self.closed: SimpleQueue[None] = SimpleQueue()
         self.is_stopping = False
+        self.sights: dict[str, Sight] = {}
+        self.looks: list[str] = []
         self._lines: SimpleQueue[tuple[float, str | Exception | None]] = SimpleQueue()
         around = Surroundings(
             clock=lambda: self.now, sleep=self.sleep, is_stopping=lambda: self.is_stopping
         )
-        self.watcher = Watcher(self._watch, around)
+        self.watcher = Watcher(self._watch, self._see, around)
+
+    def _see(self, operation_id: str) -> Sight:
+        self.looks.append(operation_id)
+        return self.sights.get(operation_id, Sight())
 
     def _watch(self, interval: float) -> Generator[str | None, None, None]:
         self.begun.put(None)
@@ -49,6 +64,9 @@ class Script:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        readers = [each._reader for each in self.watcher._listeners.values()]
+        while any(reader._soon or reader._later for reader in readers):
+            time.sleep(0.001)  # in this time looks take none
 
     def say(self, hint: str | None) -> None:
         """Have the watch yield something at once."""
@@ -138,7 +156,7 @@ def test_who_waits_is_woken_when_the_watch_listens_and_not_before(script: Script
 @pytest.mark.usefixtures("a")
 def test_who_comes_while_the_watch_listens_is_woken_at_once(script: Script) -> None:
     with waiting(script, "b") as (woken, _):
-        assert woken.again
+        assert woken.once()
 
 
 def test_a_hint_wakes_those_who_wait_for_it_and_nobody_else(script: Script, a: Woken) -> None:
@@ -176,14 +194,101 @@ def test_a_wake_that_fails_keeps_nobody_else_from_being_woken(
     script: Script, a: Woken, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
-        if threading.current_thread().name == "raincheck-watcher":
-            raise RuntimeError("the loop is closed")
+        raise RuntimeError("the loop is closed")
 
     with script.watcher.waiting("a", fail):
         script.say("a")
         assert a.once()
         catch_up(script)
     assert "could not be woken" in caplog.text
+
+
+# --- looks -------------------------------------------------------------------------------------
+
+
+def test_only_what_ends_the_waiting_wakes_anybody(script: Script) -> None:
+    script.sights["a"] = GOES_ON
+    with waiting(script) as (woken, waiter):
+        script.say(None)
+        for _ in range(3):
+            script.say("a")
+            catch_up(script)
+        assert not woken.again
+        assert script.looks.count("a") >= 2
+        ended = script.sights["a"] = Sight(make_operation(state=State.SUCCEEDED))
+        script.say("a")
+        assert woken.once()
+        assert waiter.sight is ended
+
+
+@pytest.mark.parametrize("sight", [Sight(), Sight(failure=StoreUnavailable("it is down"))])
+def test_what_is_gone_or_cannot_be_seen_is_not_waited_for(script: Script, sight: Sight) -> None:
+    script.sights["a"] = sight
+    with waiting(script) as (woken, waiter):
+        script.say(None)
+        assert woken.once()
+        assert waiter.sight is sight
+
+
+class Guest:
+    """One of many who wait; it leaves when it is told to."""
+
+    def __init__(self, script: Script) -> None:
+        self._stack = ExitStack()
+        self._woken, _ = self._stack.enter_context(waiting(script, "b"))
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether it was woken."""
+        return self._woken.again
+
+    def leave(self) -> None:
+        self._stack.close()
+
+
+def wake_a_crowd(script: Script, size: int) -> list[Guest]:
+    """Have an operation end that so many wait for."""
+    script.sights["b"] = GOES_ON
+    crowd = [Guest(script) for _ in range(size)]
+    catch_up(script)
+    del script.sights["b"], script.looks[:]
+    script.say("b")
+    catch_up(script)
+    return crowd
+
+
+@pytest.mark.usefixtures("a")
+def test_one_look_serves_all_who_wait_for_an_operation(script: Script) -> None:
+    crowd = wake_a_crowd(script, AT_ONCE)
+    assert all(guest.is_awake for guest in crowd)
+    assert script.looks.count("b") == 1
+    for guest in crowd:
+        guest.leave()
+
+
+@pytest.mark.usefixtures("a")
+def test_many_are_woken_in_turn_as_those_before_them_leave(script: Script) -> None:
+    crowd = wake_a_crowd(script, 3 * AT_ONCE)
+    while crowd:
+        awake = [guest for guest in crowd if guest.is_awake]
+        assert 0 < len(awake) <= AT_ONCE
+        crowd.remove(awake[0])
+        awake[0].leave()
+
+
+@pytest.mark.usefixtures("a")
+@pytest.mark.parametrize("seed", range(5))
+def test_nobody_is_forgotten_when_others_leave_before_their_turn(script: Script, seed: int) -> None:
+    crowd = wake_a_crowd(script, 3 * AT_ONCE)
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    for guest in chance.sample(crowd, len(crowd) // 2):
+        crowd.remove(guest)
+        guest.leave()
+    while crowd:
+        guest = next(guest for guest in crowd if guest.is_awake)
+        crowd.remove(guest)
+        guest.leave()
+    assert script.watcher.waiters == 1
 
 
 # --- without hints -----------------------------------------------------------------------------
@@ -283,8 +388,8 @@ def test_closing_dismisses_all_who_wait_at_once(script: Script) -> None:
         script.watcher.close()
         assert first.again
         assert second.again
-        assert one.is_dismissed
-        assert other.is_dismissed
+        assert one.sight is None
+        assert other.sight is None
     script.say(None)
     script.closed.get(timeout=PATIENCE)
 
@@ -297,7 +402,7 @@ def test_who_comes_after_the_closing_waits_anew(script: Script) -> None:
     with waiting(script) as (woken, waiter):
         script.say(None)
         assert woken.once()
-        assert not waiter.is_dismissed
+        assert waiter.sight is not None
 
 
 def test_closing_what_nobody_has_used_does_nothing(script: Script) -> None:
@@ -307,12 +412,12 @@ def test_closing_what_nobody_has_used_does_nothing(script: Script) -> None:
 
 
 def test_all_are_dismissed_when_the_server_is_stopping(script: Script, a: Woken) -> None:
+    script.sights["b"] = GOES_ON
     with waiting(script, "b") as (b, waiter):
-        assert b.once()
         script.is_stopping = True
         script.stay_quiet()
         assert b.once()
-        assert waiter.is_dismissed
+        assert waiter.sight is None
     assert a.once()
 
 
@@ -325,7 +430,7 @@ def test_where_no_thread_can_be_started_nobody_waits(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with waiting(script) as (woken, waiter):
         assert woken.again
-        assert waiter.is_dismissed
+        assert waiter.sight is None
     assert "can't start new thread" in caplog.text
 
 
@@ -337,7 +442,7 @@ def test_a_fork_has_a_watch_of_its_own(script: Script) -> None:
         with waiting(script) as (woken, waiter):
             script.say(None)
             assert woken.once()
-            assert not waiter.is_dismissed
+            assert waiter.sight is not None
 
     assert run_in_fork(wait_there)
 

@@ -10,11 +10,21 @@ import pytest
 
 from raincheck import StoreUnavailable, long_running
 from raincheck.contracts import Filter
-from raincheck.marking import CURRENT
+from raincheck.marking import CURRENT, NO_TERMS
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.race import Race
-from tests.support.handlers import Untouchable
-from tests.support.wsgi import SHORT, Call, call, core_of, environ_of, follow, path_of, until, wrap
+from tests.support.wsgi import (
+    SHORT,
+    Call,
+    Untouchable,
+    call,
+    core_of,
+    environ_of,
+    follow,
+    path_of,
+    until,
+    wrap,
+)
 from tests.wsgi.test_promotion import Full, answer, together
 
 
@@ -123,7 +133,7 @@ def test_in_the_very_moment_of_the_budget_there_is_one_response_and_no_more() ->
     wrapped: Any = None
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
-        CURRENT.get()._wait(SHORT)  # type: ignore[union-attr]
+        CURRENT.get()._wait(CURRENT.get()._is_decided, SHORT)  # type: ignore[union-attr]
         if environ["QUERY_STRING"] == "mark":
             mark()
         if environ["QUERY_STRING"] == "raise":
@@ -154,7 +164,7 @@ def test_a_slow_handler_that_marks_in_a_thread_of_its_own_is_deferred_by_it() ->
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         request: Any = CURRENT.get()
-        threading.Thread(target=request.defer).start()
+        threading.Thread(target=request.defer, args=[NO_TERMS]).start()
         assert release.wait(10)
         return answer(start_response)
 
@@ -173,7 +183,7 @@ def test_what_a_finished_request_left_behind_defers_nothing() -> None:
 
     wrapped = wrap(app, budget=60, store=Untouchable())
     assert call(wrapped).content == b"done"
-    left[0].defer()
+    left[0].defer(NO_TERMS)
     assert not left[0]._hold
 
 
@@ -204,8 +214,8 @@ def test_a_server_that_stops_waiting_for_the_decision_stops_the_handler(
 ) -> None:
     wait = Race._wait
 
-    def interrupted(race: Race, seconds: float | None) -> bool:
-        wait(race, seconds)
+    def interrupted(race: Race, is_enough: Any, seconds: float | None) -> bool:
+        wait(race, is_enough, seconds)
         raise Stop
 
     ended = threading.Event()
@@ -218,10 +228,10 @@ def test_a_server_that_stops_waiting_for_the_decision_stops_the_handler(
 
 def test_a_server_that_stops_while_the_operation_is_recorded_leaves_nothing_behind() -> None:
     store, ended = Gate(Stop()), threading.Event()
-    app = wrap(endless(ended), store=store, budget=0)
+    app = wrap(endless(ended), store=store, budget=60)
     store.may.set()
     with pytest.raises(Stop):
-        call(app)
+        call(app, QUERY_STRING="mark")
     assert ended.wait(10)
     until_idle(app)
     assert states(app) == []

@@ -6,10 +6,11 @@ import threading
 
 import pytest
 
+from raincheck.messages import Request
 from raincheck.operation import Reason, State
 from raincheck.policy import Candidate
 from raincheck.wsgi.race import Race
-from tests.support.wsgi import core_of, until, wrap
+from tests.support.wsgi import SHORT, core_of, until, wrap
 
 
 class Broken(Race):
@@ -23,7 +24,16 @@ class Broken(Race):
         self.go.wait(10)
         raise OSError("a file that can't be closed")
 
-    def owner(self) -> None:
+    def source(self) -> None:
+        return None
+
+    def request(self) -> Request:
+        return Request("GET", "/thing")
+
+    def body(self) -> None:
+        return None
+
+    def remote_user(self) -> None:
         return None
 
     def abandon(self) -> None: ...
@@ -33,7 +43,7 @@ def test_an_operation_ends_although_handling_its_request_has_failed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = wrap(lambda environ, start_response: [])
-    race = Broken(app._gateway, Candidate(0), "GET", "/thing")
+    race = Broken(app._gateway, Candidate(SHORT), "GET", "/thing")
     assert race.start()
     operation = race.outcome()
     assert operation is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.operation import Operation
+from raincheck.operation import Operation, State
 from raincheck.stores.sqlite import SQLiteStore
 
 pytestmark = pytest.mark.server
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PREAMBLE = """
     import os, sys, threading, time
     from raincheck import current_operation
+    from raincheck.contracts import Filter
     from raincheck.wsgi import RaincheckMiddleware, leaving
     from tests.support.wsgi import call, core_of, follow, path_of, until
 
@@ -89,15 +90,29 @@ def test_a_handler_may_end_while_its_process_drains(process: Process) -> None:
 
 
 def test_what_takes_longer_than_the_drain_is_recorded_and_asked_to_stop(process: Process) -> None:
-    took = process.run("call(wrapped(drain=0.2), QUERY_STRING='300')")
+    took = process.run("call(wrapped(drain=0.2), method='POST', QUERY_STRING='300')")
     assert process.endings() == ["shutdown"]
     assert "still running" in process.output
     assert took < 30
 
 
 def test_what_does_not_even_stop_holds_no_process_up(process: Process) -> None:
-    process.run("call(wrapped(drain=0), QUERY_STRING='stubborn')")
+    process.run("call(wrapped(drain=0), method='POST', QUERY_STRING='stubborn')")
     assert process.endings() == ["shutdown"]
+
+
+def test_what_may_be_run_again_is_released_to_other_processes(process: Process) -> None:
+    process.run("call(wrapped(drain=0), QUERY_STRING='300')")
+    [left] = process.operations()
+    assert (left.state, left.worker, left.captured) == (State.ACCEPTED, None, True)
+    process.run(
+        """
+        app = wrapped()
+        assert call(app, method="POST", QUERY_STRING="0").status == 202
+        until(lambda: all(o.worker for o in core_of(app).store.find(Filter())[0]))
+        leaving.drain()
+        """
+    )
 
 
 def test_an_exit_status_and_a_signal_of_the_main_thread_are_kept(process: Process) -> None:
@@ -171,7 +186,7 @@ def test_a_fork_ends_the_operations_of_a_parent_that_was_killed(process: Process
         """
         import signal
         app_ = wrapped()
-        accepted, parent = call(app_, QUERY_STRING='300'), os.getpid()
+        accepted, parent = call(app_, method='POST', QUERY_STRING='300'), os.getpid()
         if os.fork() != 0:
             os.kill(parent, signal.SIGKILL)
         until(lambda: os.getppid() != parent)

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.handlers import Untouchable
-from tests.support.wsgi import SHORT, call, environ_of, wrap
+from tests.support.wsgi import SHORT, Untouchable, call, environ_of, wrap
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,7 @@ class Site:
     @property
     def waiters(self) -> int:
         """How many wait."""
-        listeners = self.app._gateway.monitor.watcher._listeners.values()
-        return sum(len(each._due) for each in listeners)
+        return self.app._gateway.monitor.watcher.waiters
 
     @contextmanager
     def waiting(self, *targets: tuple[str, str]) -> Iterator[list[Future[Call]]]:
@@ -235,8 +234,7 @@ def test_the_end_of_a_process_that_deferred_nothing_answers_whoever_waits(site: 
     path = path_of(call(site.app))
     elsewhere = RaincheckMiddleware(site._handle, store=site.store, limits={"waiters": 1})
     answer = site._pool.submit(call, elsewhere, path, "GET", LONG)
-    watcher = elsewhere._gateway.monitor.watcher
-    until(lambda: [each for each in watcher._listeners.values() if each._due])
+    until(lambda: elsewhere._gateway.monitor.watcher.waiters)
     assert elsewhere._gateway in leaving._WAITED_FOR[os.getpid()]
     elsewhere._gateway.drain()
     assert answer.result(PATIENT).status == 202

@@ -286,7 +286,7 @@ def test_the_client_has_a_response_of_declared_length_before_its_application_end
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("declared", ["\xb2", "9" * 5000, "x", " 4", ""])
+@pytest.mark.parametrize("declared", ["\xb2", "9" * 5000, "x", "5", ""])
 def test_an_absurd_length_breaks_nothing_but_its_own_response(way: Any, declared: str) -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Length", declared)])

@@ -13,8 +13,7 @@ import pytest
 from raincheck import StoreUnavailable, current_operation, long_running
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
-from tests.support.handlers import Untouchable
-from tests.support.wsgi import SHORT, Call, call, core_of, follow, path_of, until, wrap
+from tests.support.wsgi import SHORT, Call, Untouchable, call, core_of, follow, path_of, until, wrap
 
 
 def answer(start_response: Any, body: bytes = b"done") -> Iterable[bytes]:

@@ -9,8 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.handlers import Untouchable
-from tests.support.wsgi import SHORT, WAYS, Call, call, deferred, environ_of, follow, in_time, wrap
+from tests.support.wsgi import (
+    SHORT,
+    WAYS,
+    Call,
+    Untouchable,
+    call,
+    deferred,
+    environ_of,
+    follow,
+    in_time,
+    wrap,
+)
 
 LARGE = bytes(range(256)) * 8192  # 2 MiB: more than is kept in memory
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,8 +13,7 @@ import pytest
 
 from raincheck.wsgi import threads
 from raincheck.wsgi.threads import Threads
-from tests.support.handlers import Untouchable
-from tests.support.wsgi import call, core_of, follow, until, wrap
+from tests.support.wsgi import Untouchable, call, core_of, follow, until, wrap
 from tests.wsgi.test_promotion import answer
 
 
@@ -32,7 +32,7 @@ def where(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 def workers() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith("raincheck-") and t.is_alive()]
+    return [t for t in threading.enumerate() if re.match(r"raincheck-\d", t.name) and t.is_alive()]
 
 
 def test_a_thread_is_used_again(idle: Any) -> None:

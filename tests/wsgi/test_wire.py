@@ -312,7 +312,7 @@ def test_no_id_makes_a_poll_fail(name: str, tmp_path: Any) -> None:
     app = wrap(lambda environ, start_response: [], store=f"sqlite:///{tmp_path}/operations.db")
     for method in ("GET", "HEAD", "DELETE", "POST"):
         answer = call(app, PATH_INFO=f"/operations/{name}", method=method)
-        assert answer.status == (405 if method == "POST" else 404)
+        assert answer.status == 404
     core_of(app).close()
 
 

@@ -9,17 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from raincheck import monitor
+from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
+from raincheck.asgi.replay import Replay
 from raincheck.asgi.translation import send_response
 from raincheck.core import Raincheck
+from raincheck.keys import NotAKeyError, may_have_key, parse_key, plain_methods
 from raincheck.links import Mount, parse_target, route_path
-from raincheck.marking import CURRENT
+from raincheck.marking import CURRENT, Deferrable
 from raincheck.messages import field_value
 from raincheck.options import Options, Settings
 from raincheck.policy import NEVER_DEFERRED, Candidate, Decision
-from raincheck.polling import may_begin, refuse
+from raincheck.polling import may_begin, not_a_key, refuse
 from raincheck.stores.default import store_from
 
 if TYPE_CHECKING:
@@ -44,8 +47,11 @@ class RaincheckMiddleware:
     def __init__(self, app: ASGIApp, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        self._gateway = Gateway(app, Raincheck(settings, store_from(settings)))
+        self._gateway = Gateway(app, Raincheck(settings, store_from(settings), "asgi"), type(self))
         policy = settings.policy()
+        self._has_keys = settings.idempotency_keys
+        self._coalesces = policy.coalesces if settings.coalesce else None
+        self._plain = plain_methods(settings)
         self._unasked, self._decide = policy.unasked, policy.decide
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
@@ -67,16 +73,49 @@ class RaincheckMiddleware:
                 break
         else:
             decision = None if scope["method"] in NEVER_DEFERRED else self._unasked[path]
-        # `is_nested`, without the call.
-        if decision is None or ((outer := CURRENT.get()) is not None and not outer.over):
+        if decision is None:
             await self.app(scope, receive, send)
-        elif (type(decision) is Candidate and decision.budget) or may_begin(
-            decision, self._gateway.core
-        ):
+        # `is_nested`, without the call.
+        elif (outer := CURRENT.get()) is not None and not outer.over:
+            await self._within(outer, scope, receive, send)
+        # Most requests: what else there may be to look at costs them nothing.
+        elif type(decision) is Candidate and decision.budget and scope["method"] in self._plain:
             template = self._template(scope)
             await Exchange(self._gateway, scope, receive, send, decision, template).serve()
         else:
-            await send_response(scope, send, refuse(decision, self._gateway.core))
+            await self._serve(scope, receive, send, path, decision)
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, path: str, decision: Decision
+    ) -> None:
+        """Handle a request that may become an operation before its handler is called."""
+        gateway, method, template = self._gateway, scope["method"], self._template(scope)
+        assert decision is not None  # noqa: S101 - for the type checker
+        is_shared = self._coalesces is not None and self._coalesces(method, path)
+        try:
+            key = self._key(scope["headers"]) if may_have_key(method) else None
+        except NotAKeyError as error:
+            await send_response(scope, send, not_a_key(error))
+            return
+        if not may_begin(decision, gateway.core, is_shared=is_shared or key is not None):
+            await send_response(scope, send, refuse(decision, gateway.core))
+            return
+        if decision.budget != 0 and key is None and not is_shared:
+            await Exchange(gateway, scope, receive, send, decision, template).serve()
+        else:
+            given = (gateway, scope, receive, send, decision, template)
+            await AcceptedFirst(*given, key=key, is_shared=is_shared).serve()
+
+    def _key(self, headers: list[tuple[bytes, bytes]]) -> str | None:
+        value = field_value(headers, b"idempotency-key") if self._has_keys else None
+        return parse_key(value) if value is not None else None
+
+    async def _within(self, outer: Deferrable, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request within one that may be deferred, or is run again: once is enough."""
+        if isinstance(outer, Replay) and outer.is_for(self._gateway):
+            await outer.come_in(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     def _decide_by_preference(self, scope: Scope, path: str) -> Decision:
         headers = scope["headers"]

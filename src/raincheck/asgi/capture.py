@@ -36,6 +36,16 @@ class Capture:
         """Whether no more is wanted: the response is too large, or can't be stored."""
         return self._recording.is_over and not self._is_complete
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the operation has ended."""
+        return self._recording.is_over
+
+    @property
+    def first_headers(self) -> Headers:
+        """The header fields as the handler gave them, cookies among them."""
+        return self._recording.first_headers
+
     async def send(self, message: Message) -> None:
         """Take one message.
 
@@ -67,10 +77,9 @@ class Capture:
             conclude = partial(self._recording.conclude, error, is_cancelled=is_cancelled)
             await self._loop.record(conclude)
 
-    async def fail(self, reason: Reason) -> None:
-        """End the operation without a response, unless it has one."""
-        if not self._recording.is_over:
-            await self._loop.record(self._recording.fail, reason)
+    def give_up(self, reason: Reason) -> None:
+        """End the operation without a response, unless it has one; may block."""
+        self._recording.fail(reason)
 
     def _start(self, message: Message) -> None:
         if self._recording.has_started:

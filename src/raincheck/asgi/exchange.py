@@ -16,14 +16,15 @@ import anyio
 from asgiref.sync import markcoroutinefunction
 
 from raincheck.asgi.capture import Capture
+from raincheck.asgi.receiving import Receiving
 from raincheck.asgi.stopping import Stopping
-from raincheck.asgi.translation import has_body, send_response, to_request
-from raincheck.asgi.upload import Upload
+from raincheck.asgi.translation import send_response, to_request
 from raincheck.errors import RaincheckError
-from raincheck.links import fill
-from raincheck.marking import CURRENT
-from raincheck.operation import Operation, Progress
+from raincheck.links import fill, route_path
+from raincheck.marking import CURRENT, NO_TERMS, Terms
+from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
+from raincheck.starting import Accepted, Captured, Key, Start
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -34,18 +35,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-class Exchange:
+class Exchange(Receiving):
     """Runs the application for one request, and defers it if need be."""
 
     # Only what few requests need is on the class: to set it would cost every request, but to look
     # it up here costs four times as much as on the instance.
     is_cancelled = False
-    in_receive = 0
-    body_is_complete = False
-    client_is_gone = False
+    is_replay = False
+    terms = NO_TERMS
+    _key: Key | None = None
     operation: Operation | None = None
     progress: Progress | None = None
-    _reader: Task | None = None
     _decision: anyio.Event | None = None
     stopping: Stopping | None = None
     _is_deciding = False
@@ -61,9 +61,10 @@ class Exchange:
         send: Send,
         candidate: Candidate,
         template: str | None = None,
+        loop: Loop | None = None,
     ) -> None:
         self.gateway = gateway
-        self.loop: Loop = gateway.running_loop()
+        self.loop: Loop = loop or gateway.running_loop()
         self.scope = scope
         self.server_receive: Receive = receive
         self.server_send: Send = send
@@ -77,8 +78,8 @@ class Exchange:
         self.error: BaseException | None = None
         self.capture: Capture | None = None
         self.waiter: Any = None
-        self.upload: Upload | None = None
-        self.hold = candidate.budget == 0
+        self.upload = None
+        self.hold = False
         self._watched: dict[Awaits, float] | None = None
 
     # --- the server's task ---------------------------------------------------------------------
@@ -86,8 +87,8 @@ class Exchange:
     async def serve(self) -> None:
         """Do for the server what calling the application would, or send a 202."""
         budget = self.candidate.budget
-        self.task: Task = self.loop.spawn(self._run(), eager=not self.hold)
-        if not self.over or self.hold:
+        self.task: Task = self.loop.spawn(self._run(), eager=True)
+        if not self.over or self.hold:  # a marked one may be both
             self.waiter = waiter = self.loop.waiter()
             if budget:
                 self._watched = self.loop.watch(self, budget)
@@ -136,41 +137,6 @@ class Exchange:
             self._reader.cancel()
         await self._close_upload()
 
-    async def _close_upload(self) -> None:
-        if self.upload is not None:
-            await self.upload.close()
-
-    async def _read_ahead(self) -> bool:
-        """Read what the handler has not read of the body: after the 202 it would be lost.
-
-        Returns:
-            False if it is too large, the client has left, or the application has answered.
-        """
-        upload: Upload | None = None
-        while not self.body_is_complete and has_body(self.scope):
-            if upload is None:
-                upload = self.upload = Upload(self.gateway.core.limits.request_body)
-            if self._needs_no_202() or self.client_is_gone or upload.is_too_large:
-                return False
-            # While the handler is reading, the message is its own.
-            if not self.in_receive and not upload.is_being_read:
-                upload.begin_reading()  # now: the application may run before the new task does
-                self._reader = self.loop.spawn(self._read_one(upload))
-            await self._pause()
-        return not (self.client_is_gone or (upload is not None and upload.is_too_large))
-
-    async def _read_one(self, upload: Upload) -> None:
-        # In a task of its own: the application may be over before the message comes.
-        try:
-            message = await self.server_receive()
-            await upload.put(message)
-            self._note(message)
-        except Exception:
-            self.client_is_gone = True  # the handler asks the server itself, and gets to see why
-        finally:
-            upload.end_reading()
-            self._wake()
-
     async def _accept(self) -> None:
         # In a task of its own: a server that cancels this one must not come between the record
         # of an operation and the handler that works on it.
@@ -181,13 +147,12 @@ class Exchange:
 
     async def _record(self) -> None:
         try:
-            operation = await self.loop.poll(self._create)
+            accepted = await self.loop.poll(self._create)
+            self._detach(accepted.operation)
         except RaincheckError as error:
             logger.warning("%r stays synchronous: %s", self.path, error)
         except Exception:
             logger.exception("%r stays synchronous", self.path)
-        else:
-            self._detach(operation)
         self._is_deciding = False
         self._open_gate()
         self._wake()
@@ -196,14 +161,35 @@ class Exchange:
         elif self.operation is not None and self.over:
             await self._conclude()
 
-    def _create(self) -> Operation:
-        return self.gateway.core.accept(
-            self,
+    def _create(self) -> Accepted:
+        terms = self.terms
+        accepted = self.gateway.core.accept(self, self._start(self.gateway.owner(self.scope)))
+        if terms != self.terms:  # its handler was called meanwhile
+            self.gateway.core.mark(accepted.operation, self.terms)
+        return accepted
+
+    def _start(self, owner: str | None) -> Start:
+        return Start(
             method=self.scope["method"],
-            route=self.path,
-            owner=self.gateway.owner(self.scope),
+            route=self.route,
+            owner=owner,
             progress=self.progress,
+            terms=self.terms,
+            capture=self._capture,
+            key=self._key,
+            webhook=self.gateway.webhook(self.scope),
         )
+
+    @property
+    def route(self) -> str:
+        """The request's path, without the root path."""
+        return route_path(self.path, self.root_path)
+
+    def _capture(self) -> Captured | None:
+        body = self.gateway.body_to_capture(self)
+        if body is None:
+            return None
+        return Captured(to_request(self.scope, self.path, self.root_path), body)
 
     def _detach(self, operation: Operation) -> None:
         """From here on the application answers to the store, and nothing to the server."""
@@ -279,6 +265,7 @@ class Exchange:
         finally:
             self.gateway.release(self)
             del self.task  # as above: a cycle
+            self._wake()
             await self._close_upload()
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
@@ -302,43 +289,14 @@ class Exchange:
         await capture.send(message)
         if capture.is_given_up:
             self.stop()
+        elif capture.is_over:
+            self._wake()
 
     async def _send_when_decided(self, message: Message) -> None:
         while self.hold and self.capture is None:
             self._decision = self._decision or anyio.Event()
             await self._decision.wait()
         await self.send(message)
-
-    async def receive(self) -> Message:
-        """Pass a message of the server on; after the 202 there is no disconnect."""
-        if self.upload is not None and (ahead := await self.upload.take()) is not None:
-            return ahead
-        if self.capture is not None:
-            return await self._receive_after_202()
-        self.in_receive += 1
-        try:
-            message = await self.server_receive()
-        finally:
-            self.in_receive -= 1
-            if self.upload is not None:
-                self._wake()
-        if self.operation is not None and message["type"] == "http.disconnect":
-            return await self._receive_after_202()  # it was deferred while it waited here
-        self._note(message)
-        return message
-
-    def _note(self, message: Message) -> None:
-        if message["type"] == "http.disconnect":
-            self.client_is_gone = True
-        elif not message.get("more_body", False):
-            self.body_is_complete = True
-
-    async def _receive_after_202(self) -> Message:
-        if not self.body_is_complete:  # none was announced, so none was read ahead
-            self.body_is_complete = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await self._end().wait_for_disconnect()
-        return {"type": "http.disconnect"}
 
     # --- what the handler and others say -------------------------------------------------------
 
@@ -347,9 +305,12 @@ class Exchange:
         """The operation's id, once there is one."""
         return self.operation.id if self.operation else None
 
-    def defer(self) -> None:
+    def defer(self, terms: Terms) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
-        if not (self.started or self.hold or self.over or self.operation or self._stays):
+        self.terms = terms
+        if self.operation is not None:
+            self.gateway.core.mark(self.operation, terms)
+        elif not (self.started or self.hold or self.over or self._stays):
             self.hold = True
             self.loop.call(self._wake)
 
@@ -380,7 +341,13 @@ class Exchange:
             end.is_requested = True
             self.loop.spawn(end.carry_out(self.task, self._is_over))
 
-    def give_up(self) -> None:
+    def give_up(self, reason: Reason) -> None:
+        """End the operation without a response, and have the handler stopped; may block."""
+        if self.capture is not None:
+            self.capture.give_up(reason)
+        self.request_cancel()
+
+    def abort(self) -> None:
         """Cancel the application's task, whatever it waits for: the process is about to end."""
         self._end().give_up()
         if not self.over:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,6 +13,7 @@ from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.lifespan import drain_with_the_reactor
 from raincheck.asgi.long_polls import LongPoll
 from raincheck.asgi.loops import Loop, running_loop
+from raincheck.asgi.replay import Replayer, Surroundings
 from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
 from raincheck.core import Raincheck
 from raincheck.errors import BodyMissing, StoreError
@@ -20,6 +21,7 @@ from raincheck.links import Resource, fill
 from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
 from raincheck.polling import Answer, Poll, StatusMonitor, unreadable
+from raincheck.starting import owner_of, webhook_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,16 +32,29 @@ LAST_WORDS = 2.0  # seconds that shutdown gives handlers it has cancelled
 
 
 class Gateway:
-    """Holds no state of any request; those are exchanges."""
+    """Holds no state of any request; those are exchanges.
 
-    def __init__(self, app: ASGIApp, core: Raincheck) -> None:
+    Args:
+        middleware: The class of the middleware that this is for, as the application names it.
+    """
+
+    def __init__(self, app: ASGIApp, core: Raincheck, middleware: object = None) -> None:
         self.app = app
+        self.middleware = middleware
         self.core = core
         self.monitor = StatusMonitor(core)
         self.is_told_of_shutdown = False
+        self.is_stopping = False
+        self.surroundings = Surroundings()
+        core.recovery.replayer = Replayer(self)
         self._loop: Loop | None = None
         self._exchanges: set[Exchange] = set()
         self._idle: anyio.Event | None = None
+
+    @property
+    def known_loop(self) -> Loop | None:
+        """The event loop that requests came in last; it may be closed."""
+        return self._loop
 
     def running_loop(self) -> Loop:
         """Return the running event loop."""
@@ -49,12 +64,20 @@ class Gateway:
 
     def owner(self, scope: Scope) -> str | None:
         """Name the principal that a request belongs to; may block, so not for the loop."""
-        find = self.core.settings.owner
-        return find(scope) if find is not None else None
+        return owner_of(self.core.settings, scope)
+
+    def webhook(self, scope: Scope) -> str | None:
+        """Name the URL that is to be told of the end of a request's operation; as `owner`."""
+        return webhook_of(self.core.settings, scope)
+
+    def body_to_capture(self, exchange: Exchange) -> Iterable[bytes] | None:
+        """Return the body of a request that may be run again; None if it was not kept."""
+        return exchange.kept_body()
 
     def adopt(self, exchange: Exchange) -> None:
         """Keep a deferred exchange alive: its server has forgotten it."""
         self._exchanges.add(exchange)
+        self.surroundings.know(exchange.scope)
         if not self.is_told_of_shutdown:
             self.is_told_of_shutdown = True
             drain_with_the_reactor(self)
@@ -62,6 +85,8 @@ class Gateway:
     def release(self, exchange: Exchange) -> None:
         """Let go of an exchange whose application is over."""
         self._exchanges.discard(exchange)
+        if exchange.operation is not None:
+            self.core.land(exchange.operation)
         if not self._exchanges and self._idle is not None:
             self._idle.set()
 
@@ -85,7 +110,12 @@ class Gateway:
                 path=fill(template, operation_id),
             )
 
-        response = await self.answer(to_poll, receive)
+        self.surroundings.know(scope)
+        self.running_loop()
+        await self.send(scope, send, await self.answer(to_poll, receive))
+
+    async def send(self, scope: Scope, send: Send, response: Response) -> None:
+        """Send a response, wherever its body is."""
         if isinstance(response.body, StoredBody):
             await self._show_stored(scope, send, response, response.body)
         else:
@@ -137,21 +167,20 @@ class Gateway:
 
     async def drain(self) -> None:
         """Let running handlers end for a while, then record the rest as ended by the shutdown."""
+        self.is_stopping = True
         self.monitor.close()
         with anyio.move_on_after(self.core.settings.drain):
             await self._until_idle()
         left = list(self._exchanges)
         for exchange in left:
-            if exchange.capture is not None:
-                await exchange.capture.fail(Reason.SHUTDOWN)
-            exchange.request_cancel()
+            await self.running_loop().record(exchange.give_up, Reason.SHUTDOWN)
         if left:
-            logger.warning("shutdown ended %d operations that were still running", len(left))
+            logger.warning("shutdown stopped %d operations that were still running", len(left))
             with anyio.move_on_after(LAST_WORDS):
                 await self._until_idle()
             for exchange in list(self._exchanges):
                 # Or a worker thread would wait for its task for ever, and the process for it.
-                exchange.loop.call(exchange.give_up)
+                exchange.loop.call(exchange.abort)
             await anyio.lowlevel.checkpoint()
         await self.running_loop().record(self.core.close)
 

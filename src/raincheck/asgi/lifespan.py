@@ -32,12 +32,14 @@ async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: S
     """
     is_used = False
     gateway.is_told_of_shutdown = True
+    gateway.running_loop()
 
     async def receive_for_application() -> Message:
         nonlocal is_used
         is_used = True
         return await _receive(gateway, receive)
 
+    gateway.surroundings.know(scope)
     try:
         await gateway.app(scope, receive_for_application, send)
     except Exception:

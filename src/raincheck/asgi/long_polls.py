@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from raincheck.polling import Answer, Poll, StatusMonitor
+from raincheck.polling import Poll, StatusMonitor
 
 if TYPE_CHECKING:
     from starlette.types import Receive
@@ -30,7 +30,6 @@ class LongPoll:
         self._receive = receive
         self._waiter: Any = None
         self._is_woken = False
-        self._is_over = False
 
     async def outcome(self, poll: Poll, seconds: float) -> Response:
         """Wait for the end of an operation, so many seconds at most, and return what to say then.
@@ -39,22 +38,16 @@ class LongPoll:
         """
         listener = self._loop.spawn(self._listen(self._receive)) if self._receive else None
         timers = self._loop.watch(self, seconds)
+        watcher = self._monitor.watcher
         try:
-            return await self._wait(lambda: self._monitor.look(poll, waited=seconds), poll)
+            with watcher.waiting(poll.operation_id, self._wake_from_anywhere) as waiter:
+                await self._pause()
+                look = partial(self._monitor.look, poll, waited=seconds, sight=waiter.sight)
+                return (await self._loop.poll(look)).response
         finally:
             timers.pop(self, None)
             if listener is not None:
                 listener.cancel()
-
-    async def _wait(self, look: Callable[[], Answer], poll: Poll) -> Response:
-        with self._monitor.watcher.waiting(poll.operation_id, self._wake_from_anywhere) as waiter:
-            while True:
-                await self._pause()
-                is_last = self._is_over or waiter.is_dismissed
-                answer = await self._loop.poll(look)
-                if is_last or not answer.wait:
-                    return answer.response
-                del answer  # thousands may wait, and each answer holds a document
 
     async def _listen(self, receive: Receive) -> None:
         try:
@@ -62,18 +55,15 @@ class LongPoll:
                 pass
         except Exception:  # a server's own way to say that nobody is there
             logger.debug("a waiting client is taken to be gone", exc_info=True)
-        self._is_over = True
         self._wake()
 
     async def _pause(self) -> None:
         while not self._is_woken:
             self._waiter = self._loop.waiter()
             await self._waiter
-        self._is_woken = False
 
     def budget_is_over(self) -> None:
         """Take note that the client waits no longer."""
-        self._is_over = True
         self._wake()
 
     def _wake_from_anywhere(self) -> None:

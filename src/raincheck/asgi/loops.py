@@ -42,6 +42,11 @@ class Task(Protocol):
 class Loop(Protocol):
     """One event loop, for as long as it runs."""
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs; from any thread."""
+        ...
+
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> Task:
         """Run a coroutine on its own; it handles its exceptions.
 
@@ -132,6 +137,10 @@ class AsyncioLoop(_Threads):
         self.loop = loop
         self.waiter = loop.create_future
         self._budgets: dict[float, _Budget] = {}
+
+    @property
+    def is_alive(self) -> bool:
+        return self.loop.is_running()
 
     if sys.version_info >= (3, 12):
 
@@ -226,6 +235,14 @@ class TrioLoop(_Threads):
         self._trio = trio
         self._token = trio.lowlevel.current_trio_token()
         self._budgets: dict[float, _Budget] = {}
+
+    @property
+    def is_alive(self) -> bool:
+        try:
+            self._token.run_sync_soon(lambda: None)
+            return True
+        except self._trio.RunFinishedError:
+            return False
 
     def is_current(self) -> bool:
         return self._trio.lowlevel.current_trio_token() is self._token

@@ -34,6 +34,25 @@ def to_request(scope: Scope, path: str, root_path: str) -> Request:
     )
 
 
+def to_scope(request: Request) -> Scope:
+    """Make a scope of a captured request, as a server that can do nothing special would."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": request.http_version,
+        "method": request.method,
+        "scheme": request.scheme,
+        "path": request.path,
+        "raw_path": request.raw_path,
+        "query_string": request.query,
+        "root_path": request.root_path,
+        "headers": list(request.headers),
+        "client": request.client,
+        "server": request.server,
+        "extensions": {},
+    }
+
+
 def _address(pair: tuple[str, int] | list[object] | None) -> tuple[str, int] | None:
     return (str(pair[0]), pair[1]) if pair else None  # type: ignore[return-value]
 

@@ -6,17 +6,16 @@ Bytes and their end are kept exactly, the borders between messages are not.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
-import threading
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
-from weakref import finalize
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
+
+from raincheck.admission import Spooled
+from raincheck.spool import SpoolFile
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 IN_MEMORY = 1024 * 1024  # bytes; what exceeds them goes to a temporary file
-_PIECE = 256 * 1024  # bytes of the file in one message
 _FILES_AT_ONCE = 8
 # Not anyio's own: handlers in threads may hold all of those and wait for what is read here.
 _THREADS: RunVar[anyio.CapacityLimiter] = RunVar("raincheck-uploads")
@@ -35,26 +33,31 @@ _T = TypeVar("_T")
 class Upload:
     """Messages for the handler, read by somebody else.
 
+    Attributes:
+        has_room: Whether there was room for all of it.
+
     Args:
         limit: Bytes that may be read ahead.
+        spooled: Counts those in temporary files.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, spooled: Spooled) -> None:
         self.is_being_read = False
         self._messages: deque[Message] = deque()  # the beginning
         self._held = 0  # bytes in them
-        self._file: _File | None = None  # what comes next
+        self._file: SpoolFile | None = None  # what comes next
         self._rest: deque[Message] = deque()  # what follows on the file, if there is one
         self._limit = limit
+        self._spooled = spooled
         self._size = 0
-        self._has_room = True
+        self.has_room = True
         self._taking: anyio.Lock | None = None
         self._arrival: anyio.Event | None = None
 
     @property
     def is_too_large(self) -> bool:
         """Whether more was read than may be, or than there is room for."""
-        return self._size > self._limit or not self._has_room
+        return self._size > self._limit or not self.has_room
 
     async def put(self, message: Message) -> None:
         """Keep a message for the handler."""
@@ -71,14 +74,23 @@ class Upload:
         try:
             if message.get("body"):
                 if self._file is None:
-                    self._file = await _in_thread(_File)
+                    self._file = await _in_thread(SpoolFile, self._spooled)
                 await _in_thread(self._file.append, message["body"])
                 message = {**message, "body": b""}
         except OSError as error:
             logger.warning("an upload is not read ahead: %s", error)
-            self._has_room = False
+            self.has_room = False
         if message.get("body") or not message.get("more_body"):  # or it says nothing any more
             self._rest.append(message)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes of what nobody has taken yet, without taking them; may block."""
+        for message in list(self._messages):
+            yield message.get("body", b"")
+        if self._file is not None:
+            yield from self._file.pieces()
+        for message in list(self._rest):
+            yield message.get("body", b"")
 
     def begin_reading(self) -> None:
         """Say that somebody reads for the handler, which waits meanwhile."""
@@ -109,7 +121,7 @@ class Upload:
             self._arrival = self._arrival or anyio.Event()
             await self._arrival.wait()
 
-    async def _next_piece(self, file: _File) -> bytes:
+    async def _next_piece(self, file: SpoolFile) -> bytes:
         assert self._taking is not None  # noqa: S101 - it came with the file
         async with self._taking:
             if file.is_drained:
@@ -125,57 +137,7 @@ class Upload:
                 await _in_thread(self._file.close)  # that of a GiB takes its time
 
 
-class _File:
-    """An unnamed file that is read while it is still being written.
-
-    Attributes:
-        position: Bytes that were read.
-    """
-
-    def __init__(self) -> None:
-        # finalize, too: whoever should close it may be cancelled first.
-        descriptor, name = tempfile.mkstemp(prefix="raincheck-")
-        self._lock = threading.Lock()  # a closed descriptor may soon be another file's
-        self._descriptor = descriptor
-        self._close = finalize(self, os.close, descriptor)
-        self._size = 0
-        self.position = 0
-        os.unlink(name)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is gone."""
-        return not self._close.alive
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether there is nothing more to be read now."""
-        return self.is_closed or self.position == self._size
-
-    def append(self, data: bytes) -> None:
-        """Write all of `data`, or raise."""
-        rest, position = memoryview(data), self._size
-        with self._lock:
-            while rest and not self.is_closed:
-                written = os.pwrite(self._descriptor, rest, position)
-                rest, position = rest[written:], position + written
-            self._size = position
-
-    def peek(self) -> bytes:
-        """Return the next bytes."""
-        with self._lock:
-            if self.is_closed:
-                return b""
-            size = min(_PIECE, self._size - self.position)
-            return os.pread(self._descriptor, size, self.position)
-
-    def close(self) -> None:
-        """Delete it; a second time does nothing."""
-        with self._lock:
-            self._close()
-
-
-async def _in_thread(work: Callable[..., _T], *arguments: bytes) -> _T:
+async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
     try:
         limiter = _THREADS.get()
     except LookupError:

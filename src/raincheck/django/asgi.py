@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from asgiref.sync import AsyncToSync, sync_to_async
 from django.core.cache import caches
+from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 
+from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
+from raincheck.asgi.replay import Replay, Surroundings
 from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.django.bodies import Body, take_body
 from raincheck.django.contexts import Luggage, forget_caches, in_transaction
 from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_request, to_response
 from raincheck.messages import Response
-from raincheck.policy import Candidate, Refusal
-from raincheck.polling import may_begin, refuse
+from raincheck.policy import Candidate
+from raincheck.polling import Poll
 from raincheck.wsgi import leaving
+from raincheck.wsgi.decision import Sharing
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -36,18 +42,57 @@ _CONVERSATION = "raincheck.django"  # in an exchange's scope
 _AS_IT_IS = "raincheck.response"  # in the message that begins a response
 
 
+class _BodyOfDjango:
+    """What is to be known of an exchange whose body Django has read."""
+
+    scope: Scope
+
+    def kept_body(self) -> Any:
+        """Return the whole body, of which the handler may have read some; None if it is gone."""
+        conversation: Conversation = self.scope[_CONVERSATION]
+        return conversation.body.pieces()
+
+
+class _Exchange(_BodyOfDjango, Exchange):
+    body_is_complete = True
+
+
+class _AcceptedFirst(_BodyOfDjango, AcceptedFirst):
+    body_is_complete = True
+
+
+class _Project(Surroundings):
+    """A chain of its own for what is run again: what is around raincheck's middleware, first."""
+
+    @cached_property
+    def _handler(self) -> ASGIHandler:
+        # Not at construction: it makes a middleware of this kind, too.
+        return ASGIHandler()
+
+    def outermost(self, gateway: Gateway) -> ASGIApp:
+        """Return where requests come in."""
+        handler: ASGIApp = self._handler
+        return handler
+
+
 class AsyncGateway(Gateway):
     """Runs the rest of an async chain.
 
     Args:
         get_response: The rest of the chain.
+        to_http: Makes Django's response of raincheck's; may block.
     """
 
     def __init__(
-        self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]], core: Raincheck
+        self,
+        get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
+        core: Raincheck,
+        to_http: Callable[[HttpRequest, Response], HttpResponseBase],
     ) -> None:
         super().__init__(self._respond, core)
+        self.surroundings = _Project()
         self._get_response = get_response
+        self._to_http = to_http
         _GATEWAYS.add(self)
 
     def owner(self, scope: Scope) -> str | None:
@@ -57,28 +102,69 @@ class AsyncGateway(Gateway):
         finally:
             connections.close_all()  # that finding the user has opened here
 
+    def webhook(self, scope: Scope) -> str | None:
+        """Name the URL that is to be told of the end of a request's operation; as `owner`."""
+        try:
+            return super().webhook(scope[_CONVERSATION].request)
+        finally:
+            connections.close_all()
+
+    async def answer(self, to_poll: Callable[[], Poll], receive: object = None) -> Response:
+        """Return the response to a poll; Django looks for a disconnect itself."""
+        return await super().answer(to_poll)
+
+    async def send(self, scope: Scope, send: Send, response: Response) -> None:
+        """Hand a response over, wherever its body is."""
+        conversation: Conversation = scope[_CONVERSATION]
+        to_http = sync_to_async(self._to_http)
+        conversation.answer(await to_http(conversation.request, response))
+
     async def serve(
-        self, request: HttpRequest, decision: Candidate | Refusal, template: str | None
+        self,
+        request: HttpRequest,
+        candidate: Candidate,
+        sharing: Sharing | None,
+        template: str | None,
     ) -> HttpResponseBase:
         """Return the response to a request, or a 202."""
-        if not may_begin(decision, self.core):
-            return to_response(refuse(decision, self.core))
         if getattr(AsyncToSync.executors, "current", None) and await _is_in_transaction():
             return await self._get_response(request)
-        conversation = Conversation(request)
+        self.core.heartbeat.ensure(soon=False)  # what others have left may be run again here
+        conversation = Conversation(request, self._take_body(request))
+        scope = self._scope(conversation)
+        given = (self, scope, conversation.receive, conversation.send, candidate, template)
+        exchange: Exchange
+        if sharing is not None or candidate.budget == 0:
+            key, is_shared = (sharing.key, sharing.key is None) if sharing else (None, False)
+            exchange = _AcceptedFirst(*given, key=key, is_shared=is_shared)
+        else:
+            exchange = _Exchange(*given)
+        await exchange.serve()
+        if exchange.operation is None:
+            conversation.end()
+        return conversation.outcome()
+
+    async def let_in(self, replay: Replay, request: HttpRequest) -> HttpResponseBase:
+        """Go on with a request that is run again, where it comes to raincheck's middleware."""
+        conversation = Conversation(request, self._take_body(request))
+        scope = self._scope(conversation)
+        await replay.come_in(scope, conversation.receive, conversation.send)
+        return conversation.outcome()
+
+    def _take_body(self, request: HttpRequest) -> Body:
+        return take_body(request, self.core.limits.request_body, self.core.admission.spooled)
+
+    def _scope(self, conversation: Conversation) -> Scope:
+        request = conversation.request
         described = to_request(request)
-        scope = request.scope | {
+        scope: Scope = request.scope | {
             "scheme": described.scheme,
             "path": described.path,
             "root_path": described.root_path,
             "headers": list(described.headers),
             _CONVERSATION: conversation,
         }
-        receive, send = conversation.receive, conversation.send
-        exchange = Exchange(self, scope, receive, send, decision, template)
-        exchange.body_is_complete = True  # Django has read it
-        await exchange.serve()
-        return conversation.outcome()
+        return scope
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the application of an exchange."""
@@ -101,8 +187,9 @@ class AsyncGateway(Gateway):
 class Conversation:
     """Stands where an exchange expects a server."""
 
-    def __init__(self, request: HttpRequest) -> None:
+    def __init__(self, request: HttpRequest, body: Body) -> None:
         self.request = request
+        self.body = body
         self._response: HttpResponseBase | None = None
         self._accepted: Response | None = None
         self._kept: Kept | None = None
@@ -124,6 +211,10 @@ class Conversation:
         elif self._accepted is not None:
             status, headers = self._accepted.status, self._accepted.headers
             self._response = to_response(Response(status, headers, message["body"]))
+
+    def answer(self, response: HttpResponseBase) -> None:
+        """Take what the middleware around is to get."""
+        self._response = response
 
     def outcome(self) -> HttpResponseBase:
         """Return what the middleware around is to get."""

@@ -19,23 +19,29 @@ from django.urls import NoReverseMatch, get_script_prefix, get_urlconf, reverse
 from django.utils.translation import get_language
 
 from raincheck import monitor
+from raincheck.asgi.replay import Replay as AsyncReplay
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.django import threads
 from raincheck.django.asgi import AsyncGateway
+from raincheck.django.bodies import take_body
 from raincheck.django.conf import USER, read_settings
 from raincheck.django.contexts import in_transaction
-from raincheck.django.translation import in_threads, to_request, to_response
+from raincheck.django.replay import Replay, Replayer
+from raincheck.django.translation import in_threads, to_latin, to_request, to_response
 from raincheck.errors import StoreError
 from raincheck.handlers import MarkedRequests
 from raincheck.handlers.django import DjangoDirectory
+from raincheck.keys import NotAKeyError
 from raincheck.links import PLACEHOLDER, Mount, Resource, fill, parse_target
-from raincheck.marking import is_nested
+from raincheck.marking import CURRENT, is_nested
 from raincheck.messages import Response, StoredBody
 from raincheck.policy import Candidate, Refusal
-from raincheck.polling import Poll, may_begin, refuse, unreadable
+from raincheck.polling import Poll, may_begin, not_a_key, refuse, unreadable
 from raincheck.stores.default import store_from
-from raincheck.wsgi.decision import decide
+from raincheck.wsgi.accepted_first import AcceptedFirst, is_accepted_first, refuse_unread
+from raincheck.wsgi.decision import decide, sharing_by
 from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.request_body import Unread
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -66,17 +72,21 @@ class RaincheckMiddleware:
         core = Raincheck(self._settings, store_from(self._settings))
         self._gateway = Gateway(_no_application, core, connections.close_all)
         self._async_gateway: AsyncGateway | None = None
+        core.recovery.replayer = Replayer(self._gateway, get_response)
         if iscoroutinefunction(get_response):
-            self._async_gateway = AsyncGateway(get_response, core)
+            self._async_gateway = AsyncGateway(get_response, core, self._to_http)
             self._async_gateway.monitor = self._gateway.monitor
             markcoroutinefunction(self)
         self._policy = self._settings.policy()
+        self._sharing = sharing_by(self._settings, self._policy)
         self._below = f"{self._settings.prefix}/"
         self._mount = Mount(self._settings.status_url or _included_url)
         self._marked = MarkedRequests(DjangoDirectory())
 
     def __call__(self, request: HttpRequest) -> Answer:
         """Handle one request; in an async chain, return what is to be awaited."""
+        if (again := self._enter_again(request)) is not None:
+            return again
         path = request.path_info
         if self._is_mounted:
             # Always: Django may know paths of it by which none is given away, in other languages.
@@ -92,7 +102,7 @@ class RaincheckMiddleware:
         setattr(request, USER, getattr(request, "user", None))
         if self._async_gateway is None:
             return self._serve(request, decision)
-        return self._async_gateway.serve(request, decision, self._template(request))
+        return self._serve_in_loop(self._async_gateway, request, decision)
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -108,24 +118,60 @@ class RaincheckMiddleware:
             request.get_host()  # of which links are made; Django itself refuses a forged one
         except DisallowedHost:
             return True
-        if decision.budget is None and not self._marked(_environ(request)):
-            return True
-        return not threads.take_body(request, self._gateway.core.limits.request_body)
+        return decision.budget is None and not self._marked(_environ(request))
+
+    def _enter_again(self, request: HttpRequest) -> Answer | None:
+        """Go on with a request that is run again, if this is one and has not come here before."""
+        replay: object = CURRENT.get()
+        if isinstance(replay, Replay) and not replay.is_inside:
+            return replay.come_in(request)
+        if isinstance(replay, AsyncReplay) and replay.is_for(replay.gateway):
+            return cast(AsyncGateway, replay.gateway).let_in(replay, request)
+        return None
 
     def _serve(self, request: HttpRequest, decision: Candidate | Refusal) -> HttpResponseBase:
-        if not may_begin(decision, self._gateway.core):
-            return to_response(refuse(decision, self._gateway.core))
-        template, described = self._template(request), to_request(request)
-        exchange = threads.Exchange(self._gateway, decision, request, self.get_response)
+        core = self._gateway.core
+        if not may_begin(decision, core):
+            return to_response(refuse(decision, core))
+        try:
+            sharing = self._sharing(request.META, request.path_info)
+            body = take_body(request, core.limits.request_body, core.admission.spooled)
+        except NotAKeyError as error:
+            return to_response(not_a_key(error))
+        except Unread as unread:
+            refusal = refuse_unread(decision, sharing, self._gateway, has_room=unread.has_room)
+            return self._pass(request) if refusal is None else to_response(refusal)
+        method, path = str(request.method), request.path_info
+        exchange = threads.Exchange(self._gateway, decision, method, path)
+        exchange.bind(request, body, self.get_response)
+        described, template = to_request(request), self._template(request)
+        if is_accepted_first(decision, sharing):
+            response = AcceptedFirst(exchange, sharing, described, template).response()
+            if response is not None:
+                exchange.unpack()
+                return self._to_http(request, response)
         if not exchange.start():
-            response: HttpResponseBase = self.get_response(request)
-            return response
+            return self._pass(request)
         operation = exchange.outcome()
         if operation is None:
             return exchange.response()
-        path = fill(template, operation.id)
-        started = self._gateway.monitor.started
+        path, started = fill(template, operation.id), self._gateway.monitor.started
         return to_response(started(operation, described, decision.applied, path))
+
+    def _pass(self, request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = self.get_response(request)
+        return response
+
+    async def _serve_in_loop(
+        self, gateway: AsyncGateway, request: HttpRequest, decision: Candidate | Refusal
+    ) -> HttpResponseBase:
+        if not may_begin(decision, gateway.core):
+            return to_response(refuse(decision, gateway.core))
+        try:
+            sharing = self._sharing(request.META, request.path_info)
+        except NotAKeyError as error:
+            return to_response(not_a_key(error))
+        return await gateway.serve(request, decision, sharing, self._template(request))
 
     # --- polling -------------------------------------------------------------------------------
 
@@ -134,6 +180,7 @@ class RaincheckMiddleware:
         target = parse_target(tail) or (tail, None)
         if self._async_gateway is None:
             return self._show(request, *target)
+        self._async_gateway.running_loop()  # where what others have left may be run again
         if "HTTP_PREFER" in request.META:
             return self._show_in_time(self._async_gateway, request, *target)
         return sync_to_async(self._show)(request, *target)
@@ -225,8 +272,7 @@ def _unlogged(response: Any) -> HttpResponseBase:
 
 def _environ(request: HttpRequest) -> dict[str, Any]:
     """Describe a request as `handlers` needs it to find its view."""
-    path = request.path_info.encode("utf-8", "surrogateescape").decode("latin-1")
-    return {"REQUEST_METHOD": request.method, "PATH_INFO": path}
+    return {"REQUEST_METHOD": request.method, "PATH_INFO": to_latin(request.path_info)}
 
 
 def _no_application(environ: Any, start_response: Any) -> Any:

@@ -12,19 +12,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache import caches
-from django.core.handlers.wsgi import LimitedStream, WSGIRequest
 from django.db import close_old_connections
 
+from raincheck.django.bodies import Body
 from raincheck.django.contexts import Luggage, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
-from raincheck.django.translation import from_response, is_file
-from raincheck.operation import Operation
-from raincheck.policy import Candidate
+from raincheck.django.translation import from_response, is_file, to_captured
+from raincheck.messages import Request
 from raincheck.recording import Recording
 from raincheck.wsgi.channel import Channel
-from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.race import Race
-from raincheck.wsgi.request_body import Unread, content_length, read_ahead
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -33,43 +30,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-def take_body(request: HttpRequest, limit: int) -> bool:
-    """Read the request body ahead, unless it was read; False if it can't be.
-
-    Under ASGI, Django has done so.
-    """
-    if not isinstance(request, WSGIRequest):
-        return True
-    if request._read_started:
-        return hasattr(request, "_body") or hasattr(request, "_post")
-    length = content_length(request.META)
-    if not length:  # Django ignores a body without a length
-        return True
-    try:
-        request._stream = read_ahead(request.META, limit)
-    except Unread as unread:
-        request._stream = LimitedStream(unread.stream, length)
-        return False
-    return True
-
-
 class Exchange(Race):
     """Runs the rest of the chain for one request, and defers it if need be."""
 
-    def __init__(
+    _request: HttpRequest
+    _get_response: Callable[[HttpRequest], HttpResponseBase]
+    _body: Body
+    _origin: Origin
+    _response: Any = None
+    _error: BaseException | None = None
+    _kept: Kept | None = None
+    _luggage: Luggage | None = None
+
+    def bind(
         self,
-        gateway: Gateway,
-        candidate: Candidate,
         request: HttpRequest,
+        body: Body,
         get_response: Callable[[HttpRequest], HttpResponseBase],
     ) -> None:
-        super().__init__(gateway, candidate, str(request.method), request.path_info)
+        """Say what is to be run, in the thread that it comes from."""
         self._request = request
+        self._body = body
         self._get_response = get_response
-        self._response: Any = None
-        self._error: BaseException | None = None
-        self._kept: Kept | None = None
-        self._luggage: Luggage | None = None
         self._origin = Origin()
         self._closers: list[Callable[[], None]] = []
         self._channel = Channel(self.changed)
@@ -83,26 +65,39 @@ class Exchange(Race):
                 raise self._error
             finally:
                 self._error = None  # or its traceback would keep this object alive
-        if self._luggage is not None:
-            self._luggage.unpack()
+        self.unpack()
         response: HttpResponseBase = self._response
-        if isinstance(self._request, WSGIRequest):
-            response._resource_closers.append(self._request._stream.close)
+        response._resource_closers.append(self._body.close)
         return response
 
-    def owner(self) -> str | None:
-        """Name the principal that the request belongs to."""
-        return self.gateway.owner(self._request)
+    def unpack(self) -> None:
+        """Have what the handler has set seen around, if it has come so far."""
+        if self._luggage is not None:
+            self._luggage.unpack()
+
+    def source(self) -> HttpRequest:
+        """Return the request as Django has it."""
+        return self._request
+
+    def request(self) -> Request:
+        """Describe the request as it came."""
+        return to_captured(self._request)
+
+    def body(self) -> Iterable[bytes] | None:
+        """Return the request's body; None if middleware around has taken it apart."""
+        return self._body.pieces()
+
+    def remote_user(self) -> str | None:
+        """Name the user whom the server has found the request to come from."""
+        return self._request.META.get("REMOTE_USER") or None
 
     def abandon(self) -> None:
         """Take note that the server's thread is gone: nobody takes the response."""
         self._channel.close()
 
-    def _accept(self) -> Operation | None:
-        operation = super()._accept()
-        if operation is not None:
-            self._kept = keep_for_handler(self._request)
-        return operation
+    def detached(self) -> None:
+        """Keep what Django closes when the 202 is sent."""
+        self._kept = keep_for_handler(self._request)
 
     # --- the handler's thread ------------------------------------------------------------------
 
@@ -160,7 +155,7 @@ class Exchange(Race):
         try:
             self._close()
         finally:
-            recording.conclude(error, is_cancelled=self.is_cancelled)
+            self.conclude(recording, error)
             del error  # its traceback refers to this frame
 
     def _record_all(self, recording: Recording, content: Iterable[bytes]) -> None:
@@ -169,7 +164,7 @@ class Exchange(Race):
                 recording.flush()
             if recording.is_over or self.is_cancelled:
                 return
-        recording.complete()
+        self.complete(recording)
 
     def _close_content(self) -> None:
         while self._closers:
@@ -185,5 +180,4 @@ class Exchange(Race):
         finally:
             if self._kept is not None:
                 self._kept.close()
-            if isinstance(self._request, WSGIRequest):
-                self._request._stream.close()
+            self._body.close()

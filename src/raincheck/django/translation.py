@@ -25,13 +25,24 @@ def to_request(request: HttpRequest) -> Request:
     Raises:
         DisallowedHost: ALLOWED_HOSTS does not allow it, so no URL may be built from it.
     """
-    if isinstance(request, ASGIRequest):
-        described = from_scope(request.scope, request.path, request.META["SCRIPT_NAME"].rstrip("/"))
-    else:
-        described = from_environ(request.META)
+    described = to_captured(request)
     host = (b"host", request.get_host().encode("ascii"))
     fields = without(described.headers, frozenset({b"host"}))
     return replace(described, scheme=request.scheme or "http", headers=(host, *fields))
+
+
+def to_captured(request: HttpRequest) -> Request:
+    """Describe a request as it came, so that it can come again."""
+    if isinstance(request, ASGIRequest):
+        return from_scope(request.scope, request.path, request.META["SCRIPT_NAME"].rstrip("/"))
+    # Django has decoded both.
+    paths = {key: to_latin(request.META[key]) for key in ("PATH_INFO", "SCRIPT_NAME")}
+    return from_environ({**request.META, **paths})
+
+
+def to_latin(path: str) -> str:
+    """Write a path as an environ holds it (PEP 3333)."""
+    return path.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def from_response(response: HttpResponseBase) -> tuple[int, Headers]:

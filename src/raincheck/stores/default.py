@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
+from raincheck.application import started
 from raincheck.contracts import Store
 from raincheck.errors import StoreUnavailable
 from raincheck.stores import keep_bodies, open_store
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from raincheck.options import Settings
 
 logger = logging.getLogger("raincheck")
-_IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")  # as servers are given it
 
 
 def store_from(settings: Settings) -> Store:
@@ -56,17 +56,10 @@ def default_store() -> Store:
 
 def application_key(arguments: Sequence[str], directory: str) -> str:
     """Name an application: readable first, then what makes it unique."""
-    named = [a for a in arguments[1:] if _IMPORT_STRING.fullmatch(a) or a.endswith(".py")]
-    started = " ".join(named) or _program(arguments[0] if arguments else "")
-    digest = hashlib.sha256(f"{directory}\n{started}".encode(errors="replace")).hexdigest()[:12]
+    named = f"{directory}\n{started(arguments)}".encode(errors="replace")
+    digest = hashlib.sha256(named).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(directory)).strip("-")[:40]
     return f"{readable}-{digest}" if readable else digest
-
-
-def _program(path: str) -> str:
-    """Name a program alike, whether it is started by its script or by `python -m`."""
-    name = os.path.basename(path)
-    return os.path.basename(os.path.dirname(path)) if name == "__main__.py" else name
 
 
 def _choose_path() -> Path:

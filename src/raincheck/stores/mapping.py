@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, MutableMapping
 from contextlib import AbstractContextManager
 from hashlib import sha256
 
-from raincheck.contracts import LEFTOVER_AGE, Filter
+from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
 from raincheck.operation import Operation
@@ -57,9 +57,7 @@ class MappingStore(ABC):
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
     ) -> Operation:
         with self.transaction() as kept:
-            holder = kept.get(_key("dedupe", dedupe)) if dedupe is not None else None
-            held = _read_record(kept, _text(holder)) if holder is not None else None
-            if held is not None:
+            if dedupe is not None and (held := _read_holder(kept, dedupe)) is not None:
                 return held
             stored = _read_record(kept, operation.id)
             if stored is not None and stored != operation:
@@ -73,16 +71,36 @@ class MappingStore(ABC):
             self._write_record(kept, operation)  # last: without it, the rest means nothing
             return operation
 
+    def holder(self, dedupe: str) -> Operation | None:
+        with self.transaction() as kept:
+            return _read_holder(kept, dedupe)
+
     def get(self, operation_id: str) -> Operation | None:
         with self.transaction() as kept:
             return _read_record(kept, operation_id)
 
-    def swap(self, old: Operation, new: Operation) -> bool:
+    def swap(
+        self,
+        old: Operation,
+        new: Operation,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        """Swap, then drop: a process that is killed in between leaves what it was to drop.
+
+        A repeated `swap`, `discard` or `purge` deletes that.
+        """
         with self.transaction() as kept:
             stored = _read_record(kept, old.id)
             if stored is None or (stored.version != old.version and stored != new):
                 return False
             self._write_record(kept, new)
+            if drop_request:
+                kept.pop(_key("request", old.id), None)
+                _delete_body(kept, old.id, REQUEST_FENCE)
+            if drop_dedupe:
+                _free(kept, old.id)
             return True
 
     def read_request(self, operation_id: str) -> Request | None:
@@ -178,6 +196,12 @@ def _read_record(kept: Mapping, operation_id: str) -> Operation | None:
     return decode(text) if text is not None else None
 
 
+def _read_holder(kept: Mapping, dedupe: str) -> Operation | None:
+    """Return who holds a dedupe key; one that leads to no record is held by nobody."""
+    operation_id = kept.get(_key("dedupe", dedupe))
+    return _read_record(kept, _text(operation_id)) if operation_id is not None else None
+
+
 def _read_all(kept: Mapping) -> list[Operation]:
     return [decode(kept[key]) for key in list(kept) if key.startswith("record.")]
 
@@ -186,6 +210,20 @@ def _delete(kept: Mapping, digests: set[str], kinds: tuple[str, ...]) -> None:
     for key in list(kept):
         kind, digest, *_ = key.split(".")
         if digest in digests and kind in kinds:
+            del kept[key]
+
+
+def _delete_body(kept: Mapping, operation_id: str, fence: int) -> None:
+    prefix = _key("chunk", operation_id, fence) + "."
+    for key in [key for key in kept if key.startswith(prefix)]:
+        del kept[key]
+
+
+def _free(kept: Mapping, operation_id: str) -> None:
+    """Delete the dedupe key that an operation holds, if it holds one."""
+    holder = _bytes(operation_id)
+    for key in [key for key in kept if key.startswith("dedupe.")]:
+        if kept[key] == holder:
             del kept[key]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-from raincheck.contracts import LEFTOVER_AGE, Filter
+from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
 from raincheck.operation import Operation
@@ -64,8 +64,8 @@ class MemoryStore:
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
     ) -> Operation:
         with self._lock:
-            if dedupe is not None and dedupe in self._dedupe:
-                return self._operations[self._dedupe[dedupe]]
+            if dedupe is not None and (held := self._held(dedupe)) is not None:
+                return held
             stored = self._operations.get(operation.id)
             if stored is not None and stored != operation:
                 raise StoreError(f"operation {abbreviate(operation.id)} exists already")
@@ -77,17 +77,45 @@ class MemoryStore:
         self._tell(operation.id)
         return operation
 
+    def holder(self, dedupe: str) -> Operation | None:
+        with self._lock:
+            return self._held(dedupe)
+
+    def _held(self, dedupe: str) -> Operation | None:
+        operation_id = self._dedupe.get(dedupe)
+        return None if operation_id is None else self._operations[operation_id]
+
     def get(self, operation_id: str) -> Operation | None:
         return self._operations.get(operation_id)
 
-    def swap(self, old: Operation, new: Operation) -> bool:
+    def swap(
+        self,
+        old: Operation,
+        new: Operation,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
         with self._lock:
             stored = self._operations.get(old.id)
             if stored is None or (stored.version != old.version and stored != new):
                 return False
-            self._operations[old.id] = new
+            if drop_request:
+                self._drop_request(self._shelves[old.id])
+            if drop_dedupe:
+                self._free(self._shelves[old.id])
+            self._operations[old.id] = new  # last: `get` takes no lock
         self._tell(old.id)
         return True
+
+    def _drop_request(self, shelf: _Shelf) -> None:
+        shelf.request = None
+        shelf.chunks = {key: c for key, c in shelf.chunks.items() if key[0] != REQUEST_FENCE}
+
+    def _free(self, shelf: _Shelf) -> None:
+        if shelf.dedupe is not None:
+            del self._dedupe[shelf.dedupe]
+            shelf.dedupe = None  # from now on it may be another one's
 
     def read_request(self, operation_id: str) -> Request | None:
         shelf = self._shelves.get(operation_id)
@@ -130,9 +158,7 @@ class MemoryStore:
             due = [each for each in self._operations.values() if which.matches(each)][:limit]
             for operation in due:
                 del self._operations[operation.id]
-                shelf = self._shelves.pop(operation.id)
-                if shelf.dedupe is not None:
-                    del self._dedupe[shelf.dedupe]
+                self._free(self._shelves.pop(operation.id))
             self._purge_leftovers()
             return len(due)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from raincheck.contracts import Filter, Store
-from raincheck.operation import Operation, Progress, Result, State
+from raincheck.operation import TERMINAL, Operation, Progress, Result, State
 from raincheck.testing.material import changed, forgotten, ids, make_operation
 
 
@@ -55,6 +55,9 @@ class FindContract:
     def test_what_is_found_is_whole(self, store: Store) -> None:
         operation = make_operation(
             progress=Progress(1, 2, "half"),
+            webhook="https://example.com/ü",
+            deliveries=3,
+            polled=999.5,
             result=Result(200, ((b"x-bytes", b"\xff"),), length=1, chunk_size=2, fence=3),
             unknown={"colour": "blue"},
         )
@@ -67,6 +70,33 @@ class FindContract:
         assert store.find(Filter(lease_before=9.0)) == ([], None)
         failed = frozenset({State.FAILED})
         assert ids(store.find(Filter(states=failed, expires_before=5.0, owner="ann"))[0]) == ["a"]
+
+    def test_what_is_due_after_its_end_is_found_until_it_is_done(self, store: Store) -> None:
+        """An operation that has ended may have a lease, as somebody is still to be told of it."""
+        store.create(make_operation("running", lease=1.0))
+        store.create(make_operation("told", state=State.FAILED, expires=9e9))
+        old = store.create(make_operation("a", lease=1.0, owner="ann"))
+
+        def due(now: float, owner: str | None = None) -> list[str]:
+            which = Filter(states=TERMINAL, lease_before=now, owner=owner)
+            return ids(store.find(which)[0])
+
+        for lease in (100.0, 200.0, None, 300.0):
+            new = changed(old, state=State.SUCCEEDED, expires=9e9, lease=lease)
+            assert store.swap(old, new)
+            assert due(9e9) == ([] if lease is None else ["a"])
+            assert due(9e9, owner="bob") == []
+            if lease is not None:
+                assert due(lease) == due(lease, owner="ann") == ["a"]
+                assert due(lease - 0.1) == []
+            old = new
+        succeeded = frozenset({State.SUCCEEDED})
+        assert ids(store.find(Filter(states=succeeded, lease_before=300.0))[0]) == ["a"]
+        assert ids(store.find(Filter(lease_before=1.0))[0]) == ["running"]
+        assert ids(store.find(Filter(states=frozenset(State), lease_before=9e9))[0]) == [
+            "a",
+            "running",
+        ]
 
     @pytest.mark.parametrize(
         "created",

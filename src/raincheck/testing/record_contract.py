@@ -1,4 +1,4 @@
-"""The part of the store contract that is about one operation: create, get, swap, its request."""
+"""The part of the store contract that is about records: create, get and swap."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import time
 import pytest
 from hypothesis import example, given
 
-from raincheck.contracts import REQUEST_FENCE, Filter, Store
+from raincheck.contracts import Filter, Store
 from raincheck.errors import StoreError
 from raincheck.messages import Request
 from raincheck.operation import Operation, State
 from raincheck.records import decode, encode
-from raincheck.testing.material import MIB, changed, ids, in_threads, make_operation
+from raincheck.testing.material import changed, ids, in_threads, make_operation
 from raincheck.testing.strategies import any_text, records, with_examples
 
 
 class RecordContract:
-    """What `create`, `get`, `swap` and `read_request` promise."""
+    """What `create`, `get` and `swap` promise."""
 
     # --- create and get --------------------------------------------------------------------
 
@@ -189,72 +189,3 @@ class RecordContract:
         assert store.swap(new, newest)
         assert not store.swap(old, new)
         assert store.get("a") == newest
-
-    # --- dedupe ----------------------------------------------------------------------------
-
-    def test_a_dedupe_key_leads_to_the_operation_that_holds_it(self, store: Store) -> None:
-        """`create` returns that operation as it is now, not as it was created."""
-        old = store.create(make_operation("a"), dedupe="key")
-        now = changed(old, state=State.SUCCEEDED)
-        store.swap(old, now)
-        assert store.create(make_operation("b"), Request("GET", "/"), "key") == now
-
-    def test_nothing_is_kept_of_a_duplicate(self, store: Store) -> None:
-        store.create(make_operation("a"), dedupe="key")
-        store.create(make_operation("b"), Request("GET", "/"), "key")
-        assert store.get("b") is None
-        assert store.read_request("b") is None
-        assert ids(store.find(Filter())[0]) == ["a"]
-
-    def test_other_keys_and_no_key_are_no_duplicates(self, store: Store) -> None:
-        for id, dedupe in (("a", "1"), ("b", "2"), ("c", None), ("d", None), ("e", "")):
-            assert store.create(make_operation(id), dedupe=dedupe).id == id
-
-    def test_a_dedupe_key_is_held_until_the_operation_is_purged(self, store: Store) -> None:
-        store.create(make_operation("a"), Request("GET", "/"), "key")
-        store.discard("a")
-        store.purge(1e12)
-        assert store.create(make_operation("b"), dedupe="key").id == "a"
-
-    def test_of_8_threads_with_one_key_exactly_one_creates(self, store: Store) -> None:
-        kept = in_threads(8, lambda i: store.create(make_operation(f"{i}"), dedupe="key"))
-        assert len(set(ids(kept))) == 1
-        assert ids(store.find(Filter())[0]) == [kept[0].id]
-
-    # --- requests --------------------------------------------------------------------------
-
-    def test_a_request_comes_back_with_all_its_fields(self, store: Store) -> None:
-        request = Request(
-            method="POST",
-            path="/ü/x y",
-            scheme="https",
-            http_version="2",
-            raw_path=b"/%C3%BC/x%20y",
-            query=b"a=%00&b=\xff",
-            root_path="/ü",
-            headers=((b"x-bytes", bytes(range(256))), (b"cookie", b"a"), (b"cookie", b"b")),
-            client=("::1", 4711),
-            server=("/run/app.sock", None),
-            length=MIB + 1,
-            chunk_size=MIB,
-        )
-        store.create(make_operation(), request)
-        assert store.read_request("a") == request
-
-    def test_a_requests_body_is_written_before_it(self, store: Store) -> None:
-        """Its chunks have fence 0 and come before `create`, which must not lose them."""
-        chunks = [bytes(range(256)), b"x" * (MIB + 1)]
-        for n, chunk in enumerate(chunks):
-            store.write_chunk("a", REQUEST_FENCE, n, chunk)
-        store.create(make_operation(), Request("GET", "/"))
-        assert list(store.read_chunks("a", REQUEST_FENCE, 0, 2)) == chunks
-
-    def test_an_empty_request_comes_back_empty(self, store: Store) -> None:
-        request = Request("GET", "/")
-        store.create(make_operation(), request)
-        assert store.read_request("a") == request
-
-    def test_there_may_be_no_request(self, store: Store) -> None:
-        store.create(make_operation())
-        assert store.read_request("a") is None
-        assert store.read_request("unknown") is None

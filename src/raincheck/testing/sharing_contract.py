@@ -184,6 +184,16 @@ class SharingContract:
         assert not store.swap(old, changed(old, owner="parent"))
 
     @may_fork
+    def test_processes_see_which_dedupe_keys_others_hold(self, store: Store, shared: bool) -> None:
+        _require(shared)
+        assert store.holder("key") is None
+        assert run_in_fork(lambda: store.create(make_operation("fork's"), dedupe="key"))
+        held = store.holder("key")
+        assert held == make_operation("fork's")
+        assert run_in_fork(lambda: store.swap(held, changed(held), drop_dedupe=True))
+        assert store.holder("key") is None
+
+    @may_fork
     def test_of_4_processes_that_swap_exactly_one_wins(self, store: Store, shared: bool) -> None:
         _require(shared)
         operations = [store.create(make_operation(f"{n}")) for n in range(50)]

@@ -11,10 +11,18 @@ from raincheck.testing.find_contract import FindContract
 from raincheck.testing.material import Clock
 from raincheck.testing.purge_contract import PurgeContract
 from raincheck.testing.record_contract import RecordContract
+from raincheck.testing.request_contract import RequestContract
 from raincheck.testing.sharing_contract import SharingContract
 
 
-class StoreContract(RecordContract, FindContract, BodyContract, PurgeContract, SharingContract):
+class StoreContract(
+    RecordContract,
+    RequestContract,
+    FindContract,
+    BodyContract,
+    PurgeContract,
+    SharingContract,
+):
     """What a store must do, in tests; `raincheck.contracts.Store` says it in words.
 
     A subclass supplies the fixture `store`: an empty store, which is closed afterwards. It may

@@ -60,5 +60,12 @@ records = st.builds(
     reason=st.none() | st.sampled_from(Reason),
     result=st.none()
     | st.builds(Result, st.integers(100, 599), headers, count, count, count, headers),
+    repeatable=st.booleans(),
+    captured=st.booleans(),
+    fingerprint=st.none() | st.text(),
+    coalesced=st.booleans(),
+    webhook=st.none() | any_text.filter(lambda text: not _has_pair(text)),
+    deliveries=count,
+    polled=st.none() | finite,
     unknown=st.dictionaries(st.text().filter(lambda name: name not in _known), json_values),
 )

@@ -9,19 +9,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from raincheck.core import Raincheck
+from raincheck.keys import NotAKeyError
 from raincheck.links import Mount, fill, parse_target
 from raincheck.marking import is_nested
+from raincheck.messages import Response
 from raincheck.monitor import not_found
 from raincheck.options import Options, Settings
 from raincheck.policy import Candidate, Refusal
-from raincheck.polling import may_begin, refuse
+from raincheck.polling import may_begin, not_a_key, refuse
 from raincheck.stores.default import store_from
-from raincheck.wsgi.decision import decide
+from raincheck.wsgi.accepted_first import AcceptedFirst, is_accepted_first, refuse_unread
+from raincheck.wsgi.decision import Sharing, decide, sharing_by
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.replay import Replayer
 from raincheck.wsgi.request_body import Unread, read_ahead
 from raincheck.wsgi.translation import decoded, send_response, to_request
 from raincheck.wsgi.uwsgi import freezes_threads
@@ -52,7 +56,9 @@ class RaincheckMiddleware:
         settings = Settings.build(options)
         self.app = app
         self._gateway = Gateway(app, Raincheck(settings, store_from(settings)))
+        self._gateway.core.recovery.replayer = Replayer(self._gateway)
         self._policy = settings.policy()
+        self._sharing = sharing_by(settings, self._policy)
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
         self._marked: Callable[[Mapping[str, Any]], bool] | None = None
@@ -83,25 +89,51 @@ class RaincheckMiddleware:
         """Handle a request that may be deferred, or must be refused."""
         if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
             return self.app(environ, start_response)
-        if not may_begin(decision, self._gateway.core):
-            return send_response(
-                environ["REQUEST_METHOD"], start_response, refuse(decision, self._gateway.core)
-            )
-        template = self._template(environ)
+        core, method = self._gateway.core, environ["REQUEST_METHOD"]
+        if not may_begin(decision, core):
+            return send_response(method, start_response, refuse(decision, core))
         try:
-            body = read_ahead(environ, self._gateway.core.limits.request_body)
+            sharing = self._sharing(environ, path)
+        except NotAKeyError as error:
+            return send_response(method, start_response, not_a_key(error))
+        try:
+            body = read_ahead(environ, core.limits.request_body, core.admission.spooled)
         except Unread as unread:
+            refusal = refuse_unread(decision, sharing, self._gateway, has_room=unread.has_room)
+            if refusal is not None:
+                return send_response(method, start_response, refusal)
             environ["wsgi.input"] = unread.stream
             return self.app(environ, start_response)
         exchange = Exchange(self._gateway, environ, path, body, decision)
+        if is_accepted_first(decision, sharing):
+            response = self._accepted_first(exchange, sharing, environ)
+            if response is not None:
+                return self._gateway.send(method, start_response, response)
+        return self._race(exchange, body, environ, start_response)
+
+    def _accepted_first(
+        self, exchange: Exchange, sharing: Sharing | None, environ: WSGIEnvironment
+    ) -> Response | None:
+        template = self._template(environ)
+        return AcceptedFirst(exchange, sharing, to_request(environ), template).response()
+
+    def _race(
+        self,
+        exchange: Exchange,
+        body: IO[bytes],
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        """Have the application called, and defer the request if need be."""
+        template = self._template(environ)
         if not exchange.start():
             return self.app(environ | {"wsgi.input": body}, start_response)
         operation = exchange.outcome()
         if operation is None:
             return exchange.response(start_response)
-        where = fill(template, operation.id)
+        where, applied = fill(template, operation.id), exchange.candidate.applied
         request = to_request(environ)
-        response = self._gateway.monitor.started(operation, request, decision.applied, where)
+        response = self._gateway.monitor.started(operation, request, applied, where)
         return send_response(environ["REQUEST_METHOD"], start_response, response)
 
     def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from typing import IO, TYPE_CHECKING, Any, TypeGuard
 from wsgiref.util import FileWrapper
 
 from raincheck.errors import OperationCancelled
+from raincheck.messages import Request
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
 from raincheck.wsgi.channel import Channel
 from raincheck.wsgi.race import Race
-from raincheck.wsgi.translation import from_wsgi_headers, to_length
+from raincheck.wsgi.request_body import pieces
+from raincheck.wsgi.translation import from_wsgi_headers, to_length, to_request
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -80,10 +81,25 @@ class Exchange(Race):
         self._exc_info = None  # its traceback refers to this object
         self._channel.close()
 
-    def owner(self) -> str | None:
-        """Name the principal that the request belongs to."""
-        environ, self._server_environ = self._server_environ, {}  # not needed any more
-        return self.gateway.owner(environ)
+    def source(self) -> WSGIEnvironment:
+        """Return the environ as the server gave it."""
+        return self._server_environ
+
+    def request(self) -> Request:
+        """Describe the request as it came."""
+        return to_request(self._server_environ)
+
+    def body(self) -> Iterable[bytes] | None:
+        """Return the request's body; None if the handler has closed it."""
+        return pieces(self._body)
+
+    def remote_user(self) -> str | None:
+        """Name the user whom the server has found the request to come from."""
+        return self._server_environ.get("REMOTE_USER") or None
+
+    def detached(self) -> None:
+        """Let go of what belongs to the server."""
+        self._server_environ = {}
 
     # --- the handler's thread ------------------------------------------------------------------
 
@@ -91,14 +107,14 @@ class Exchange(Race):
         """Call the application and send its response on: to the server, or into the store."""
         error: BaseException | None = None
         try:
-            with closing(self._body):
-                self._call()
+            self._call()
         except BaseException as raised:
             error = raised
         recording = self.settle()
+        self._body.close()  # not before: until now it may have been captured
         if recording is not None:
             self._exc_info = None
-            recording.conclude(error, is_cancelled=self.is_cancelled)
+            self.conclude(recording, error)
         elif not self._channel.end(error) and not isinstance(error, OperationCancelled):
             logger.error("%r raised after its response", self.path, exc_info=error)
         del error  # its traceback refers to this frame
@@ -122,7 +138,7 @@ class Exchange(Race):
                 return
         recording = self._begin()
         if recording is not None:
-            recording.complete()
+            self.complete(recording)
 
     def _is_to_server(self) -> bool:
         return self._status is not None and self.settle() is None

@@ -43,9 +43,11 @@ class Gateway:
         self.app = app
         self.core = core
         self.monitor = StatusMonitor(core)
-        self.threads = Threads(at_end)
+        # What an earlier process has left is looked for as soon as this one may defer anything.
+        self.threads = Threads(at_end, lambda: core.heartbeat.ensure(soon=False))
         self.waiting = Waiting(core.limits.waiters)
         self._races_of: dict[int, set[Race]] = {}  # by process: a fork has none of the threads
+        self._stopping: int | None = None  # the process that is
         self._released = threading.Condition(threading.Lock())
 
     @property
@@ -62,6 +64,11 @@ class Gateway:
         find = self.core.settings.owner
         return find(environ) if find is not None else None
 
+    def webhook(self, environ: Any) -> str | None:
+        """Name the URL that is to be told of the end of a request's operation."""
+        chosen = self.core.settings.webhook
+        return chosen(environ) if callable(chosen) else chosen
+
     def adopt(self, race: Race) -> None:
         """Count a request whose server has forgotten it, so that the process waits for it."""
         leaving.wait_for(self)
@@ -73,6 +80,8 @@ class Gateway:
         with self._released:
             self._races.discard(race)
             self._released.notify_all()
+        if race.operation is not None:
+            self.core.land(race.operation)
 
     def show(
         self,
@@ -85,14 +94,19 @@ class Gateway:
         """Answer a request to the status monitor."""
         path = fill(template, operation_id)
         poll = Poll(to_request(environ), operation_id, resource, self.owner(environ), path)
-        response = self.answer(poll)
+        return self.send(poll.request.method, start_response, self.answer(poll))
+
+    def send(
+        self, method: str, start_response: StartResponse, response: Response
+    ) -> Iterable[bytes]:
+        """Send a response, wherever its body is; returns what to return to the server."""
         if not isinstance(response.body, StoredBody):
-            return send_response(poll.request.method, start_response, response)
+            return send_response(method, start_response, response)
         try:
             # Before the status is sent: a body that has just been purged is no 200.
             chunks = self.open(response.body)
         except StoreError as error:
-            return send_response(poll.request.method, start_response, unreadable(error))
+            return send_response(method, start_response, unreadable(error))
         send_start(start_response, response)
         return chunks
 
@@ -130,23 +144,31 @@ class Gateway:
             raise
         return _rest(first, chunks, body)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process is about to end."""
+        return self._stopping == os.getpid()
+
+    def stop(self) -> None:
+        """Run nothing again here, and let all who wait have their answers now."""
+        self._stopping = os.getpid()
+        self.monitor.close()
+
     def drain(self, begin: float | None = None) -> None:
-        """Let running handlers end for a while, then record the rest as ended by the shutdown.
+        """Let running handlers end for a while, then release the rest, or end it.
 
         Args:
             begin: When the shutdown began, by the monotonic clock; default: now.
         """
-        self.monitor.close()
+        self.stop()
         begin = time.monotonic() if begin is None else begin
         end = begin + self.core.settings.drain
         self._wait_until_idle(end)
         left = list(self._races)
         for race in left:
-            if race.recording is not None:
-                race.recording.fail(Reason.SHUTDOWN)
-            race.request_cancel()
+            race.give_up(Reason.SHUTDOWN)
         if left:
-            logger.warning("shutdown ended %d operations that were still running", len(left))
+            logger.warning("shutdown stopped %d operations that were still running", len(left))
             self._wait_until_idle(end + LAST_WORDS)
             for race in left:
                 self.release(race)  # it has had its time, should there be a second drain

@@ -24,6 +24,10 @@ class Leaving(Protocol):
         """How many."""
         ...
 
+    def stop(self) -> None:
+        """Begin nothing any more that others may do as well."""
+        ...
+
     def drain(self, begin: float) -> None:
         """Wait for them, within bounds that begin then, and record how the rest ended."""
         ...
@@ -59,5 +63,8 @@ def running() -> int:
 def drain() -> None:
     """Wait for all handlers of this process, each gateway within its `drain` option."""
     begin = time.monotonic()
-    for gateway in list(_WAITED_FOR.get(os.getpid(), ())):
+    gateways = list(_WAITED_FOR.get(os.getpid(), ()))
+    for gateway in gateways:  # all first: what one of them releases, none here is to take up
+        gateway.stop()
+    for gateway in gateways:
         gateway.drain(begin)

@@ -3,21 +3,29 @@
 The handler runs in a thread of its own and the server's thread waits for it. Whichever comes first
 wakes the server's thread: the handler has a response, its budget is over, or it is marked. `_hold`
 is the one gate: while it is closed, the handler's thread can't begin a response.
+
+Where the operation is recorded before the handler is begun (`accepted_first`, `replay`), there is
+no race: the response goes into the store.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raincheck.errors import RaincheckError
-from raincheck.marking import CURRENT
-from raincheck.operation import Operation, Progress
+from raincheck.keys import key_of
+from raincheck.marking import CURRENT, NO_TERMS, Terms
+from raincheck.messages import Request
+from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
+from raincheck.starting import Accepted, Captured, Key, Start
+from raincheck.wsgi.decision import Sharing
 from raincheck.wsgi.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -34,6 +42,10 @@ class Race:
         path: The request's, without the root path.
     """
 
+    is_replay = False
+    terms = NO_TERMS
+    key: Key | None = None
+
     def __init__(self, gateway: Gateway, candidate: Candidate, method: str, path: str) -> None:
         self.gateway = gateway
         self.candidate = candidate
@@ -45,27 +57,49 @@ class Race:
         self.recording: Recording | None = None
         self.progress: Progress | None = None
         self._method = method
-        self._hold = candidate.budget == 0
+        self._hold = False
         self._is_settled = False  # the response goes to the server
         self._stays = False  # as it is: there is no second promotion
+        self._is_due = False  # its handler has said that it is slow
+        self._has_ended = False  # its operation has
 
-    # --- the server's thread -------------------------------------------------------------------
+    # --- what the two kinds of races say of their request --------------------------------------
 
-    def owner(self) -> str | None:
-        """Name the principal that the request belongs to."""
+    def source(self) -> Any:
+        """Return what the options `owner` and `webhook` are given."""
         raise NotImplementedError
+
+    def request(self) -> Request:
+        """Describe the request as it came."""
+        raise NotImplementedError
+
+    def body(self) -> Iterable[bytes] | None:
+        """Return the request's body, without disturbing its handler; None if it can't be had."""
+        raise NotImplementedError
+
+    def remote_user(self) -> str | None:
+        """Name the user whom the server, and no header field, says the request comes from."""
+        raise NotImplementedError
+
+    def detached(self) -> None:
+        """Take note that the server's thread may go on while the handler runs."""
 
     def abandon(self) -> None:
         """Take note that the server's thread is gone: nobody takes the response."""
         raise NotImplementedError
 
+    # --- the server's thread -------------------------------------------------------------------
+
     def start(self) -> bool:
         """Begin `work` in another thread; False if the system allows no more."""
+        return self._in_thread(self.run)
+
+    def _in_thread(self, work: Callable[[], None]) -> bool:
         try:
-            self.gateway.threads.run(partial(copy_context().run, self._run))
+            self.gateway.threads.run(partial(copy_context().run, work))
             return True
         except RuntimeError as error:
-            logger.warning("%r stays synchronous: %s", self.path, error)
+            logger.warning("no thread for %r: %s", self.path, error)
             return False
 
     def outcome(self) -> Operation | None:
@@ -75,71 +109,136 @@ class Race:
             The operation if it goes to the store; None if it goes to the server.
         """
         try:
-            if self._is_answered_in_time():
+            if not self._stays and self._is_answered_in_time():
                 return None
-            operation = self._promote()
+            operation = None if self._stays else self._promote()
             if operation is None:
                 with self.gateway.core.health.stay():
-                    self._wait(None)
+                    self._wait(self._is_decided, None)
             return operation
         except BaseException:  # the server wants to stop this very thread
-            self._open_gate()
+            self.stay()
             self.abandon()
             raise
 
     def _is_answered_in_time(self) -> bool:
-        budget = self.candidate.budget
-        if not self._wait(budget if budget is None else min(budget, PATIENCE)):
-            waiting = self.gateway.waiting
-            if budget is not None and budget > PATIENCE and waiting.begin():
-                try:
-                    self._wait(budget - PATIENCE)
-                finally:
-                    waiting.end()
+        self._wait_for_budget(self._is_decided)
         with self.changed:
             self._hold = not (self._is_settled or self.over)
             return not self._hold
 
-    def _wait(self, seconds: float | None) -> bool:
+    def has_ended_in_time(self) -> bool:
+        """Wait for the end of an operation as long as its handler may take; a marked one may not.
+
+        Returns:
+            Whether it has ended.
+        """
+        self._wait_for_budget(lambda: self.over or self._has_ended or self._is_due)
+        return self.over or self._has_ended
+
+    def _wait_for_budget(self, is_enough: Callable[[], bool]) -> None:
+        budget, waiting = self.candidate.budget, self.gateway.waiting
+        first = budget if budget is None else min(budget, PATIENCE)
+        if self._wait(is_enough, first) or budget is None or budget <= PATIENCE:
+            return
+        if waiting.begin():
+            try:
+                self._wait(is_enough, budget - PATIENCE)
+            finally:
+                waiting.end()
+
+    def _wait(self, is_enough: Callable[[], bool], seconds: float | None) -> bool:
         with self.changed:
-            return self.changed.wait_for(self._is_decided, seconds)
+            return self.changed.wait_for(is_enough, seconds)
 
     def _is_decided(self) -> bool:
         return self._is_settled or self.over or self._hold
 
     def _promote(self) -> Operation | None:
         try:
-            return self._accept()
+            return self.accept().operation
+        except RaincheckError as error:
+            logger.warning("%r stays synchronous: %s", self.path, error)
+        except Exception:
+            logger.exception("%r stays synchronous", self.path)
         finally:
-            self._open_gate()
+            self.stay()
+        return None
 
-    def _open_gate(self) -> None:
+    def stay(self) -> None:
+        """Have it go on as it is: there is no other promotion."""
         with self.changed:
             self._hold = False
             self._stays = True
             self.changed.notify_all()
 
-    def _accept(self) -> Operation | None:
+    def accept(self, sharing: Sharing | None = None) -> Accepted:
+        """Record the operation that this becomes, unless another request has become it before.
+
+        Raises:
+            Overloaded: Too many are in flight.
+            StoreError: It could not be recorded.
+        """
+        terms = self.terms
+        accepted = self.gateway.core.accept(self, self._start(terms, sharing))
+        if accepted.is_new:
+            self._publish(accepted.operation, terms)
+        return accepted
+
+    def _start(self, terms: Terms, sharing: Sharing | None) -> Start:
+        owner = self.gateway.owner(self.source())
+        if sharing is not None:
+            self.key = self._key(sharing, owner or self.remote_user())
+        return Start(
+            method=self._method,
+            route=self.path,
+            owner=owner,
+            progress=self.progress,
+            terms=terms,
+            capture=self._capture,
+            key=self.key,
+            webhook=self.gateway.webhook(self.source()),
+        )
+
+    def _key(self, sharing: Sharing, who: str | None) -> Key:
+        body = self.body()
+        if body is None:
+            raise RaincheckError("somebody has read the body before it could be compared")
+        return key_of(sharing.key, self.request(), self.path, who, body)
+
+    def _capture(self) -> Captured | None:
+        request, body = self.request(), self.body()
+        # Neither a user whom no field names nor a path that is no UTF-8 can be told again.
+        if body is None or self.remote_user() is not None or "\ufffd" in request.path:
+            return None
+        return Captured(request, body)
+
+    def _publish(self, operation: Operation, terms: Terms) -> None:
+        """From here on the handler answers to the store."""
+        recording = Recording(self.gateway.core, operation)
         try:
-            operation = self.gateway.core.accept(
-                self,
-                method=self._method,
-                route=self.path,
-                owner=self.owner(),
-                progress=self.progress,
-            )
-        except RaincheckError as error:
-            logger.warning("%r stays synchronous: %s", self.path, error)
-            return None
-        except Exception:
-            logger.exception("%r stays synchronous", self.path)
-            return None
-        self.gateway.adopt(self)
-        self.recording = Recording(self.gateway.core, operation)
-        self.operation = operation
+            while not self._attach(operation, recording, terms):
+                terms = self.terms  # its handler was called meanwhile
+                self.gateway.core.mark(operation, terms)
+        except BaseException:
+            recording.fail(Reason.INTERRUPTED)  # nobody has heard of it
+            raise
+        self.detached()
         if self.progress is not None and self.progress is not operation.progress:
             self.report(self.progress)  # it came while the operation was being recorded
-        return operation
+
+    def _attach(self, operation: Operation, recording: Recording, terms: Terms) -> bool:
+        with self.changed:
+            if self.terms != terms:
+                return False
+            self.gateway.adopt(self)
+            self.recording, self.operation = recording, operation
+            return True
+
+    def resume(self, operation: Operation) -> None:
+        """Be another run of an operation whose first run was lost."""
+        self.is_replay = True
+        self._attach(operation, Recording(self.gateway.core, operation), NO_TERMS)
 
     # --- the handler's thread ------------------------------------------------------------------
 
@@ -147,14 +246,15 @@ class Race:
         """Have the request handled."""
         raise NotImplementedError
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Have the request handled, and see to its end whatever happens."""
         CURRENT.set(self)  # in this request's context only
         try:
             self.work()
         except BaseException as error:  # our own defect, but a 202 may be out already
             logger.exception("%r could not be handled", self.path)
             if (recording := self.settle()) is not None:
-                recording.conclude(error, is_cancelled=self.is_cancelled)
+                self.conclude(recording, error)
         finally:
             with self.changed:
                 self.over = True
@@ -174,6 +274,23 @@ class Race:
             self._is_settled = self.recording is None
             return self.recording
 
+    def complete(self, recording: Recording) -> None:
+        """End the operation with what was recorded, and let those know who wait for it."""
+        recording.complete()
+        self._note_end()
+
+    def conclude(self, recording: Recording, error: BaseException | None) -> None:
+        """End the operation of a handler that is over, unless its response has ended it."""
+        # In a thread of its own, a handler that exits ends nothing but itself.
+        exits = isinstance(error, (SystemExit, KeyboardInterrupt))
+        recording.conclude(None if exits else error, is_cancelled=self.is_cancelled)
+        self._note_end()
+
+    def _note_end(self) -> None:
+        with self.changed:
+            self._has_ended = True
+            self.changed.notify_all()
+
     # --- what the handler and others say -------------------------------------------------------
 
     @property
@@ -181,12 +298,17 @@ class Race:
         """The operation's id, once there is one."""
         return self.operation.id if self.operation else None
 
-    def defer(self) -> None:
+    def defer(self, terms: Terms) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
         with self.changed:
-            if not (self._is_settled or self.over or self.operation or self._stays):
+            self.terms = terms
+            operation = self.operation
+            if operation is None and not (self._is_settled or self.over or self._stays):
                 self._hold = True
-                self.changed.notify_all()
+            self._is_due = True
+            self.changed.notify_all()
+        if operation is not None:
+            self.gateway.core.mark(operation, terms)
 
     def enter(self) -> None:
         """Need no note of a sync handler: its end is its thread's."""
@@ -203,3 +325,10 @@ class Race:
     def request_cancel(self) -> None:
         """Have the handler know that nobody waits for it; no thread can be stopped."""
         self.is_cancelled = True
+
+    def give_up(self, reason: Reason) -> None:
+        """End the operation without a response, unless it has one, and have the handler know."""
+        if self.recording is not None:
+            self.recording.fail(reason)
+            self._note_end()
+        self.request_cancel()

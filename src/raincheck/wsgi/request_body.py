@@ -7,13 +7,17 @@ read from it as if it were empty, and uwsgi's belongs to one thread.
 from __future__ import annotations
 
 import io
-import tempfile
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
+from raincheck.admission import Spooled
+from raincheck.spool import PIECE, SpoolFile
 from raincheck.wsgi.translation import to_length
 
-IN_MEMORY = 1024 * 1024  # bytes; a larger body goes to a temporary file
+logger = logging.getLogger("raincheck")
+
+IN_MEMORY = 1024 * 1024  # bytes; what exceeds them goes to a temporary file
 _PIECE = 64 * 1024  # bytes
 
 
@@ -22,18 +26,21 @@ class Unread(Exception):
 
     Attributes:
         stream: What the application is to read instead of the server's stream.
+        has_room: Whether there was room for what was read.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], *, has_room: bool = True) -> None:
         super().__init__()
         self.stream = stream
+        self.has_room = has_room
 
 
-def read_ahead(environ: Mapping[str, Any], limit: int) -> IO[bytes]:
+def read_ahead(environ: Mapping[str, Any], limit: int, spooled: Spooled) -> IO[bytes]:
     """Return the whole request body as a stream of its own.
 
     Args:
         limit: Bytes that may be read.
+        spooled: Counts those in temporary files.
 
     Raises:
         Unread: The application has to read from where the body comes.
@@ -47,7 +54,7 @@ def read_ahead(environ: Mapping[str, Any], limit: int) -> IO[bytes]:
         return io.BytesIO()
     if length is not None and length > limit:
         raise Unread(stream)
-    return _copy(stream, length, limit)
+    return _copy(stream, length, limit, spooled)
 
 
 def content_length(environ: Mapping[str, Any]) -> int | None:
@@ -55,41 +62,136 @@ def content_length(environ: Mapping[str, Any]) -> int | None:
     return to_length(environ.get("CONTENT_LENGTH"))
 
 
-def _copy(stream: IO[bytes], length: int | None, limit: int) -> IO[bytes]:
-    spool: IO[bytes] = io.BytesIO()
-    rest, size = length, 0
+def pieces(body: IO[bytes]) -> Iterable[bytes] | None:
+    """Return all of a body that was read ahead, without disturbing whoever reads it.
+
+    Returns:
+        None if it can't be had, because whoever reads it has closed it.
+    """
+    if body.closed:
+        return None
+    if isinstance(body, io.BytesIO):
+        return (body.getvalue(),)
+    raw = getattr(body, "raw", None)
+    return raw.pieces() if isinstance(raw, LargeBody) else None
+
+
+class LargeBody(io.RawIOBase):
+    """A body of which the beginning is in memory, and what follows in a temporary file."""
+
+    def __init__(self, beginning: bytes, spooled: Spooled) -> None:
+        super().__init__()
+        self._beginning = beginning
+        self._file = SpoolFile(spooled)
+        self._position = 0
+
+    def append(self, data: bytes) -> None:
+        """Write to its end.
+
+        Raises:
+            OSError: There is no room for it.
+        """
+        self._file.append(data)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all of it, wherever it is being read."""
+        yield self._beginning
+        yield from self._file.pieces()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        size = len(self._beginning) + self._file.size
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._read(self._position, len(buffer))
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def _read(self, position: int, size: int) -> bytes:
+        in_file = position - len(self._beginning)
+        if in_file >= 0:
+            return self._file.read(in_file, size)
+        return self._beginning[position : position + size]
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Copy:
+    """What was read of a body so far."""
+
+    def __init__(self, spooled: Spooled) -> None:
+        self.size = 0
+        self._memory = io.BytesIO()
+        self._large: LargeBody | None = None
+        self._spooled = spooled
+
+    def append(self, piece: bytes) -> None:
+        """Keep what comes next.
+
+        Raises:
+            OSError: There is no room for it.
+        """
+        if self._large is None and self.size + len(piece) > IN_MEMORY:
+            self._large = LargeBody(self._memory.getvalue(), self._spooled)
+        if self._large is None:
+            self._memory.write(piece)
+        else:
+            self._large.append(piece)
+        self.size += len(piece)
+
+    def stream(self) -> IO[bytes]:
+        """Return all of it, to be read from its beginning."""
+        if self._large is not None:
+            return io.BufferedReader(self._large, PIECE)
+        self._memory.seek(0)
+        return self._memory
+
+
+def _copy(stream: IO[bytes], length: int | None, limit: int, spooled: Spooled) -> IO[bytes]:
+    copy, rest = _Copy(spooled), length
     while rest is None or rest:
         try:
             # Never more than was declared: a server may wait for bytes that do not come.
             piece = stream.read(_PIECE if rest is None else min(rest, _PIECE))
         except Exception:
             # The handler asks the server itself, and gets to see why.
-            raise Unread(_joined(spool, stream, rest)) from None
+            raise Unread(_joined([copy.stream()], stream, rest)) from None
         if not piece:
             break
-        if not size and (length is None or length > IN_MEMORY):
-            spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the exchange closes it
-        size += len(piece)
-        spool.write(piece)
         rest = None if rest is None else rest - len(piece)
-        if size > limit:
-            raise Unread(_joined(spool, stream, rest))
+        try:
+            copy.append(piece)
+        except OSError as error:
+            logger.warning("an upload is not read ahead: %s", error)
+            joined = _joined([copy.stream(), io.BytesIO(piece)], stream, rest)
+            raise Unread(joined, has_room=False) from None
+        if copy.size > limit:
+            raise Unread(_joined([copy.stream()], stream, rest))
     if rest:  # its client has left: nobody would get the 202
-        raise Unread(_joined(spool, stream, rest))
-    spool.seek(0)
-    return spool
+        raise Unread(_joined([copy.stream()], stream, rest))
+    return copy.stream()
 
 
-def _joined(spool: IO[bytes], stream: IO[bytes], rest: int | None) -> IO[bytes]:
-    spool.seek(0)
-    return io.BufferedReader(_Joined(spool, stream, rest))
+def _joined(ahead: list[IO[bytes]], stream: IO[bytes], rest: int | None) -> IO[bytes]:
+    return io.BufferedReader(_Joined(ahead, stream, rest))
 
 
 class _Joined(io.RawIOBase):
     """What was read already, and then what the server still has."""
 
-    def __init__(self, spool: IO[bytes], stream: IO[bytes], rest: int | None) -> None:
-        self._spool = spool
+    def __init__(self, ahead: list[IO[bytes]], stream: IO[bytes], rest: int | None) -> None:
+        self._ahead = ahead
         self._stream = stream
         self._rest = rest
 
@@ -97,14 +199,21 @@ class _Joined(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        piece = self._spool.read(len(buffer))
-        if not piece:
-            size = len(buffer) if self._rest is None else min(self._rest, len(buffer))
-            piece = self._stream.read(size) if size else b""
-            self._rest = None if self._rest is None else self._rest - len(piece)
+        piece = self._next(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
 
+    def _next(self, size: int) -> bytes:
+        while self._ahead:
+            if piece := self._ahead[0].read(size):
+                return piece
+            self._ahead.pop(0).close()
+        size = size if self._rest is None else min(self._rest, size)
+        piece = self._stream.read(size) if size else b""
+        self._rest = None if self._rest is None else self._rest - len(piece)
+        return piece
+
     def close(self) -> None:
-        self._spool.close()
+        for stream in self._ahead:
+            stream.close()
         super().close()

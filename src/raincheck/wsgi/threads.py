@@ -21,10 +21,12 @@ class Threads:
     """Runs work at once, in as many threads as it takes.
 
     Args:
+        at_begin: Called once in each process, before its first work; may raise RuntimeError.
         at_end: Called in each thread before it ends.
     """
 
-    def __init__(self, at_end: Work | None = None) -> None:
+    def __init__(self, at_end: Work | None = None, at_begin: Work | None = None) -> None:
+        self._at_begin = at_begin
         self._at_end = at_end
         self._pid = 0
         self._idle: list[_Worker] = []
@@ -38,6 +40,8 @@ class Threads:
         """
         if self._pid != os.getpid():
             self._idle, self._pid = [], os.getpid()
+            if self._at_begin is not None:
+                self._at_begin()
         try:
             worker = self._idle.pop()
         except IndexError:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from raincheck import monitor
 from raincheck.messages import Headers, Request, Response
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
 def decoded(text: str) -> str:
@@ -31,9 +31,68 @@ def to_request(environ: Mapping[str, Any]) -> Request:
         query=environ.get("QUERY_STRING", "").encode("latin-1"),
         root_path=root_path,
         headers=tuple(_headers(environ)),
-        client=_address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")),
+        client=_address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT") or "0"),
         server=_address(environ.get("SERVER_NAME"), environ.get("SERVER_PORT")),
     )
+
+
+def to_environ(request: Request, body: IO[bytes]) -> WSGIEnvironment:
+    """Make an environ of a captured request, as a server that can do nothing special would.
+
+    Args:
+        body: What the handler reads.
+    """
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": _encoded(request.root_path),
+        "PATH_INFO": _encoded(request.path.removeprefix(request.root_path)),
+        "QUERY_STRING": request.query.decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{request.http_version}",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": request.scheme,
+        "wsgi.input": body,
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    _add_addresses(environ, request)
+    if request.raw_path:
+        target = request.raw_path
+        if request.query and b"?" not in target:
+            target = b"%s?%s" % (target, request.query)
+        environ["RAW_URI"] = environ["REQUEST_URI"] = target.decode("latin-1")
+    for name, value in request.headers:
+        _add_field(environ, name.decode("latin-1"), value.decode("latin-1"))
+    return environ
+
+
+def _add_addresses(environ: WSGIEnvironment, request: Request) -> None:
+    name, port = request.server or ("localhost", 80)  # PEP 3333 wants some
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = name, str(port)
+    if request.client is not None:
+        name, port = request.client
+        environ["REMOTE_ADDR"] = name
+        if port:  # not all servers tell
+            environ["REMOTE_PORT"] = str(port)
+
+
+def _encoded(path: str) -> str:
+    return path if path.isascii() else path.encode("utf-8").decode("latin-1")
+
+
+def _add_field(environ: WSGIEnvironment, name: str, value: str) -> None:
+    if "_" in name:  # it would look like another field (RFC 3875 §4.1.18); servers drop it, too
+        return
+    key = name.upper().replace("-", "_")
+    if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        environ.setdefault(key, value)
+        return
+    key = f"HTTP_{key}"
+    if key in environ:
+        value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
+    environ[key] = value
 
 
 def _raw_path(environ: Mapping[str, Any]) -> bytes:

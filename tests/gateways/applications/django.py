@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import django
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
@@ -40,8 +41,10 @@ def _wrapped_asgi(options: Options) -> ASGIApp:
 
 
 def _middleware(options: Options) -> override_settings:
+    # For good: what is run again comes in at a chain that is made when it does.
+    settings.MIDDLEWARE = [AROUND, RAINCHECK, WITHIN]
     setting = {name.upper(): value for name, value in options.items()}
-    return override_settings(MIDDLEWARE=[AROUND, RAINCHECK, WITHIN], RAINCHECK=setting)
+    return override_settings(RAINCHECK=setting)
 
 
 def _wsgi_with_middleware(options: Options) -> WSGIApplication:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from raincheck import current_operation
+from raincheck import current_operation, is_replay
 
 LOOK = 0.02  # seconds between looks at what others may have changed
 PIECE = 65_536  # bytes
@@ -131,6 +132,31 @@ def patient(asked: Asked) -> Steps:
     return Answer(b"")
 
 
+def stubborn(asked: Asked) -> Steps:
+    """Go on whatever anybody wants."""
+    yield asked.number("seconds")
+    return Answer(b"done\n")
+
+
+def unique(asked: Asked) -> Steps:
+    """Answer what no other run does."""
+    yield asked.number("seconds")
+    run = uuid.uuid4().hex
+    return Answer(run.encode(), cookies=(("run", run),))
+
+
+def again(asked: Asked) -> Steps:
+    """Tell all that is known of the request, and whether it is run again."""
+    yield 0 if is_replay() else asked.number("seconds")
+    seen = hashlib.sha256(asked.body).hexdigest()
+    headers = (
+        ("X-Replay", "yes" if is_replay() else "no"),
+        ("X-Asked", hashlib.sha256(repr(sorted(asked.query.items())).encode()).hexdigest()),
+    )
+    content_type = "application/octet-stream"
+    return Answer(asked.body, content_type=content_type, headers=(("X-Seen", seen), *headers))
+
+
 GET = ("GET", "HEAD")
 HANDLERS: Mapping[str, tuple[Handler, tuple[str, ...]]] = {
     "/fast": (fast, GET),
@@ -145,8 +171,14 @@ HANDLERS: Mapping[str, tuple[Handler, tuple[str, ...]]] = {
     "/large": (large, GET),
     "/final-202": (final_202, GET),
     "/patient": (patient, GET),
+    "/stubborn": (stubborn, GET),
+    "/unique": (unique, ("GET", "POST")),
+    "/unique/slow": (unique, ("POST",)),
+    "/unique/other": (unique, ("POST",)),
+    "/unique/marked": (unique, ("POST",)),
+    "/again": (again, ("GET", "POST")),
 }
-MARKED = frozenset({"/marked"})
+MARKED = frozenset({"/marked", "/unique/marked"})
 BARE = "/bare"  # below it lies everything once more, excluded from being deferred
 
 

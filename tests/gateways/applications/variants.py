@@ -17,16 +17,29 @@ if TYPE_CHECKING:
 
 _App = TypeVar("_App")
 
-BASE: Options = {"budget": 20.0, "budgets": {"/slow": 0.05}, "exclude": [f"{BARE}/**"]}
+BASE: Options = {
+    "budget": 20.0,
+    "budgets": {"/slow": 0.05, "/unique/slow": 0.05},
+    "exclude": [f"{BARE}/**"],
+    "retry": {"/again": True},
+}
+SIGNING: Options = {"url_secret": "of these tests, and no secret"}
 VARIANTS: Mapping[str, Options] = {
     "": BASE,
     "generous": BASE | {"limits": {"request_body": 2**28}, "keep_cookies": True},
     "tight": BASE | {"limits": {"request_body": 1_000}, "retention": 0.5, "max_wait": 0.5},
     "small": BASE | {"limits": {"response_body": 1_000_000}},
+    "annes": BASE | SIGNING | {"owner": lambda request: "anne"},
+    "bobs": BASE | SIGNING | {"owner": lambda request: "bob"},
     "owned": BASE | {"owner": lambda request: "somebody else"},
     "full": BASE | {"limits": {"operations": 0}},
     "marked": BASE | {"mode": "marked"},
     "asked": BASE | {"mode": "prefer"},
+    "coalescing": BASE | {"coalesce": ["/unique"]},
+    "few": BASE | {"owner": lambda request: "few", "limits": {"operations_per_owner": 1}},
+    "none": BASE | {"limits": {"operations_in_store": 0}},
+    "roomless": BASE | {"limits": {"spooled": 0}},
+    "hurried": BASE | {"timeout": 0.5},
 }
 
 

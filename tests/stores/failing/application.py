@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from raincheck import core
+from raincheck import recovery
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
 from tests.servers.material import OPTIONS, content
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GATES = Path(os.environ.get("TEST_GATES", "."))
 PARTS = 8  # of a body
-core.LEASE = float(os.environ.get("TEST_LEASE", core.LEASE))
+recovery.LEASE = float(os.environ.get("TEST_LEASE", recovery.LEASE))
 
 
 class Report:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from raincheck.contracts import Filter, Store
+import pytest
+
+from raincheck.contracts import REQUEST_FENCE, Filter, Store
 from raincheck.errors import BodyMissing
 from raincheck.messages import Request
 from raincheck.operation import Operation, State
@@ -85,6 +87,29 @@ def _check_perhaps_swapped(store: Store) -> None:
     assert store.swap(OPERATION, NEXT), "it may be repeated"
 
 
+def _create_with_body(store: Store) -> object:
+    store.write_chunk("a", REQUEST_FENCE, 0, CHUNK)
+    store.write_chunk("a", REQUEST_FENCE, 1, b"x")
+    return _create(store)
+
+
+def _check_dropped(store: Store, returned: object) -> None:
+    _check_swapped(store, returned)
+    assert store.read_request("a") is None
+    for n in range(2):
+        with pytest.raises(BodyMissing):
+            list(store.read_chunks("a", REQUEST_FENCE, n, n + 1))
+    assert store.create(make_operation("b"), dedupe="key").id == "b"
+
+
+def _check_perhaps_dropped(store: Store) -> None:
+    if store.get("a") == OPERATION:
+        assert store.read_request("a") == REQUEST
+        assert list(store.read_chunks("a", REQUEST_FENCE, 0, 2)) == [CHUNK, b"x"]
+        assert store.create(make_operation("b"), dedupe="key") == OPERATION
+    _check_dropped(store, store.swap(OPERATION, NEXT, drop_request=True, drop_dedupe=True))
+
+
 def _check_written(store: Store, returned: object) -> None:
     assert list(store.read_chunks("a", 1, 0, 1)) == [CHUNK]
 
@@ -151,12 +176,19 @@ def _check_perhaps_purged(store: Store) -> None:
 
 CALLS = {
     "create": Call(_nothing, _create, _check_created, _check_whole),
+    "holder": Call(_create, lambda store: store.holder("key"), _check_got, _nothing),
     "get": Call(_create, lambda store: store.get("a"), _check_got, _nothing),
     "swap": Call(
         _create,
         lambda store: store.swap(OPERATION, NEXT),
         _check_swapped,
         _check_perhaps_swapped,
+    ),
+    "swap and drop": Call(
+        _create_with_body,
+        lambda store: store.swap(OPERATION, NEXT, drop_request=True, drop_dedupe=True),
+        _check_dropped,
+        _check_perhaps_dropped,
     ),
     "write_chunk": Call(
         _nothing,

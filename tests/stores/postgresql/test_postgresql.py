@@ -15,7 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from raincheck.contracts import Filter, Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
-from raincheck.operation import Operation, Progress, State
+from raincheck.operation import TERMINAL, Operation, Progress, State
+from raincheck.records import encode
 from raincheck.stores import open_store
 from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql import schema as postgresql_schema
@@ -115,6 +116,8 @@ def test_renewing_a_lease_touches_no_index(
     ("which", "index"),
     [
         (Filter(states=frozenset({State.RUNNING, State.CANCELLING})), "unfinished"),
+        (Filter(states=frozenset({State.ACCEPTED})), "unfinished"),
+        (Filter(states=TERMINAL, lease_before=9.0), "due"),
         (Filter(owner="ann"), "owner"),
         (Filter(states=frozenset({State.FAILED}), expires_before=9.0, forgotten=False), "expires"),
     ],
@@ -260,11 +263,35 @@ def test_an_older_schema_is_brought_up_to_date_and_keeps_what_it_has(
     store.close()
     step = ("ALTER TABLE {operations} ADD COLUMN extra text DEFAULT 'new'",)
     monkeypatch.setattr(postgresql_schema, "STEPS", [*postgresql_schema.STEPS, step])
-    assert store.prepare()[:2] == (1, 2)
-    assert store.prepare()[:2] == (2, 2)
+    now = len(postgresql_schema.STEPS)
+    assert store.prepare()[:2] == (now - 1, now)
+    assert store.prepare()[:2] == (now, now)
     assert store.get("a") == kept
     with closing(store_at(postgresql_url(), schema)) as other:
         assert other._rows(f"SELECT extra FROM {other._schema.tables.operations}", {}) == [("new",)]  # noqa: S608
+
+
+def test_tables_of_version_1_are_brought_up_to_date_with_what_is_in_them(
+    monkeypatch: pytest.MonkeyPatch,
+    admin: Admin,
+    schema: str,
+    table: Callable[[str], sql.Identifier],
+) -> None:
+    running = make_operation("a", lease=5.0)
+    with monkeypatch.context() as patch, closing(store_at(postgresql_url(), schema)) as older:
+        patch.setattr(postgresql_schema, "STEPS", postgresql_schema.STEPS[:1])
+        assert older.prepare()[:2] == (0, 1)
+    insert = sql.SQL("""
+        INSERT INTO {} (id, version, state, created, lease, forgotten, dedupe, document)
+        VALUES ('a', 1, 'running', 1000, 5, false, 'key', {})
+    """)
+    admin.execute(insert.format(table("operations"), sql.Literal(encode(running))))
+    with closing(store_at(postgresql_url(), schema)) as store:
+        assert store.get("a") == running
+        assert store.find(Filter(states=TERMINAL, lease_before=9.0)) == ([], None)
+        new = changed(running, state=State.FAILED, lease=6.0)
+        assert store.swap(running, new, drop_dedupe=True)
+        assert store.find(Filter(states=TERMINAL, lease_before=6.0))[0] == [new]
 
 
 def test_a_step_that_fails_changes_nothing(
@@ -277,7 +304,7 @@ def test_a_step_that_fails_changes_nothing(
         patch.setattr(postgresql_schema, "STEPS", [*postgresql_schema.STEPS, step])
         with pytest.raises(StoreError, match="division by zero"):
             store.prepare()
-    assert store.prepare()[:2] == (1, 1)
+    assert store.prepare()[0] == len(postgresql_schema.STEPS)
     assert list(store.read_chunks("a", 1, 0, 1)) == [b"x"]
 
 

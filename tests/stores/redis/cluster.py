@@ -22,10 +22,10 @@ class Node(RedisServer):
     """A Redis server that is a part of a cluster."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(fsync="always")  # on a busy disk a kill would lose two seconds otherwise
         while _is_taken(self.port + BUS):
             super().remove()
-            super().__init__()
+            super().__init__(fsync="always")
 
     def _command(self) -> list[str]:
         return [*super()._command(), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]

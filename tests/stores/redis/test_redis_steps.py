@@ -6,14 +6,19 @@ What a killed process had done is done here by hand.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from raincheck.contracts import Filter
-from raincheck.operation import Operation, State
+from raincheck.contracts import REQUEST_FENCE, Filter
+from raincheck.errors import BodyMissing
+from raincheck.messages import Request
+from raincheck.operation import TERMINAL, Operation, State
 from raincheck.records import encode
 from raincheck.stores.redis import RedisStore
-from raincheck.stores.redis.names import Command
+from raincheck.stores.redis.names import Command, Entry
+from raincheck.stores.redis.scripts import SWAP_AND_DROP
 from raincheck.testing import Clock
 from raincheck.testing.material import (
     HOUR,
@@ -84,10 +89,8 @@ def test_a_dedupe_key_whose_operation_is_gone_can_be_taken_once(
     assert ids(store.find(Filter())[0]) == [kept[0].id]
 
 
-@pytest.mark.parametrize("led_to", [b"", b"a"], ids=("before the key", "after the key"))
-def test_a_creation_that_was_killed_is_finished_by_the_next_one_or_not_seen(
-    store: RedisStore, keys: Keys, led_to: bytes
-) -> None:
+def kill_creation(keys: Keys, led_to: bytes) -> Operation:
+    """Leave what a creation leaves that is killed before it confirms; return what it prepared."""
     operation = make_operation("a")
     index_only(keys, operation)
     prepared = {"prepared v": "1", "prepared d": encode(operation), "k": "key", "r": "{}"}
@@ -95,6 +98,14 @@ def test_a_creation_that_was_killed_is_finished_by_the_next_one_or_not_seen(
         keys.client.hset(keys.names.record("a"), field, value)
     if led_to:
         keys.client.set(keys.names.dedupe("key"), led_to)
+    return operation
+
+
+@pytest.mark.parametrize("led_to", [b"", b"a"], ids=("before the key", "after the key"))
+def test_a_creation_that_was_killed_is_finished_by_the_next_one_or_not_seen(
+    store: RedisStore, keys: Keys, led_to: bytes
+) -> None:
+    operation = kill_creation(keys, led_to)
     assert store.get("a") is None
     assert store.read_request("a") is None
     assert not store.swap(operation, changed(operation))
@@ -105,6 +116,25 @@ def test_a_creation_that_was_killed_is_finished_by_the_next_one_or_not_seen(
     assert store.swap(kept, changed(kept))
 
 
+@pytest.mark.parametrize("led_to", [b"", b"a"], ids=("before the key", "after the key"))
+def test_a_creation_that_was_killed_counts_once_it_is_named_as_a_holder(
+    store: RedisStore, keys: Keys, led_to: bytes
+) -> None:
+    operation = kill_creation(keys, led_to)
+    expected = operation if led_to else None
+    assert store.holder("key") == expected
+    assert store.get("a") == expected
+    kept = store.create(make_operation("b"), dedupe="key")
+    assert kept.id == ("a" if led_to else "b")
+    assert store.holder("key") == kept
+
+
+def test_a_dedupe_key_whose_operation_is_gone_has_no_holder(store: RedisStore, keys: Keys) -> None:
+    store.create(make_operation("gone"), dedupe="key")
+    keys.client.unlink(keys.names.record("gone"))
+    assert store.holder("key") is None
+
+
 def test_a_purge_frees_no_dedupe_key_that_another_operation_has(
     store: RedisStore, keys: Keys
 ) -> None:
@@ -113,6 +143,157 @@ def test_a_purge_frees_no_dedupe_key_that_another_operation_has(
     store.create(make_operation("b"), dedupe="key")
     assert store.purge(1000.0) == 1
     assert store.create(make_operation("c"), dedupe="key").id == "b"
+
+
+# --- dropping ------------------------------------------------------------------------------------
+
+
+def ended(operation: Operation) -> Operation:
+    return changed(operation, state=State.SUCCEEDED, expires=9e9)
+
+
+@pytest.fixture
+def left(store: RedisStore, keys: Keys) -> Operation:
+    """Drop a dedupe key as who is killed before the key leads nowhere; return what was before.
+
+    The same is left by a `create` whose answer was lost, and that is repeated after the swap.
+    """
+    old = store.create(make_operation("a"), dedupe="key")
+    assert store.swap(old, ended(old), drop_dedupe=True)
+    assert keys.client.get(keys.names.dedupe("key")) is None
+    keys.client.set(keys.names.dedupe("key"), "a")
+    return old
+
+
+def test_a_key_that_leads_to_who_has_dropped_it_is_the_next_ones(
+    store: RedisStore, keys: Keys, left: Operation
+) -> None:
+    assert store.holder("key") is None
+    kept = in_threads(8, lambda i: store.create(make_operation(f"{i}"), dedupe="key"))
+    assert len(set(ids(kept))) == 1
+    assert sorted(ids(store.find(Filter())[0])) == sorted(["a", kept[0].id])
+    assert store.swap(left, ended(left), drop_dedupe=True)
+    assert keys.client.get(keys.names.dedupe("key")) == kept[0].id.encode()
+
+
+def test_a_key_that_leads_to_who_has_dropped_it_goes_with_a_repeated_swap(
+    store: RedisStore, keys: Keys, left: Operation
+) -> None:
+    assert store.swap(left, ended(left), drop_dedupe=True)
+    assert keys.client.get(keys.names.dedupe("key")) is None
+
+
+def test_a_key_that_leads_to_who_has_dropped_it_goes_with_the_purge(
+    store: RedisStore, keys: Keys, left: Operation
+) -> None:
+    assert store.swap(ended(left), changed(ended(left), forgotten=True))
+    assert store.purge(9e9) == 1
+    assert store.find(Filter(states=ACTIVE)) == ([], None)
+    assert keys.all() == set()
+
+
+def test_a_body_of_very_many_chunks_is_dropped_in_one_step(store: RedisStore, keys: Keys) -> None:
+    for n in range(10_000):  # more than Lua's stack would hold
+        member = f"{REQUEST_FENCE}:{n}"
+        keys.client.sadd(keys.names.chunk_list("a"), member)
+        keys.client.set(keys.names.chunk("a", member), b"x")
+    store.write_chunk("a", 1, 0, b"response")
+    old = store.create(make_operation("a"), Request("POST", "/"))
+    assert store.swap(old, ended(old), drop_request=True)
+    assert [key for key in keys.all() if ":chunk:" in key] == [keys.names.chunk("a", "1:0")]
+    assert keys.client.smembers(keys.names.chunk_list("a")) == {b"1:0"}
+
+
+def test_a_chunk_that_comes_between_two_steps_is_dropped_too(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = store.create(make_operation("a"), Request("POST", "/"))
+    store.write_chunk("a", REQUEST_FENCE, 0, b"x")
+    seen: list[Any] = []
+    run = store._run
+
+    def run_and_write(script: str, *arguments: Any, **others: Any) -> Any:
+        answer = run(script, *arguments, **others)
+        if script == SWAP_AND_DROP and len(seen) < 3:
+            seen.append(answer)
+            store.write_chunk("a", REQUEST_FENCE, len(seen), b"x")
+        return answer
+
+    monkeypatch.setattr(store, "_run", run_and_write)
+    assert store.swap(old, ended(old), drop_request=True)
+    assert [len(answer) for answer in seen] == [1, 1, 1]
+    for n in range(3):
+        with pytest.raises(BodyMissing):
+            next(store.read_chunks("a", REQUEST_FENCE, n, n + 1))
+
+
+def test_without_drops_a_swap_takes_one_round_trip_and_with_them_one_for_each_step(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_chunk("a", REQUEST_FENCE, 0, b"x")
+    first = store.create(make_operation("a"), Request("POST", "/"), "key")
+    run, trips = store._server._run, []
+
+    def count(work: Any) -> Any:
+        trips.append(work)
+        return run(work)
+
+    monkeypatch.setattr(store._server, "_run", count)
+    assert store.swap(first, second := changed(first, lease=9.0))
+    assert len(trips) == 1
+    assert store.swap(second, third := changed(second), drop_request=True)
+    assert len(trips) == 3, "one to learn which chunks there are"
+    assert store.swap(third, changed(third), drop_dedupe=True)
+    assert len(trips) == 5, "one to let the key lead nowhere"
+
+
+# --- what is looked for every few seconds --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "which",
+    [Filter(states=frozenset({State.ACCEPTED})), Filter(states=TERMINAL, lease_before=9.0)],
+    ids=("accepted", "due"),
+)
+def test_what_is_often_looked_for_is_found_however_many_have_ended(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, which: Filter
+) -> None:
+    wanted = [
+        make_operation("waiting", state=State.ACCEPTED),
+        make_operation("due", state=State.FAILED, lease=9.0),
+    ]
+    for n in range(300):
+        store.create(make_operation(f"{n}", state=State.SUCCEEDED, expires=9e9, owner="ann"))
+    for operation in wanted:
+        store.create(operation)
+    looked_at: list[bytes] = []
+    documents = store._indexes._documents
+
+    def note(entries: list[Entry]) -> Any:
+        looked_at.extend(entry.member for entry in entries)
+        return documents(entries)
+
+    monkeypatch.setattr(store._indexes, "_documents", note)
+    assert store.find(which)[0] == [operation for operation in wanted if which.matches(operation)]
+    assert len(looked_at) == 1
+
+
+def test_what_is_no_longer_due_is_let_go_of(store: RedisStore, keys: Keys) -> None:
+    due = Filter(states=TERMINAL, lease_before=9.0)
+    for id in ("done", "changes", "purged"):
+        store.create(make_operation(id, state=State.FAILED, lease=1.0, expires=9e9))
+    running = store.create(make_operation("ends"))
+    index_only(keys, replace(ended(running), lease=1.0))  # and will swap in a moment
+    for id, change in (("done", {"lease": None}), ("changes", {"lease": 99.0})):
+        old = store.get(id)
+        assert old is not None
+        assert store.swap(old, changed(old, **change))
+    old = store.get("purged")
+    assert old is not None
+    assert store.swap(old, changed(old, forgotten=True, lease=None, expires=5.0))
+    assert store.purge(5.0) == 1
+    assert store.find(due) == ([], None)
+    assert keys.client.zrange(keys.names.due, 0, -1) == [b"changes", b"ends"]
 
 
 # --- others that come between ---------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the frozen records beside this file say. It changes only where a class is renamed."""
+"""What the frozen records beside this file say. What is here changes only if a class is renamed."""
 
 from __future__ import annotations
 
@@ -67,6 +67,35 @@ FAILED = replace(
     lease=None,
     expires=1795086404.0,
 )
+DISCARDED = replace(
+    CANCELLING,
+    state=State.CANCELLED,
+    version=5,
+    updated=1795000021.0,
+    lease=None,
+    expires=1795086421.0,
+    reason=Reason.RESPONSE_DISCARDED,
+)
+# What was added to records while their version stayed 1, and what it is in those without it.
+ADDED = {
+    "application": None,
+    "repeatable": False,
+    "captured": False,
+    "fingerprint": None,
+    "coalesced": False,
+    "webhook": None,
+    "deliveries": 0,
+    "polled": None,
+}
+CAPTURED = replace(
+    NEW,
+    repeatable=True,
+    captured=True,
+    fingerprint="b5bb9d8014a0f9b1",
+    coalesced=True,
+    webhook="https://example.com/hooks?a=ü",
+    polled=1795000000.75,
+)
 OPERATIONS = {
     "accepted": NEW,
     "running": RUNNING,
@@ -79,14 +108,22 @@ OPERATIONS = {
         expires=1795086403.0,
         result=Result(404, (), length=0, chunk_size=262_144, fence=1),
     ),
-    **{f"failed-{reason.value}": replace(FAILED, reason=reason) for reason in Reason},
-    "cancelled": replace(
-        CANCELLING,
-        state=State.CANCELLED,
+    **{
+        f"failed-{reason.value}": replace(FAILED, reason=reason)
+        for reason in Reason
+        if reason is not Reason.RESPONSE_DISCARDED
+    },
+    "cancelled": replace(DISCARDED, reason=None),
+    "cancelled-response_discarded": DISCARDED,
+    "accepted-captured": CAPTURED,
+    "succeeded-with-webhook": replace(
+        SUCCEEDED,
         version=5,
-        updated=1795000021.0,
-        lease=None,
-        expires=1795086421.0,
+        repeatable=True,
+        captured=True,
+        webhook="https://example.com/hooks?a=ü",
+        deliveries=2,
+        lease=1795000050.5,
     ),
     "forgotten": replace(SUCCEEDED, version=5, forgotten=True, result=None, expires=1795086430.0),
 }

@@ -134,15 +134,45 @@ class ObjectBodies:
 
     # --- deleting ------------------------------------------------------------------------------
 
+    def swap(
+        self,
+        old: Operation,
+        new: Operation,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        """Swap, then delete the objects of what is dropped.
+
+        A process that is killed in between leaves objects that nothing leads to any more; they are
+        deleted by a repeated `swap`, by `discard`, or by the sweep of a purge.
+        """
+        may_have_objects = drop_request and self._may_have_objects(old.id)
+        swapped = self._store.swap(old, new, drop_request=drop_request, drop_dedupe=drop_dedupe)
+        if swapped and may_have_objects:
+            self._delete_objects(old.id, REQUEST_FENCE)
+        return swapped
+
+    def _may_have_objects(self, operation_id: str) -> bool:
+        """Tell whether a request's body may; where it is gone already, what was left may."""
+        request = self._store.read_request(operation_id)
+        return request is None or request.length >= OBJECT_SIZE
+
     def discard(self, operation_id: str) -> None:
         """Delete the pointers, then the objects; those that can't be deleted are swept later."""
         self._store.discard(operation_id)
-        namespace = self._namespace()
-        if namespace is None or not is_usable():
-            return
+        self._delete_objects(operation_id)
+
+    def _delete_objects(self, operation_id: str, fence: int | None = None) -> None:
+        """Delete the objects of one fence, or of all."""
         try:
+            namespace = self._namespace()
+            if namespace is None or not is_usable():
+                return
             for page in self._storage.list(f"{namespace}/{_quoted(operation_id)}"):
-                self._storage.delete([e.key for e in page if _KEY.fullmatch(e.key)])
+                found = [match for e in page if (match := _KEY.fullmatch(e.key)) is not None]
+                keys = [match[0] for match in found if fence in (None, int(match[2]))]
+                self._storage.delete(keys)
         except StoreError as error:
             shown = abbreviate(operation_id)
             logger.warning("the objects of operation %s are left for later: %s", shown, error)
@@ -191,9 +221,18 @@ class ObjectBodies:
             operation_id = unquote(key[1], errors="surrogatepass")
             if operation_id not in records:
                 records[operation_id] = self._store.get(operation_id)
-            if not _may_be_read(records[operation_id], int(key[2])):
+            if not self._may_be_read(records[operation_id], int(key[2])):
                 found.append(entry.key)
         return found
+
+    def _may_be_read(self, operation: Operation | None, fence: int) -> bool:
+        if operation is None or operation.forgotten:
+            return False
+        if not operation.is_terminal:
+            return True
+        if fence == REQUEST_FENCE:
+            return self._store.read_request(operation.id) is not None
+        return operation.result is not None and fence == operation.result.fence
 
     # --- what is the store's own ---------------------------------------------------------------
 
@@ -202,11 +241,11 @@ class ObjectBodies:
     ) -> Operation:
         return self._store.create(operation, request, dedupe)
 
+    def holder(self, dedupe: str) -> Operation | None:
+        return self._store.holder(dedupe)
+
     def get(self, operation_id: str) -> Operation | None:
         return self._store.get(operation_id) if operation_id != NAMESPACE else None
-
-    def swap(self, old: Operation, new: Operation) -> bool:
-        return self._store.swap(old, new)
 
     def read_request(self, operation_id: str) -> Request | None:
         return self._store.read_request(operation_id)
@@ -254,14 +293,6 @@ class _Sweep:
         self.lock = threading.Lock()
         self.begun = 0.0  # seconds since the epoch, by the store's clock
         self.rest: Iterator[None] | None = None
-
-
-def _may_be_read(operation: Operation | None, fence: int) -> bool:
-    if operation is None or operation.forgotten:
-        return False
-    if not operation.is_terminal:
-        return True
-    return operation.result is not None and fence in (REQUEST_FENCE, operation.result.fence)
 
 
 def _key(namespace: str, operation_id: str, fence: int, n: int, name: str) -> str:

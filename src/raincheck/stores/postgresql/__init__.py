@@ -113,15 +113,29 @@ class PostgreSQLStore:
         values["channel"] = self._process.channel()
         return self._process.call(work)
 
+    def holder(self, dedupe: str) -> Operation | None:
+        rows = self._rows(self._statements.holder, {"dedupe": as_key(dedupe)})
+        return decode(rows[0][0]) if rows else None
+
     def get(self, operation_id: str) -> Operation | None:
         rows = self._rows(self._statements.get, {"id": as_key(operation_id)})
         return decode(rows[0][0]) if rows else None
 
-    def swap(self, old: Operation, new: Operation) -> bool:
+    def swap(
+        self,
+        old: Operation,
+        new: Operation,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
         values = {**to_values(new), "expected": old.version}
-        if is_mere_renewal(old, new):
+        drops = {"drop_request": drop_request, "drop_dedupe": drop_dedupe}
+        if is_mere_renewal(old, new) and not any(drops.values()):
             return self._count(self._statements.swap, values) == 1
         values |= {"channel": self._process.channel(), "hint": to_hint(new.id)}
+        if any(drops.values()):
+            return self._count(self._statements.swap_and_drop, values | drops) == 1
         return self._count(self._statements.swap_and_tell, values) == 1
 
     def read_request(self, operation_id: str) -> Request | None:

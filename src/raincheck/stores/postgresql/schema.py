@@ -51,6 +51,12 @@ STEPS: list[tuple[str, ...]] = [
         # Bodies are compressed already, or not worth the time.
         "ALTER TABLE {chunks} ALTER COLUMN data SET STORAGE EXTERNAL",
     ),
+    (
+        # The lease of what has ended: an index on `lease` would know what a renewal changes.
+        "ALTER TABLE {operations} ADD COLUMN due double precision",
+        """CREATE INDEX raincheck_operations_due ON {operations} (due)
+            WHERE due IS NOT NULL""",
+    ),
 ]
 _LOCK = 0x7261696E  # "rain": one process at a time makes or changes tables, in any schema
 # Not to_regclass: after a wait for the lock it may still not see what another process has made.

@@ -6,8 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-from raincheck.contracts import Filter
-from raincheck.operation import Operation
+from raincheck.contracts import REQUEST_FENCE, Filter
+from raincheck.operation import TERMINAL, Operation
 from raincheck.records import encode
 from raincheck.stores.paging import parse_cursor
 from raincheck.stores.postgresql.schema import Tables
@@ -18,14 +18,16 @@ LONGEST_KEY = 1000  # characters; an index takes no more than 2700 bytes
 Values = dict[str, Any]
 _NUMBERS = ("version", "created", "lease", "expires", "forgotten")
 _TEXTS = ("state", "owner", "queue", "worker")
-_CHANGING = (*_NUMBERS, *_TEXTS, "document")
+_CHANGING = (*_NUMBERS, *_TEXTS, "due", "document")
 
 
 # ruff: noqa: S608 - `{…}` are the quoted names of tables; everything else is a parameter.
 
-_HELD = """
-    SELECT document, coalesce(dedupe = %(dedupe)s::text, false) FROM {operations}
-    WHERE (id = %(id)s OR dedupe = %(dedupe)s::text)"""
+_HOLDS_KEY = "dedupe = %(dedupe)s::text"
+_HOLDER = f"SELECT document FROM {{operations}} WHERE {_HOLDS_KEY}"
+_HELD = f"""
+    SELECT document, coalesce({_HOLDS_KEY}, false) FROM {{operations}}
+    WHERE (id = %(id)s OR {_HOLDS_KEY})"""
 _CREATE = f"""
     WITH made AS (
         INSERT INTO {{operations}} (id, dedupe, {", ".join(_CHANGING)})
@@ -37,11 +39,25 @@ _CREATE = f"""
     )
     SELECT NULL, pg_notify(%(channel)s, %(hint)s) IS NULL FROM made
     UNION ALL {_HELD} AND NOT EXISTS (SELECT FROM made)"""
-_SWAP = f"""
-    UPDATE {{operations}} SET {", ".join(f"{name} = %({name})s" for name in _CHANGING)}
-    WHERE id = %(id)s AND (version = %(expected)s OR document = %(document)s)"""
+_SET = ", ".join(f"{name} = %({name})s" for name in _CHANGING)
+_STILL = "WHERE id = %(id)s AND (version = %(expected)s OR document = %(document)s)"
+_SWAP = f"UPDATE {{operations}} SET {_SET} {_STILL}"
 _SWAP_AND_TELL = f"""
     WITH changed AS ({_SWAP} RETURNING id) SELECT pg_notify(%(channel)s, %(hint)s) FROM changed"""
+_SWAP_AND_DROP = f"""
+    WITH changed AS (
+        UPDATE {{operations}} SET {_SET},
+            dedupe = CASE WHEN %(drop_dedupe)s THEN NULL ELSE dedupe END
+        {_STILL} RETURNING id
+    ), with_request AS (
+        SELECT id FROM changed WHERE %(drop_request)s
+    ), no_request AS (
+        DELETE FROM {{requests}} USING with_request WHERE operation_id = id
+    ), no_body AS (
+        DELETE FROM {{chunks}} USING with_request
+        WHERE operation_id = id AND fence = {REQUEST_FENCE}
+    )
+    SELECT pg_notify(%(channel)s, %(hint)s) FROM changed"""
 _GET = "SELECT document FROM {operations} WHERE id = %(id)s"
 _READ_REQUEST = "SELECT document FROM {requests} WHERE operation_id = %(id)s"
 _FIND = """
@@ -84,8 +100,10 @@ class Statements:
     def __init__(self, tables: Tables) -> None:
         self._names = tables._asdict()
         self.create, self.held = self._fill(_CREATE), self._fill(_HELD)
+        self.holder = self._fill(_HOLDER)
         self.get, self.read_request = self._fill(_GET), self._fill(_READ_REQUEST)
         self.swap, self.swap_and_tell = self._fill(_SWAP), self._fill(_SWAP_AND_TELL)
+        self.swap_and_drop = self._fill(_SWAP_AND_DROP)
         self.write_chunk, self.read_chunk = self._fill(_WRITE_CHUNK), self._fill(_READ_CHUNK)
         self.discard, self.purge = self._fill(_DISCARD), self._fill(_PURGE)
         self.begin_sweep, self.sweep = self._fill(_BEGIN_SWEEP), self._fill(_SWEEP)
@@ -108,7 +126,9 @@ class Statements:
             conditions.append("forgotten" if which.forgotten else "NOT forgotten")
         for name in ("lease", "expires"):
             if (moment := getattr(which, f"{name}_before")) is not None:
-                conditions.append(f"{name} <= %({name})s")
+                has_ended = which.states is not None and which.states <= TERMINAL
+                column = "due" if name == "lease" and has_ended else name
+                conditions.append(f"{column} <= %({name})s")
                 values[name] = moment
         if cursor is not None:
             created, operation_id = parse_cursor(cursor)
@@ -131,4 +151,5 @@ def to_values(operation: Operation) -> Values:
     for name in _TEXTS:
         text = getattr(operation, name)
         values[name] = None if text is None else as_key(text)
+    values["due"] = operation.lease if operation.is_terminal else None
     return values | {"id": as_key(operation.id), "document": encode(operation)}

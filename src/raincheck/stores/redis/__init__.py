@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from raincheck.contracts import LEFTOVER_AGE, Filter
+from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.messages import Request
 from raincheck.operation import Operation, is_mere_renewal
@@ -35,7 +35,7 @@ from raincheck.stores.redis.url import parse
 
 NET = 8 * 86400.0  # seconds after its expiry when the server deletes what nobody has purged
 FAR = 1e11  # seconds since the epoch; not all servers take a much later expiry
-ATTEMPTS = 10  # at a dedupe key whose holder changes
+ATTEMPTS = 50  # at a dedupe key whose holder changes; each that fails means that another one won
 
 logger = logging.getLogger("raincheck")
 
@@ -95,8 +95,7 @@ class RedisStore:
         key, own = self._names.dedupe(dedupe), to_bytes(operation.id)
         prepared = [*self._fields(operation, request, "prepared "), "k", to_bytes(dedupe)]
         for _ in range(ATTEMPTS):
-            held: bytes | None = self._server.command("GET", key)
-            holder = None if held is None else self._confirm(to_text(held))
+            held, holder = self._find_holder(dedupe)
             if holder is not None:
                 if held != own:
                     self._take_back(operation)
@@ -104,13 +103,22 @@ class RedisStore:
             self._insert(operation, prepared, _to_ms(self._server_time() + LEFTOVER_AGE), hint="")
             if held is None:
                 self._server.command("SET", key, own, "NX")
-            else:  # it led to an operation that is gone
+            else:  # it led to an operation that is gone, or has dropped it
                 self._run(scripts.IF_IT_HOLDS, [key], [held, "SET", own])
         raise StoreUnavailable("a dedupe key changes hands too often")
 
-    def _confirm(self, operation_id: str) -> Operation | None:
+    def holder(self, dedupe: str) -> Operation | None:
+        return self._find_holder(dedupe)[1]
+
+    def _find_holder(self, dedupe: str) -> tuple[bytes | None, Operation | None]:
+        """Return what a dedupe key leads to, and the operation if that does hold the key."""
+        held: bytes | None = self._server.command("GET", self._names.dedupe(dedupe))
+        return held, None if held is None else self._confirm(to_text(held), dedupe)
+
+    def _confirm(self, operation_id: str, dedupe: str) -> Operation | None:
         arguments = [self._names.changes, quoted(operation_id)]
-        document = self._run(scripts.CONFIRM, [self._names.record(operation_id)], arguments)
+        record = self._names.record(operation_id)
+        document = self._run(scripts.CONFIRM, [record], [*arguments, to_bytes(dedupe)])
         return None if document is None else decode(document.decode())
 
     def _take_back(self, operation: Operation) -> None:
@@ -145,18 +153,41 @@ class RedisStore:
         document: bytes | None = self._server.command("HGET", self._names.record(operation_id), "d")
         return None if document is None else decode(document.decode())
 
-    def swap(self, old: Operation, new: Operation) -> bool:
+    def swap(
+        self,
+        old: Operation,
+        new: Operation,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
         hint = "" if is_mere_renewal(old, new) else quoted(old.id)
         last = self._last(new)
-        answer = self._run(
-            scripts.SWAP,
-            self._record_and_list(old.id),
-            [str(old.version), str(new.version), encode(new), last, self._names.changes, hint],
-            first=[e.add() for e in self._names.entries(new) - self._names.entries(old)],
-        )
-        if answer:
-            self._let_expire(old.id, last, *answer)
-        return answer is not None
+        arguments = [str(old.version), str(new.version), encode(new), last]
+        arguments += [self._names.changes, hint]
+        first = [e.add() for e in self._names.entries(new) - self._names.entries(old)]
+        if drop_request or drop_dedupe:
+            drops = ["1" if drop else "" for drop in (drop_request, drop_dedupe)]
+            answer = self._swap_and_drop(old.id, [*arguments, *drops], first)
+        else:
+            answer = self._run(scripts.SWAP, self._record_and_list(old.id), arguments, first)
+        if answer is None:
+            return False
+        dedupe, chunks = answer
+        self._tend_others(old.id, last, dedupe, chunks, drop_dedupe)
+        return True
+
+    def _swap_and_drop(self, operation_id: str, arguments: list[str], first: list[Command]) -> Any:
+        """Swap as soon as the script has been given all chunks that it is to delete."""
+        members: list[bytes] = []
+        while True:
+            chunks = [self._names.chunk(operation_id, member.decode()) for member in members]
+            keys = [*self._record_and_list(operation_id), *chunks]
+            given: list[str | bytes] = [*arguments, f"{REQUEST_FENCE}:", *members]
+            answer = self._run(scripts.SWAP_AND_DROP, keys, given, first)
+            if answer is None or len(answer) > 1:
+                return answer
+            members += answer[0]
 
     def _run(
         self,
@@ -178,18 +209,25 @@ class RedisStore:
         last = max(operation.expires, self._server_time()) + NET
         return _to_ms(min(last, FAR))
 
-    def _let_expire(self, operation_id: str, last: str, dedupe: bytes, chunks: list[bytes]) -> None:
-        """Give an operation's other keys its expiry."""
-        names = self._names
+    def _tend_others(
+        self, operation_id: str, last: str, dedupe: bytes, chunks: list[bytes], has_dropped: bool
+    ) -> None:
+        """Give an operation's other keys its expiry; let a dropped dedupe key lead nowhere."""
         try:
             for batch in batches(chunks):
-                keys = [names.chunk(operation_id, member.decode()) for member in batch]
+                keys = [self._names.chunk(operation_id, member.decode()) for member in batch]
                 self._server.commands([("PEXPIREAT", key, last) for key in keys])
-            if dedupe:
-                key, held = names.dedupe(to_text(dedupe)), to_bytes(operation_id)
-                self._run(scripts.IF_IT_HOLDS, [key], [held, "PEXPIREAT", last])
+            if dedupe and has_dropped:
+                self._server.command(*self._if_it_leads_to(operation_id, dedupe, "UNLINK"))
+            elif dedupe and last:
+                self._server.command(*self._if_it_leads_to(operation_id, dedupe, "PEXPIREAT", last))
         except StoreError as error:  # the swap is done, and a purge will delete them all the same
             logger.info("keys of %s have no expiry: %s", abbreviate(operation_id), error)
+
+    def _if_it_leads_to(self, operation_id: str, dedupe: bytes, *command: str) -> Command:
+        """Return what runs a command on a dedupe key that still leads to an operation."""
+        key = self._names.dedupe(to_text(dedupe))
+        return to_run(scripts.IF_IT_HOLDS, [key], [to_bytes(operation_id), *command])
 
     def read_request(self, operation_id: str) -> Request | None:
         record = self._names.record(operation_id)
@@ -270,7 +308,9 @@ class RedisStore:
             for operation, dedupe in zip(operations, dedupe_keys, strict=True)
             if dedupe is not None
         ]
-        self._server.commands([self._to_free(*found) for found in deleted if found[1]])
+        self._server.commands(
+            [self._if_it_leads_to(found.id, key, "UNLINK") for found, key in deleted if key]
+        )
         left = [entry for found, _ in deleted for entry in self._names.entries(found)]
         self._indexes.remove([(entry, None) for entry in left])
         return len(deleted)
@@ -284,10 +324,6 @@ class RedisStore:
             *(self._names.chunk(operation.id, member.decode()) for member in members),
         ]
         return to_run(scripts.PURGE, keys, [str(operation.version), *members])
-
-    def _to_free(self, operation: Operation, dedupe: bytes) -> Command:
-        key, held = self._names.dedupe(to_text(dedupe)), to_bytes(operation.id)
-        return to_run(scripts.IF_IT_HOLDS, [key], [held, "UNLINK"])
 
     def _sweep(self) -> None:
         """Delete old bodies without a record; from then on, those with one are its purge's."""

@@ -47,10 +47,12 @@ class Indexes:
     ) -> Iterator[list[Entry]]:
         """Yield entries in order of creation, from the index that has the fewest."""
         index = self._names.all
-        if which.owner is not None:
-            index = self._names.owned(which.owner)
-        elif which.states is not None and not which.states & TERMINAL:
+        if which.states is not None and not which.states & TERMINAL:  # few, whatever the owner
             index = self._names.active
+        elif _is_about_ended(which) and which.lease_before is not None:
+            index = self._names.due
+        elif which.owner is not None:
+            index = self._names.owned(which.owner)
         elif which.expires_before is not None:
             due = self._due(which.expires_before)
             if due is not None:
@@ -83,12 +85,15 @@ class Indexes:
                 wrong += [(e, None) for e in self._traces(entry)] if prepared is None else []
             elif entry in self._names.entries(operation):
                 found.append(operation)
-            elif operation.forgotten or (entry.key == self._names.active and operation.is_terminal):
-                wrong.append(
-                    (entry, operation.version)
-                )  # it will never again be what the entry says
+            elif operation.forgotten or (operation.is_terminal and entry.key in self._passing):
+                wrong.append((entry, operation.version))
         self.remove(wrong)
         return found
+
+    @property
+    def _passing(self) -> tuple[str, str]:
+        """The indexes in which an ended operation that they don't know will never be again."""
+        return self._names.active, self._names.due
 
     def remove(self, wrong: list[Wrong]) -> None:
         """Remove entries, but for those of a record that has changed since it was looked at."""
@@ -135,6 +140,10 @@ class Indexes:
         """
         created, _ = self._names.position(entry)
         return self._names.traces(entry) if created <= self._clock() - LEFTOVER_AGE else ()
+
+
+def _is_about_ended(which: Filter) -> bool:
+    return which.states is not None and which.states <= TERMINAL
 
 
 def batches(items: list[_T], size: int = BATCH) -> Iterator[list[_T]]:

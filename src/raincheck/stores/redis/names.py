@@ -70,13 +70,14 @@ class Names:
         self._prefix = prefix
         self.all = f"{prefix}:all"
         self.active = f"{prefix}:active"
+        self.due = f"{prefix}:due"
         self.expiring = f"{prefix}:expiring"
         self.bodies = f"{prefix}:bodies"
         self.clock = f"{prefix}:clock"
         self.changes = f"{prefix}:changes"
 
     def record(self, operation_id: str) -> str:
-        """The hash with an operation's version `v`, document `d`, request `r`, dedupe key `k`."""
+        """The hash of an operation: what it has is said in `scripts`."""
         return f"{{{self._prefix}:{quoted(operation_id)}}}:op"
 
     def chunk_list(self, operation_id: str) -> str:
@@ -88,7 +89,7 @@ class Names:
         return f"{{{self._prefix}:{quoted(operation_id)}}}:chunk:{member}"
 
     def dedupe(self, dedupe: str) -> str:
-        """Where the id of the operation that holds a dedupe key is."""
+        """Where the id of the operation is that holds a dedupe key, if its record says so, too."""
         return f"{self._prefix}:dedupe={quoted(dedupe)}"
 
     def owned(self, owner: str) -> str:
@@ -101,6 +102,8 @@ class Names:
         entries = [Entry(self.all, created, member)]
         if not operation.is_terminal:
             entries.append(Entry(self.active, created, member))
+        elif operation.lease is not None:
+            entries.append(Entry(self.due, created, member))
         if operation.owner is not None:
             entries.append(Entry(self.owned(operation.owner), created, member))
         if operation.expires is not None:
@@ -130,4 +133,5 @@ class Names:
             entry,
             Entry(self.all, created, member),
             Entry(self.active, created, member),
+            Entry(self.due, created, member),
         }

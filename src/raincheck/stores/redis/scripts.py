@@ -1,8 +1,11 @@
 """What the server does in one step: Lua scripts, each on the keys that it is given and no others.
 
 In a record's hash `v` is the version and `d` the document; where they are missing it does not count
-yet. A script may be run again with the same
-arguments, as its answer may have been lost.
+yet. `r` is the request. `k` is the dedupe key that the operation holds: if another key leads to it,
+that is out of date. `dropped k` is the key that it held; it tells a repeated swap, and the purge,
+what may still lead to it.
+
+A script may be run again with the same arguments, as its answer may have been lost.
 
 They are sent whole each time: it costs as little as their digest does, and a server that was
 restarted knows them at once.
@@ -24,9 +27,11 @@ if ARGV[2] ~= '' then redis.call('PEXPIREAT', KEYS[1], ARGV[2]) end
 return 1
 """
 
-# record; channel, hint. Makes a record count that was only prepared; returns the document.
+# record; channel, hint, dedupe key. Makes a record count that was only prepared; returns the
+# document. Returns nothing if it does not hold the key.
 CONFIRM = f"""
-local stored = redis.call('HMGET', KEYS[1], 'd', 'prepared d', 'prepared v')
+local stored = redis.call('HMGET', KEYS[1], 'd', 'prepared d', 'prepared v', 'k')
+if stored[4] ~= ARGV[3] then return false end
 if stored[1] then return stored[1] end
 if not stored[2] then return false end
 redis.call('HSET', KEYS[1], 'd', stored[2], 'v', stored[3])
@@ -42,22 +47,55 @@ if redis.call('HEXISTS', KEYS[1], 'd') == 1 then return 0 end
 return redis.call('UNLINK', KEYS[1])
 """
 
-# record, list of chunks; old version, version, document, expiry (ms) or '', channel, hint or ''.
-# Returns nothing if the version is another one; else, where there is an expiry, the dedupe key
-# or '' and the list of chunks, for their keys to get it too.
-SWAP = f"""
+_IF_STILL = """
 local stored = redis.call('HMGET', KEYS[1], 'v', 'd', 'k')
 if stored[1] ~= ARGV[1] and stored[2] ~= ARGV[3] then return false end
+"""
+_REPLACE = f"""
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
 {_TELL.format(channel="ARGV[5]", hint="ARGV[6]")}
 if ARGV[4] == '' then
   redis.call('PERSIST', KEYS[1])
-  return {{}}
+  return {{stored[3] or '', {{}}}}
 end
 redis.call('PEXPIREAT', KEYS[1], ARGV[4])
 redis.call('PEXPIREAT', KEYS[2], ARGV[4])
 return {{stored[3] or '', redis.call('SMEMBERS', KEYS[2])}}
 """
+
+# record, list of chunks; old version, version, document, expiry (ms) or '', channel, hint or ''.
+# Returns nothing if the version is another one; else the dedupe key or '', and where there is an
+# expiry the list of chunks, for their keys to get it too.
+SWAP = _IF_STILL + _REPLACE
+
+# The same, then chunk …; then '1' or '' for the request to be dropped, the same for the dedupe key,
+# the beginning of the members to be dropped, members … Where some of these were not given, it does
+# nothing and returns a list of them and no more. The key that it returns may be dropped by now.
+SWAP_AND_DROP = f"""{_IF_STILL}
+if ARGV[7] ~= '' then
+  local given, missing = {{}}, {{}}
+  for i = 10, #ARGV do given[ARGV[i]] = true end
+  for _, member in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+    if member:sub(1, #ARGV[9]) == ARGV[9] and not given[member] then
+      table.insert(missing, member)
+    end
+  end
+  if #missing > 0 then return {{missing}} end
+  for i = 10, #ARGV do
+    redis.call('UNLINK', KEYS[i - 7])
+    redis.call('SREM', KEYS[2], ARGV[i])
+  end
+  redis.call('HDEL', KEYS[1], 'r')
+end
+if ARGV[8] ~= '' then
+  if stored[3] then
+    redis.call('HSET', KEYS[1], 'dropped k', stored[3])
+    redis.call('HDEL', KEYS[1], 'k')
+  else
+    stored[3] = redis.call('HGET', KEYS[1], 'dropped k')
+  end
+end
+{_REPLACE}"""
 
 # list of chunks, chunk; member, data. A chunk that comes after the end lives no longer than the
 # list: nothing could find it then.
@@ -80,7 +118,8 @@ return 1
 """
 
 # record, list of chunks, chunk …; version, members … Deletes an operation if it still has this
-# version and no other chunks. Returns nothing if not; else its dedupe key or ''.
+# version and no other chunks. Returns nothing if not; else the dedupe key that it holds or held,
+# or ''.
 PURGE = """
 if redis.call('HGET', KEYS[1], 'v') ~= ARGV[1] then return false end
 if #ARGV > 1 then
@@ -88,9 +127,9 @@ if #ARGV > 1 then
   redis.call('SREM', KEYS[2], unpack(ARGV, 2))
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return false end
-local dedupe = redis.call('HGET', KEYS[1], 'k')
+local dedupe = redis.call('HMGET', KEYS[1], 'k', 'dropped k')
 redis.call('UNLINK', KEYS[1])
-return dedupe or ''
+return dedupe[1] or dedupe[2] or ''
 """
 
 # key; value, command, arguments … Runs the command on the key if it still has the value.

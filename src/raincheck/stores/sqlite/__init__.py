@@ -16,10 +16,10 @@ from sqlite3 import Connection
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from raincheck.contracts import LEFTOVER_AGE, Filter
+from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, ConfigurationError, StoreError, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation, is_mere_renewal
+from raincheck.operation import TERMINAL, Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores import not_a_store
 from raincheck.stores.paging import parse_cursor, to_page
@@ -47,11 +47,17 @@ CREATE TABLE chunks (
     UNIQUE (operation_id, fence, n)
 );
 """
-# What watches look at. Not in the schema: its version would have to change, and with it every
-# raincheck that shares the file.
-ADDITION = "CREATE TABLE IF NOT EXISTS changes (n INTEGER PRIMARY KEY, operation_id TEXT NOT NULL)"
+_ENDED = f"state IN {tuple(map(str, sorted(TERMINAL)))}"
+# What watches look at, and what is to be done after the end. Not in the schema: its version would
+# have to change, and with it every raincheck that shares the file.
+ADDITION = f"""
+CREATE TABLE IF NOT EXISTS changes (n INTEGER PRIMARY KEY, operation_id TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS operations_by_due_time ON operations (state, lease)
+    WHERE lease IS NOT NULL AND {_ENDED}
+"""
 _Chunk = tuple[bytes | None, int | None, int]  # in a row, or where in the file; and its size
 _COLUMNS = "version, state, created, owner, queue, worker, lease, expires, forgotten, document"
+_HELD = "SELECT document FROM operations WHERE dedupe = ?"
 _SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
 
 
@@ -114,11 +120,8 @@ class SQLiteStore:
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
     ) -> Operation:
         def work(connection: Connection) -> Operation:
-            if dedupe is not None:
-                query = "SELECT document FROM operations WHERE dedupe = ?"
-                held = connection.execute(query, (dedupe,)).fetchone()
-                if held is not None:
-                    return decode(held[0])
+            if dedupe is not None and (held := connection.execute(_HELD, (dedupe,)).fetchone()):
+                return decode(held[0])
             insert = f"INSERT OR IGNORE INTO operations (id, dedupe, {_COLUMNS})"
             values = (operation.id, dedupe, *_row(operation))
             marks = ", ".join("?" * len(values))
@@ -134,24 +137,38 @@ class SQLiteStore:
 
         return self._database.write(work)
 
+    def holder(self, dedupe: str) -> Operation | None:
+        rows = self._database.read(_HELD, (dedupe,))
+        return decode(rows[0][0]) if rows else None
+
     def get(self, operation_id: str) -> Operation | None:
         query = "SELECT document FROM operations WHERE id = ?"
         rows = self._database.read(query, (_as_text(operation_id),))
         return decode(rows[0][0]) if rows else None
 
-    def swap(self, old: Operation, new: Operation) -> bool:
-        update = f"UPDATE operations SET {_SET} WHERE id = ? AND (version = ? OR document = ?)"  # noqa: S608
+    def swap(
+        self,
+        old: Operation,
+        new: Operation,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        columns = f"{_SET}, dedupe = NULL" if drop_dedupe else _SET
+        update = f"UPDATE operations SET {columns} WHERE id = ? AND (version = ? OR document = ?)"  # noqa: S608
         row = _row(new)
         values = (*row, old.id, old.version, row[-1])
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> list[tuple[str, int]] | None:
             if connection.execute(update, values).rowcount != 1:
-                return False
+                return None
             if not is_mere_renewal(old, new):
                 _note_change(connection, new.id)
-            return True
+            return _delete_request(connection, new.id) if drop_request else []
 
-        return self._database.write(work)
+        files = self._database.write(work)
+        self._bodies.remove(files or ())
+        return files is not None
 
     def read_request(self, operation_id: str) -> Request | None:
         query = "SELECT document FROM requests WHERE operation_id = ?"
@@ -290,6 +307,16 @@ def _delete_bodies(connection: Connection, ids: list[str]) -> list[tuple[str, in
     return files
 
 
+def _delete_request(connection: Connection, operation_id: str) -> list[tuple[str, int]]:
+    """Delete the rows of a request and its body; return the file that nothing refers to now."""
+    connection.execute("DELETE FROM requests WHERE operation_id = ?", (operation_id,))
+    body = "FROM chunks WHERE operation_id = ? AND fence = ?"
+    values = (operation_id, REQUEST_FENCE)
+    in_file = connection.execute(f"SELECT 1 {body} AND data IS NULL LIMIT 1", values).fetchone()
+    connection.execute(f"DELETE {body}", values)
+    return [values] if in_file else []
+
+
 def _where(which: Filter, cursor: str | None) -> tuple[str, list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
@@ -298,9 +325,15 @@ def _where(which: Filter, cursor: str | None) -> tuple[str, list[Any]]:
         conditions.append(condition)
         values.extend(given)
 
-    if which.states is not None:
+    if which.states == TERMINAL:
+        require(_ENDED)  # word for word, or its index is not used
+    elif which.states is not None:
         require(f"state IN ({', '.join('?' * len(which.states))})", *sorted(which.states))
-    for name in ("owner", "worker", "queue", "forgotten"):
+    if which.owner is not None:
+        # With a plus an index is passed over: an owner may have ended much, but has little to run.
+        has_few = which.states is not None and not which.states & TERMINAL
+        require(f"{'+' if has_few else ''}owner = ?", which.owner)
+    for name in ("worker", "queue", "forgotten"):
         if (value := getattr(which, name)) is not None:
             require(f"{name} = ?", value)
     for name in ("lease", "expires"):

@@ -48,7 +48,7 @@ class Database:
         path: The file, or a callable that says which at first use.
         schema: Statements that make the tables of a new file.
         synchronous: SQLite's pragma of that name.
-        addition: A statement that adds what older files of the same schema lack; what does not
+        addition: Statements that add what older files of the same schema lack; what does not
             know of it must be able to use the file, too.
     """
 
@@ -161,7 +161,8 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._migrate(connection)
-            connection.execute(self._addition)
+            for statement in self._addition.split(";"):
+                connection.execute(statement)
         except BaseException:
             connection.close()
             raise

@@ -1,0 +1,103 @@
+"""What a process takes upon itself: looked at before anything runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from itertools import islice
+
+from raincheck.contracts import Filter
+from raincheck.errors import Overloaded
+from raincheck.flights import Flights
+from raincheck.ledger import Ledger
+from raincheck.operation import State
+from raincheck.policy import Limits
+
+COUNTED = 1.0  # seconds for which what was counted in the store is believed
+OWNERS_REMEMBERED = 10_000
+_IN_FLIGHT = frozenset({State.ACCEPTED, State.RUNNING, State.CANCELLING})
+
+
+class Spooled:
+    """Bytes of request bodies in temporary files of this process; a fork has written none."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._bytes: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, size: int) -> bool:
+        """Take note of so many bytes more, or less; False if that is more than there may be."""
+        pid = os.getpid()
+        with self._lock:
+            total = self._bytes.get(pid, 0) + size
+            if size > 0 and total > self.limit:
+                return False
+            self._bytes[pid] = total
+            return True
+
+
+class Admission:
+    """Tells whether one more operation may be begun.
+
+    What other processes have begun is counted in the store, about once a second: a burst that
+    comes to several of them at once may exceed a limit by as much as it brings in that time.
+
+    Args:
+        clock: This process's, in seconds.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        ledger: Ledger,
+        flights: Flights,
+        clock: Callable[[], float] = lambda: time.monotonic(),
+    ) -> None:
+        self.spooled = Spooled(limits.spooled)
+        self._limits = limits
+        self._ledger = ledger
+        self._flights = flights
+        self._clock = clock
+        self._counts: dict[str | None, tuple[float, int]] = {}
+
+    def _check_here(self) -> None:
+        if len(self._flights) >= self._limits.operations:
+            raise Overloaded("operations", self._limits.operations)
+
+    def check(self, owner: str | None) -> None:
+        """Look at all limits.
+
+        Raises:
+            Overloaded: A limit is reached.
+            StoreError: The store can't be asked.
+        """
+        self._check_here()
+        if owner is not None:
+            self._check("operations_per_owner", self._limits.operations_per_owner, owner)
+        self._check("operations_in_store", self._limits.operations_in_store, None)
+
+    def _check(self, name: str, limit: int | None, owner: str | None) -> None:
+        if limit is None:
+            return
+        moment, count = self._counts.get(owner, (-COUNTED, 0))
+        if self._clock() - moment >= COUNTED:
+            moment, count = self._clock(), self._count(owner, limit)
+            if len(self._counts) >= OWNERS_REMEMBERED:
+                self._counts.clear()
+            self._counts[owner] = moment, count
+        if count >= limit:
+            raise Overloaded(name, limit)
+
+    def count(self, owner: str | None) -> None:
+        """Take note of one more operation."""
+        for whose in {owner, None}:
+            if whose in self._counts:
+                moment, count = self._counts[whose]
+                self._counts[whose] = moment, count + 1
+
+    def _count(self, owner: str | None, limit: int) -> int:
+        found = self._ledger.find_all(Filter(states=_IN_FLIGHT, owner=owner))
+        return sum(1 for _ in islice(found, limit))

@@ -1,0 +1,190 @@
+"""A request that becomes an operation before its handler is called.
+
+Because it is deferred from the start, so that limits are looked at before anything runs; or because
+another request may have become the same operation: both have an `Idempotency-Key`, or are alike.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from raincheck.asgi.exchange import Exchange
+from raincheck.asgi.translation import send_response, to_request
+from raincheck.asgi.upload import Upload
+from raincheck.errors import Overloaded, RaincheckError
+from raincheck.keys import key_of
+from raincheck.links import Resource, fill
+from raincheck.marking import Terms
+from raincheck.messages import Headers, Response
+from raincheck.operation import Operation
+from raincheck.policy import Candidate
+from raincheck.polling import Repeat, overloaded, too_large_for_key, unrecordable
+from raincheck.starting import Accepted, Start
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from raincheck.asgi.gateway import Gateway
+
+logger = logging.getLogger("raincheck")
+
+
+class AcceptedFirst(Exchange):
+    """Records an operation, and then runs the application for it.
+
+    Args:
+        key: The `Idempotency-Key`, where there is one.
+        is_shared: Whether identical requests may share the operation.
+    """
+
+    _is_due = False  # the client has waited as long as it may
+    _refusal: Response | None = None
+    _other: Operation | None = None  # that another request has become before
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        candidate: Candidate,
+        template: str | None = None,
+        *,
+        key: str | None = None,
+        is_shared: bool = False,
+    ) -> None:
+        super().__init__(gateway, scope, receive, send, candidate, template)
+        self._key_name = key
+        self._has_key = key is not None or is_shared
+
+    async def serve(self) -> None:
+        """Do for the server what calling the application would, or send a 202."""
+        if await self._read_ahead():
+            try:
+                await self._accept()
+            except BaseException as error:
+                await self._leave(error)
+                raise
+        elif self.client_is_gone and self._has_key:
+            await self._close_upload()
+            return  # it has not come whole, and nobody is there to be told
+        else:
+            self._refusal = self._unreadable()
+        if self._refusal is not None:
+            await self._close_upload()
+            await send_response(self.scope, self.server_send, self._refusal)
+        elif self._other is not None:
+            await self._close_upload()
+            await self._answer(self._other)
+        elif self.operation is None:
+            self._stays = True
+            with self.gateway.core.health.stay():
+                await super().serve()
+        elif await self._has_ended_in_time():
+            await self._answer(self.operation, self.first_headers)
+        else:
+            await self._send_accepted(self.operation)
+
+    def _unreadable(self) -> Response | None:
+        if isinstance(self.upload, Upload) and not self.upload.has_room:
+            return overloaded(Overloaded("spooled", self.gateway.core.limits.spooled))
+        return too_large_for_key() if self._has_key else None
+
+    async def _keep(self, message: Message) -> None:
+        """Keep nothing beside what was read ahead, which is all of it."""
+
+    def kept_body(self) -> Iterable[bytes]:
+        """Return the whole body, of which the handler has had nothing yet."""
+        return self.upload.pieces() if isinstance(self.upload, Upload) else ()
+
+    # --- recording the operation ---------------------------------------------------------------
+
+    async def _record(self) -> None:
+        try:
+            accepted = await self.loop.poll(self._create)
+        except Overloaded as error:
+            self._refusal = overloaded(error)
+        except Exception as error:
+            self._note_failure(error)
+        else:
+            if accepted.is_new:
+                self._begin(accepted.operation)
+            else:
+                self._other = accepted.operation
+        self._is_deciding = False
+        self._wake()
+
+    def _begin(self, operation: Operation) -> None:
+        self._detach(operation)
+        self.task = self.loop.spawn(self._run())
+
+    def _note_failure(self, error: Exception) -> None:
+        if self._has_key:  # another request might be handled, too
+            self._refusal = unrecordable()
+        defect = None if isinstance(error, RaincheckError) else error
+        outcome = "is refused" if self._has_key else "stays synchronous"
+        logger.warning("%r %s: %s", self.path, outcome, error, exc_info=defect)
+
+    def _create(self) -> Accepted:
+        return self.gateway.core.accept(self, self._start(self.gateway.owner(self.scope)))
+
+    def _start(self, owner: str | None) -> Start:
+        request = to_request(self.scope, self.path, self.root_path)
+        if self._has_key:
+            body = self.kept_body()
+            self._key = key_of(self._key_name, request, self.route, owner, body)
+        return super()._start(owner)
+
+    # --- answering -----------------------------------------------------------------------------
+
+    async def _has_ended_in_time(self) -> bool:
+        """Wait for the end as long as the handler may take; a marked one may not."""
+        budget = self.candidate.budget
+        if not self._has_key or budget == 0:
+            return False
+        timers = self.loop.watch(self, budget) if budget is not None else {}
+        try:
+            while not self._has_ended and not self._is_due:
+                await self._pause()
+        finally:
+            timers.pop(self, None)
+        return self._has_ended
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._is_concluded or (self.capture is not None and self.capture.is_over)
+
+    @property
+    def first_headers(self) -> Headers | None:
+        """The header fields as the handler gave them, if it gave any."""
+        return self.capture.first_headers if self.capture is not None else None
+
+    async def _answer(self, operation: Operation, first: Headers | None = None) -> None:
+        """Answer with what the operation has come to; where another request runs it, wait."""
+        assert self._key is not None  # noqa: S101 - or there would be nothing to share
+        repeat = Repeat(
+            request=to_request(self.scope, self.path, self.root_path),
+            operation_id=operation.id,
+            resource=Resource.RESPONSE,
+            path=fill(self.template, operation.id),
+            key=self._key,
+            budget=self.candidate.budget or 0,
+            first=first,
+            applied=self.candidate.applied,
+        )
+        send, receive = self.server_send, self.server_receive
+        response = await self.gateway.answer(lambda: repeat, receive)
+        await self.gateway.send(self.scope, send, response)
+
+    def budget_is_over(self) -> None:
+        """Have the server's task send the 202."""
+        self._is_due = True
+        self._wake()
+
+    def defer(self, terms: Terms) -> None:
+        """Have the server's task send the 202, and take what the handler says of itself."""
+        if self.operation is not None:
+            self.loop.call(self.budget_is_over)
+        super().defer(terms)

@@ -1,0 +1,83 @@
+"""Changing stored operations one event at a time, whoever else changes them at the same time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from raincheck.contracts import Filter, Store
+from raincheck.errors import InvalidTransition, StoreUnavailable, abbreviate
+from raincheck.operation import Event, Operation, advance
+
+logger = logging.getLogger("raincheck")
+_BATCH = 100
+_ATTEMPTS = 50  # races a change may lose; each loss means that another one won
+
+
+class Ledger:
+    """The operations of a store, changed by the rules of `operation` only."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def change(
+        self,
+        operation_id: str,
+        event: Event | Callable[[Operation], Event | None],
+        fence: int | None = None,
+    ) -> Operation | None:
+        """Let an event happen to the stored operation.
+
+        Args:
+            event: May depend on the operation as it is stored; None: nothing happens to it.
+            fence: The one it must have.
+
+        Returns:
+            What it became; None if it is gone, has another fence, or the event can't happen to it.
+
+        Raises:
+            StoreError: The store can't be asked.
+        """
+        for _ in range(_ATTEMPTS):
+            stored = self._store.get(operation_id)
+            if stored is None or (fence is not None and stored.fence != fence):
+                return None
+            happens = event(stored) if callable(event) else event
+            if happens is None:
+                return None
+            try:
+                changed = advance(stored, happens, self._store.now())
+            except InvalidTransition:
+                return None
+            if self._swap(stored, changed):
+                return changed
+        raise StoreUnavailable(f"operation {abbreviate(operation_id)} changes too often")
+
+    def _swap(self, stored: Operation, changed: Operation) -> bool:
+        if stored.is_terminal or not changed.is_terminal:
+            return self._store.swap(stored, changed)
+        return self._store.swap(
+            stored, changed, drop_request=stored.captured, drop_dedupe=stored.coalesced
+        )
+
+    def record_again(self, operation: Operation, lease: float) -> None:
+        """Record anew an operation of this process that the store has lost.
+
+        A server that took over may know nothing of it, and its 202 is a promise all the same.
+
+        Args:
+            lease: Seconds.
+        """
+        again = replace(operation, lease=self._store.now() + lease)
+        self._store.create(replace(again, captured=False))  # its request is lost, too
+        logger.error("the store has lost operation %s: recorded again", operation.shown)
+
+    def find_all(self, which: Filter) -> Iterator[Operation]:
+        """Yield all operations that meet the conditions."""
+        cursor = None
+        while True:
+            page, cursor = self._store.find(which, limit=_BATCH, cursor=cursor)
+            yield from page
+            if cursor is None:
+                return

@@ -1,0 +1,212 @@
+"""Operations whose process is gone: released to be run again, or ended; and run again here.
+
+Whoever looks may do it, at its turn or because a poll asks: all of it goes through the store's
+compare-and-set, so that of several processes one wins.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO
+
+from raincheck.captured import CapturedRequests
+from raincheck.contracts import Filter, Liveness, Replayer, Store
+from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.flights import Flight, Flights, each
+from raincheck.health import Health
+from raincheck.ledger import Ledger
+from raincheck.messages import Request
+from raincheck.operation import (
+    CLAIMED,
+    Claimed,
+    Ended,
+    Event,
+    Operation,
+    Reason,
+    Released,
+    State,
+    after_loss,
+    is_abandoned,
+)
+from raincheck.options import Settings
+
+logger = logging.getLogger("raincheck")
+
+LEASE = 30.0  # seconds
+# Of a lease: how long a store has answered before leases tell who is gone. It takes those who live
+# up to about ten seconds to notice that it is back (their last call may hang for so long), and a
+# beat to renew.
+STEADY = 0.5
+# At a time; there are leases to renew, and other processes that can run some, too.
+AT_ONCE = 100
+TURN = 5.0  # seconds
+_WAITING = frozenset({State.ACCEPTED})
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What one process does about operations that nobody runs.
+
+    Attributes:
+        lease: Seconds that a process is believed to live.
+        unanswered: Ids of operations that this process may have recorded or claimed: the store's
+            answer was lost.
+        is_ours: Tells by its id whether this process is still concerned with an operation.
+        application: What this process may run again: requests to the application of that name.
+        replayer: Who can run a captured request here; None: nobody.
+    """
+
+    settings: Settings
+    store: Store
+    ledger: Ledger
+    flights: Flights
+    health: Health
+    requests: CapturedRequests
+    is_ours: Callable[[str], bool]
+    application: str
+    replayer: Replayer | None = None
+    lease: float = field(default_factory=lambda: LEASE)
+    unanswered: set[str] = field(default_factory=set)
+
+    @property
+    def liveness(self) -> Liveness | None:
+        """The store, if it sees for itself who lives."""
+        return self.store if isinstance(self.store, Liveness) else None
+
+    @property
+    def worker(self) -> str:
+        """The name of this process."""
+        return self.liveness.incarnation() if self.liveness else self.flights.worker
+
+    # --- whose process is gone -----------------------------------------------------------------
+
+    def let_go(self) -> int:
+        """Release or end the operations that nobody runs any more; return how many."""
+        with self.health.noticing():
+            now = self.store.now()
+            # Where only leases tell, few have run out.
+            lease_before = None if self.liveness else now
+            claimed = list(self.ledger.find_all(Filter(states=CLAIMED, lease_before=lease_before)))
+            claimed += self._unanswered_for()
+        self.health.note_answer(now)
+        return sum(each(self.let_go_of, (o for o in claimed if self.is_abandoned(o))))
+
+    def _unanswered_for(self) -> list[Operation]:
+        """Return the operations that this process may have without knowing it, and forget them."""
+        found = [(i, self.store.get(i)) for i in list(self.unanswered)]
+        self.unanswered.difference_update(i for i, _ in found)
+        return [operation for _, operation in found if operation is not None]
+
+    def is_abandoned(self, operation: Operation) -> bool:
+        """Tell whether nobody runs an operation any more."""
+        if self.is_ours(operation.id):
+            return False
+        now = self.store.now()
+        if self.liveness is None:
+            if operation.worker == self.flights.worker:
+                return operation.state in CLAIMED  # the store's answer was lost: nobody began it
+            # While the store was away nobody could renew: those who live do so first.
+            is_steady = self.health.is_steady(now, STEADY * self.lease)
+            return is_steady and is_abandoned(operation, now, None)
+        worker = operation.worker
+        lives = self.liveness.lives(worker) if worker and not operation.is_terminal else None
+        return is_abandoned(operation, now, lives)
+
+    def let_go_of(self, operation: Operation) -> bool:
+        """Release an operation that may be run again, and end another one."""
+        left = self.ledger.change(operation.id, self._after_loss, fence=operation.fence)
+        if left is None:
+            return False
+        if left.is_terminal:
+            self.store.discard(operation.id)
+        logger.warning(
+            "operation %s lost its process and is %s", left.shown, left.reason or "to be run again"
+        )
+        return True
+
+    def _after_loss(self, operation: Operation) -> Event | None:
+        if not self.is_abandoned(operation):  # others have let it go, or renewed it, meanwhile
+            return None
+        if operation.worker == self.flights.worker and operation.fence == 1:
+            return Ended(Reason.INTERRUPTED)  # nobody heard of it: its request went on without
+        return after_loss(operation, Reason.INTERRUPTED, self.settings.max_attempts)
+
+    # --- who waits for a process ---------------------------------------------------------------
+
+    def take_up(self, most: int) -> int:
+        """Run again here some of what was released; return how many.
+
+        Args:
+            most: How many at most.
+        """
+        taken, most, end = 0, min(most, AT_ONCE), time.monotonic() + TURN
+        for operation in self.ledger.find_all(Filter(states=_WAITING)):
+            if time.monotonic() > end:
+                break
+            if operation.queue is not None or operation.id in self.flights:
+                continue
+            if self._has_waited_too_long(operation):
+                self._end(operation, Reason.EXPIRED_BEFORE_START)
+            elif operation.application != self.application:
+                continue
+            elif self.replayer is not None and self.replayer.is_ready and taken < most:
+                taken += self._run_again(self.replayer, operation)
+        return taken
+
+    def _has_waited_too_long(self, operation: Operation) -> bool:
+        return self.store.now() - operation.updated > self.settings.retention
+
+    def _run_again(self, replayer: Replayer, operation: Operation) -> bool:
+        try:
+            found = self.requests.read(operation)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            logger.error("operation %s can't be run again: %s", operation.shown, error)
+            found = None
+        if found is None:
+            self._end(operation, Reason.INTERRUPTED)
+            return False
+        # In flight before it is claimed, or this process's own recovery might let it go.
+        flight = Flight(operation, None, self.settings.timeout)
+        if not self.flights.add(flight):
+            found[1].close()
+            return False
+        begun = False
+        try:
+            begun = self._claim(flight) and self._begin(replayer, flight, *found)
+            return begun
+        except StoreUnavailable:
+            self.unanswered.add(operation.id)
+            raise
+        finally:
+            if not begun:
+                self.flights.drop(operation.id)
+                found[1].close()
+
+    def _claim(self, flight: Flight) -> bool:
+        operation = flight.operation
+        event = Claimed(self.worker, self.lease)
+        claimed = self.ledger.change(operation.id, event, fence=operation.fence)
+        if claimed is not None:
+            flight.operation = claimed
+        return claimed is not None
+
+    def _begin(self, replayer: Replayer, flight: Flight, request: Request, body: IO[bytes]) -> bool:
+        operation = flight.operation
+        try:
+            flight.run = replayer.replay(operation, request, body)
+        except RuntimeError as error:
+            logger.warning("operation %s is not run here: %s", operation.shown, error)
+            self.ledger.change(operation.id, Released(), fence=operation.fence)
+            return False
+        logger.warning("operation %s is run again (%d)", operation.shown, operation.fence)
+        return True
+
+    def _end(self, operation: Operation, reason: Reason) -> None:
+        if self.ledger.change(operation.id, Ended(reason), fence=operation.fence) is not None:
+            self.store.discard(operation.id)
+            logger.warning("operation %s is not run again: %s", operation.shown, reason)

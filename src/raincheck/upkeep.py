@@ -1,0 +1,111 @@
+"""What the handlers of this process need while they run: leases, news, and an end in time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from raincheck.contracts import Filter, Store
+from raincheck.flights import Flight, Flights, each
+from raincheck.health import Health
+from raincheck.ledger import Ledger
+from raincheck.operation import Reason, Renewed, State
+from raincheck.recovery import Recovery
+
+logger = logging.getLogger("raincheck")
+
+
+class Upkeep:
+    """Looks after the flights of one process, once a beat.
+
+    Args:
+        cancel: Asks for an operation to be stopped.
+        abandon_after: The option of that name, in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        flights: Flights,
+        health: Health,
+        recovery: Recovery,
+        *,
+        cancel: Callable[[str], object],
+        abandon_after: float | None,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._flights = flights
+        self._health = health
+        self._recovery = recovery
+        self._cancel = cancel
+        self._abandon_after = abandon_after
+
+    def renew_all(self) -> None:
+        """Renew leases where they tell who lives, and write progress."""
+        each(self._renew, self._flights.all())
+
+    def heed_cancels(self) -> None:
+        """Have handlers stop whose operations somebody has cancelled in another process."""
+        if not len(self._flights):
+            return
+        wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._recovery.worker)
+        for operation in self._ledger.find_all(wanted):
+            if (flight := self._flights.get(operation.id)) is not None:
+                flight.cancel()
+
+    def stop_late(self) -> None:
+        """End the operations of handlers that have had their time."""
+        for flight in self._flights.all():
+            if flight.is_late and flight.run is not None and not flight.is_over:
+                flight.lingers = True
+                flight.run.give_up(Reason.TIMEOUT)
+
+    def stop_unwanted(self) -> None:
+        """Cancel the operations that nobody asks for any more."""
+        if self._abandon_after is not None:
+            for flight in self._flights.all():
+                self._stop_if_unwanted(flight, self._abandon_after)
+
+    def _stop_if_unwanted(self, flight: Flight, patience: float) -> None:
+        if time.monotonic() - flight.looked < patience / 4:
+            return
+        flight.looked = time.monotonic()
+        stored = self._store.get(flight.operation.id)
+        if stored is None or stored.state is not State.RUNNING or stored.webhook is not None:
+            return
+        if self._store.now() - (stored.polled or stored.created) > patience:
+            logger.warning("nobody asks for operation %s: it is cancelled", stored.shown)
+            self._cancel(stored.id)
+
+    def _renew(self, flight: Flight) -> None:
+        """Write progress if there is any, and the lease if time is all that tells who lives."""
+        if flight.is_over:
+            return
+        # A store that was away may have come back without it.
+        was_away = flight.renewed < self._health.last_failure
+        due = was_away or time.monotonic() - flight.renewed > self._recovery.lease / 3
+        if flight.news is None and (not due or self._recovery.liveness):
+            return
+        news = flight.news
+        operation, renewed = flight.operation, Renewed(self._recovery.lease, news)
+        if self._ledger.change(operation.id, renewed, fence=operation.fence) is None:
+            self._save(flight)
+        flight.renewed = time.monotonic()
+        if flight.news is news:
+            flight.news = None
+
+    def _save(self, flight: Flight) -> None:
+        """Record it anew if the store has lost it; if others have ended it, have it stop."""
+        with flight.lock:  # or its end would not know of the loss
+            if flight.is_over or flight.run is None:
+                return
+            stored = self._store.get(flight.operation.id)
+            if stored is None:
+                flight.is_doubtful = True  # first: the answer of what follows may be lost
+                self._ledger.record_again(flight.operation, self._recovery.lease)
+                return
+        if stored.is_terminal or stored.fence != flight.operation.fence:
+            flight.cancel()

@@ -1,0 +1,152 @@
+"""Webhooks: a URL is told that an operation has ended, at least once, by whatever process is there.
+
+What is still to be told is in the store: the record's `webhook`, and in `lease` the time from which
+somebody may try (again). Whoever moves that time on makes the next try, so that no two do at once;
+who is killed meanwhile is followed by another. Nothing is opened before the first delivery.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from raincheck.contracts import Filter, Store
+from raincheck.errors import ConfigurationError, abbreviate
+from raincheck.ledger import Ledger
+from raincheck.operation import TERMINAL, Delivered, Delivering, Operation, advance
+from raincheck.options import Settings
+from raincheck.webhook_options import check_webhook_url
+from raincheck.webhooks.couriers import Couriers
+from raincheck.webhooks.guard import Guard, NotSent
+
+if TYPE_CHECKING:
+    from raincheck.webhooks.sending import Sender
+
+logger = logging.getLogger("raincheck")
+_JITTER = random.SystemRandom()  # not the shared generator, which an application may have seeded
+
+# Seconds from each try to the next, as Standard Webhooks suggest; but never less than a delivery
+# and the store may take, or two would be made at once. The last one only guards the last try.
+DELAYS = (20.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 20.0)
+SPREAD = 1.2  # up to so many times as much, so that those that failed together do not come together
+_BATCH = 16
+GONE = 410
+
+
+class Webhooks:
+    """Tells webhooks of the ends of operations.
+
+    Args:
+        store: Where the operations are.
+        settings: Without a `webhook_secret` nothing is ever done.
+        guard: Says which addresses may be reached; default: what the settings allow.
+    """
+
+    def __init__(
+        self, store: Store, ledger: Ledger, settings: Settings, *, guard: Guard | None = None
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._secret = settings.webhook_secret
+        self._guard = guard or Guard(settings.webhook_networks)
+        self._couriers = Couriers(self._deliver_some)
+
+    def wake(self) -> None:
+        """Deliver soon: an operation with a webhook has ended here. Returns at once."""
+        if self._secret is not None:
+            self._couriers.call()
+
+    def look_for_due(self) -> None:
+        """Deliver soon if there is something, whoever it is of; asks the store once.
+
+        Raises:
+            StoreError: It can't be asked.
+        """
+        if self._secret is not None and self._find_due(1):
+            self._couriers.call()
+
+    def close(self) -> None:
+        """Stop after the deliveries that are being made; what is not told yet, others tell."""
+        self._couriers.close()
+
+    # --- in the threads ------------------------------------------------------------------------
+
+    def _find_due(self, limit: int) -> list[Operation]:
+        due = Filter(states=TERMINAL, lease_before=self._store.now())
+        return self._store.find(due, limit=limit)[0]
+
+    def _deliver_some(self, is_closed: Callable[[], bool]) -> bool:
+        due = self._find_due(_BATCH)
+        _JITTER.shuffle(due)  # others look at the same ones now
+        if len(due) > 1:
+            self._couriers.call()  # one that hangs does not hold up the others
+        has_claimed = False
+        for operation in due:
+            if is_closed():
+                return False
+            claimed = self._claim(operation)
+            if claimed is not None:
+                has_claimed = True
+                self._deliver(claimed)
+        return has_claimed
+
+    def _claim(self, due: Operation) -> Operation | None:
+        """Move the time of the next try on, which only one of several can."""
+        delay = DELAYS[min(due.deliveries, len(DELAYS) - 1)]
+        # The jitter also makes sure that no two write the same record, which to a store is no race.
+        event = Delivering(lease=delay * _JITTER.uniform(1.0, SPREAD))
+        claimed = advance(due, event, self._store.now())
+        return claimed if self._store.swap(due, claimed) else None
+
+    def _deliver(self, operation: Operation) -> None:
+        try:
+            status = self._post(operation)
+        except ConfigurationError as error:  # of a URL that a callable has returned
+            self._end(operation, f"{error}; it is given up", logging.ERROR)
+        except NotSent as error:
+            self._put_off(operation, f"{error}")
+        else:
+            if 200 <= status < 300:
+                self._end(operation, "it knows", logging.DEBUG)
+            elif status == GONE:
+                self._end(operation, "it answered 410 and is told no more", logging.WARNING)
+            else:
+                self._put_off(operation, f"it answered {status}")
+
+    def _post(self, operation: Operation) -> int:
+        from raincheck.webhooks.message import compose, sign  # needs an extra
+
+        url, secret = operation.webhook or "", self._secret or ""
+        check_webhook_url(url)
+        body = compose(operation)
+        return self._sender.post(url, sign(operation, body, secret, datetime.now(UTC)), body)
+
+    def _put_off(self, operation: Operation, failure: str) -> None:
+        if operation.deliveries < len(DELAYS):
+            _log(operation, f"{failure}; it is tried again later", logging.WARNING)
+        else:
+            self._end(operation, f"{failure}; it is given up", logging.ERROR)
+
+    def _end(self, operation: Operation, outcome: str, level: int) -> None:
+        _log(operation, outcome, level)
+        self._ledger.change(operation.id, Delivered())
+
+    @cached_property
+    def _sender(self) -> Sender:
+        from raincheck.webhooks.sending import Sender  # needs an extra
+
+        return Sender(self._guard)
+
+
+def _log(operation: Operation, outcome: str, level: int) -> None:
+    """Say how it went: with the host only, as the rest of a URL may be a credential."""
+    try:
+        host = urlsplit(operation.webhook or "").hostname
+    except ValueError:
+        host = None
+    logger.log(level, "webhook of %s at %s: %s", abbreviate(operation.id), host or "?", outcome)

@@ -1,0 +1,244 @@
+"""Requests that become operations before their handlers are called, by the ASGI gateway.
+
+What all gateways have in common is in `tests/gateways`; here is what needs a server's own view.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from raincheck import current_operation, long_running
+from raincheck.asgi.upload import IN_MEMORY
+from raincheck.errors import StoreUnavailable
+from raincheck.operation import Operation
+from raincheck.stores.memory import MemoryStore
+from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
+from tests.support.handlers import answer, read_body, wrap
+
+pytestmark = pytest.mark.anyio
+KEY = (b"idempotency-key", b"8e03978e")
+
+
+class Handler:
+    """Answers with what it was sent, when it may; counts how often it was called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.begun = anyio.Event()
+        self.go = anyio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += 1
+        self.begun.set()
+        body = await read_body(receive)
+        await self.go.wait()
+        headers = [(b"x-a", b"1"), (b"set-cookie", b"s=1"), (b"x-a", b"2")]
+        await send({"type": "http.response.start", "status": 201, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Failing(MemoryStore):
+    def create(self, *args: Any, **kwargs: Any) -> Operation:
+        raise StoreUnavailable("down")
+
+
+@pytest.fixture
+def handler() -> Handler:
+    return Handler()
+
+
+async def test_the_first_client_gets_the_whole_response_and_later_ones_get_it_without_cookies(
+    handler: Handler,
+) -> None:
+    handler.go.set()
+    app = wrap(handler, budget=5)
+    first = await call(app, "/", "POST", [KEY, (b"content-length", b"3")], [b"a", b"bc"])
+    again = await call(app, "/", "POST", [KEY, (b"content-length", b"3")], [b"abc"])
+    assert (first.status, first.content) == (again.status, again.content) == (201, b"abc")
+    fields = [(b"x-a", b"1"), (b"set-cookie", b"s=1"), (b"x-a", b"2")]
+    assert first.headers[:3] == fields
+    assert again.headers[:2] == [(b"x-a", b"1"), (b"x-a", b"2")]
+    assert handler.calls == 1
+
+
+async def test_a_client_that_leaves_finds_its_operation_again(handler: Handler) -> None:
+    app = wrap(handler, budget=5)
+    leaving = Call(app, http_scope("/", "POST", [KEY]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(leaving.run)
+        await handler.begun.wait()
+        leaving.leave()
+        group.cancel_scope.cancel()  # as servers may do
+    second = Call(app, http_scope("/", "POST", [KEY]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(second.run)
+        await anyio.lowlevel.checkpoint()
+        handler.go.set()
+    assert (second.status, handler.calls) == (201, 1)
+
+
+async def test_who_comes_while_it_runs_is_given_the_same_operation(handler: Handler) -> None:
+    app = wrap(handler, budget=0.05)
+    accepted = await call(app, "/", "POST", [KEY])
+    again = await call(app, "/", "POST", [KEY])
+    assert (accepted.status, again.status) == (202, 202)
+    assert path_of(accepted) == path_of(again)
+    handler.go.set()
+    assert (await follow(app, accepted)).status == 201
+    assert handler.calls == 1
+
+
+async def test_who_waits_has_the_response_as_soon_as_it_is_there(handler: Handler) -> None:
+    app, calls = wrap(handler, budget=30), list[Call]()
+
+    async def ask() -> None:
+        calls.append(await call(app, "/", "POST", [KEY]))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(ask)
+            await handler.begun.wait()
+            handler.go.set()
+    assert [done.status for done in calls] == [201] * 5
+    assert handler.calls == 1
+
+
+@pytest.mark.parametrize("budget", [30, None])
+async def test_a_marked_handler_is_not_waited_for(budget: float | None) -> None:
+    go = anyio.Event()
+
+    @long_running
+    async def work() -> None:
+        await go.wait()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await work()
+        await answer(send)
+
+    wrapped = wrap(app, budget=budget)
+    with anyio.fail_after(5):
+        accepted = await call(wrapped, "/", "POST", [KEY])
+        assert accepted.status == 202
+        go.set()
+        assert (await follow(wrapped, accepted)).status == 200
+
+
+async def test_an_exception_is_the_operations_end(caplog: pytest.LogCaptureFixture) -> None:
+    calls = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal calls
+        calls += 1
+        raise ValueError("broken")
+
+    wrapped = wrap(app, budget=5)
+    for _ in range(2):
+        done = await call(wrapped, "/", "POST", [KEY])
+        assert (done.status, done.error, b'"exception"' in done.content) == (500, None, True)
+    assert (calls, len([record for record in caplog.records if record.exc_info])) == (1, 1)
+
+
+async def test_a_store_that_fails_means_that_nothing_runs_under_a_key(handler: Handler) -> None:
+    done = await call(wrap(handler, store=Failing()), "/", "POST", [KEY])
+    assert (done.status, done.header(b"retry-after"), handler.calls) == (503, b"5", 0)
+
+
+async def test_without_a_key_a_store_that_fails_means_that_it_stays_synchronous(
+    handler: Handler,
+) -> None:
+    handler.go.set()
+    done = await call(wrap(handler, store=Failing(), budget=0), "/", "POST")
+    assert (done.status, handler.calls) == (201, 1)
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_what_there_is_no_room_for_is_refused_before_anything_runs(
+    handler: Handler, has_key: bool
+) -> None:
+    size = IN_MEMORY + 10_000
+    headers = [(b"content-length", b"%d" % (2 * size)), *([KEY] if has_key else [])]
+    app = wrap(handler, budget=0, limits={"spooled": IN_MEMORY})
+    done = await call(app, "/", "POST", headers, [b"x" * size, b"x" * size])
+    assert (done.status, done.header(b"retry-after"), handler.calls) == (503, b"5", 0)
+    assert core_of(app).admission.spooled.add(IN_MEMORY)  # all of it was let go of
+
+
+async def test_a_body_that_is_too_large_to_be_compared_is_refused(handler: Handler) -> None:
+    app = wrap(handler, limits={"request_body": 10})
+    headers = [KEY, (b"content-length", b"20")]
+    done = await call(app, "/", "POST", headers, [b"x" * 20])
+    assert (done.status, handler.calls) == (413, 0)
+
+
+async def test_too_many_of_one_owner_are_refused_before_anything_runs(handler: Handler) -> None:
+    app = wrap(handler, budget=0, owner=lambda scope: "ada", limits={"operations_per_owner": 1})
+    assert (await call(app, "/", "POST")).status == 202
+    refused = await call(app, "/", "POST")
+    assert (refused.status, refused.header(b"retry-after")) == (429, b"5")
+    assert (await call(app, "/", "POST", [KEY])).status == 429
+    await handler.begun.wait()
+    assert handler.calls == 1
+
+
+@pytest.mark.parametrize("limit", ["operations", "operations_per_owner", "operations_in_store"])
+@pytest.mark.parametrize("budget", [0, 0.01])
+async def test_a_limit_keeps_nobody_from_the_operation_under_its_key(
+    handler: Handler, limit: str, budget: float
+) -> None:
+    app = wrap(handler, budget=budget, owner=lambda scope: "ada", limits={limit: 1})
+    accepted = await call(app, "/", "POST", [KEY])
+    again = await call(app, "/", "POST", [KEY])
+    assert (again.status, path_of(again)) == (202, path_of(accepted))
+    other = await call(app, "/", "POST", [(b"idempotency-key", b"other")])
+    assert other.status in (429, 503)
+    assert handler.calls == 1
+
+
+async def test_over_the_limit_what_exceeds_its_budget_stays_synchronous(handler: Handler) -> None:
+    app = wrap(handler, budget=0.01, limits={"operations_in_store": 1})
+    assert (await call(app, "/", "POST")).status == 202
+    second = Call(app, http_scope("/", "POST"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(second.run)
+        await anyio.sleep(0.1)  # well beyond its budget
+        assert second.sent == []
+        handler.go.set()
+    assert second.status == 201
+
+
+async def test_identical_requests_share_one_operation_while_it_runs(handler: Handler) -> None:
+    app, calls = wrap(handler, budget=30, coalesce=["/shared"]), list[Call]()
+
+    async def ask(path: str = "/shared") -> None:
+        calls.append(await call(app, path))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(ask)
+        group.start_soon(ask, "/own")
+        watcher = app._gateway.monitor.watcher
+        while handler.calls < 2 or watcher.waiters < 2:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.002)
+        handler.go.set()
+    assert [done.status for done in calls] == [201] * 4
+    assert handler.calls == 2
+    await ask()
+    assert handler.calls == 3
+
+
+async def test_a_handler_knows_its_operation_from_the_start() -> None:
+    seen = list[str | None]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(current_operation().id)
+        await answer(send)
+
+    accepted = await call(wrap(app, budget=0), "/")
+    with anyio.fail_after(5):
+        while not seen:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.002)
+    assert path_of(accepted).endswith(str(seen[0]))

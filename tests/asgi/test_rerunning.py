@@ -1,0 +1,291 @@
+"""Requests that are run again because their process was lost, by the ASGI gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from raincheck import is_replay, long_running
+from raincheck.asgi import RaincheckMiddleware
+from raincheck.heartbeat import Heartbeat
+from raincheck.operation import Reason
+from raincheck.stores.memory import MemoryStore
+from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
+from tests.support.handlers import wrap
+
+pytestmark = pytest.mark.anyio
+
+
+class Handler:
+    """Answers at its second run only; says what it was given in each."""
+
+    def __init__(self) -> None:
+        self.runs: list[dict[str, Any]] = []
+        self.begun = anyio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        self.runs.append(scope | {"body": body, "is_replay": is_replay()})
+        self.begun.set()
+        if len(self.runs) == 1:
+            await anyio.sleep_forever()
+        headers = [(b"x-a", b"1"), (b"x-a", b"2"), (b"set-cookie", b"no=1")]
+        await send({"type": "http.response.start", "status": 201, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(reversed(body))})
+
+
+async def lose(app: RaincheckMiddleware) -> None:
+    """Have all that runs in this process be released, as at its shutdown."""
+    for exchange in list(app._gateway._exchanges):
+        exchange.give_up(Reason.SHUTDOWN)
+    while app._gateway._exchanges:  # noqa: ASYNC110 - no event tells
+        await anyio.sleep(0.002)
+
+
+async def recover(app: RaincheckMiddleware) -> None:
+    app._gateway.running_loop()
+    await anyio.to_thread.run_sync(core_of(app).recover)
+
+
+@pytest.fixture(autouse=True)
+def no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raincheck.marking._known_terms", set())
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nothing recovered but by the test."""
+    monkeypatch.setattr(Heartbeat, "ensure", lambda *args, **kwargs: None)
+    monkeypatch.setattr(Heartbeat, "recover_soon", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def handler() -> Handler:
+    return Handler()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("budget", [0, 0.05])
+@pytest.mark.parametrize("size", [0, 10, 3_000_000])
+async def test_a_request_is_run_again_as_it_came(
+    handler: Handler, store: MemoryStore, budget: float, size: int
+) -> None:
+    first, second = wrap(handler, store=store, budget=budget), wrap(handler, store=store)
+    body = [bytes(range(250)) * (size // 500)] * 2
+    headers = [(b"content-length", b"%d" % size), (b"x-own", b"\xff"), (b"x-own", b"2")]
+    accepted = await call(first, "/a%20b", "PUT", headers, body, query_string=b"q=%31")
+    await handler.begun.wait()
+    await lose(first)
+    waiting = await call(second, path_of(accepted))
+    assert (waiting.status, b'"accepted"' in waiting.content) == (202, True)
+    await recover(second)
+    done = await follow(second, accepted)
+    assert (done.status, done.content) == (201, bytes(reversed(b"".join(body))))
+    assert [v for n, v in done.headers if n == b"x-a"] == [b"1", b"2"]
+    once, again = handler.runs
+    for name in ("method", "path", "raw_path", "query_string", "headers", "scheme", "body"):
+        assert once[name] == again[name]
+    assert (once["is_replay"], again["is_replay"]) == (False, True)
+
+
+async def test_a_handler_that_is_not_to_be_run_twice_is_not(
+    handler: Handler, store: MemoryStore
+) -> None:
+    first, second = wrap(handler, store=store), wrap(handler, store=store)
+    accepted = await call(first, "/", "POST")
+    await handler.begun.wait()
+    await lose(first)
+    await recover(second)
+    done = await call(second, path_of(accepted))
+    assert (done.status, b"shutdown" in done.content, len(handler.runs)) == (500, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("retry", "method", "runs"), [(True, "POST", 2), (False, "GET", 1), (None, "PUT", 2)]
+)
+@pytest.mark.parametrize("budget", [0, 60, None])
+async def test_a_mark_says_whether_a_handler_may_be_run_again(
+    store: MemoryStore, retry: bool | None, method: str, runs: int, budget: float | None
+) -> None:
+    begun, seen = anyio.Event(), list[str]()
+
+    @long_running(retry=retry)
+    async def marked(request: Request) -> Response:
+        seen.append((await request.body()).decode())
+        begun.set()
+        if len(seen) == 1:
+            await anyio.sleep_forever()
+        return Response("again")
+
+    app = Starlette(routes=[Route("/", marked, methods=[method])])
+    first, second = (wrap(app, store=store, budget=budget) for _ in range(2))
+    headers = [(b"content-length", b"4")]
+    accepted = await call(first, "/", method, headers, [b"bo", b"dy"])
+    await begun.wait()
+    await lose(first)
+    await recover(second)
+    done = await follow(second, accepted)
+    assert seen == ["body"] * runs
+    assert done.status == (200 if runs == 2 else 500)
+
+
+async def test_a_rule_says_it_for_others(handler: Handler, store: MemoryStore) -> None:
+    rule = {"/again/*": True, "/**": False}
+    first, second = (wrap(handler, store=store, retry=rule) for _ in range(2))
+    accepted = await call(
+        first, "/again/1", "POST", body=[b"x"], headers=[(b"content-length", b"1")]
+    )
+    await handler.begun.wait()
+    await lose(first)
+    await recover(second)
+    assert (await follow(second, accepted)).status == 201
+
+
+async def test_a_handler_is_begun_as_often_as_it_may_be(store: MemoryStore) -> None:
+    runs = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal runs
+        runs += 1
+        await anyio.sleep_forever()
+
+    wrapped = wrap(app, store=store, max_attempts=2)
+    accepted = await call(wrapped)
+    for _ in range(4):
+        await recover(wrapped)
+        await lose(wrapped)
+    assert (await call(wrapped, path_of(accepted))).status == 500
+    assert runs == 2
+
+
+async def test_no_client_can_pretend_to_be_a_replay(store: MemoryStore) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await JSONResponse(is_replay())(scope, receive, send)
+
+    names = ("x-raincheck-replay", "raincheck", "x-is-replay", "prefer", "via")
+    headers = [(name.encode(), b"replay") for name in names]
+    wrapped = wrap(app, store=store, budget=60)
+    assert (await call(wrapped, "/", headers=headers)).content == b"false"
+
+
+async def test_a_replay_goes_through_the_whole_application_and_its_start_up_is_not_repeated(
+    store: MemoryStore,
+) -> None:
+    starts, begun, seen = list[str](), anyio.Event(), list[Any]()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
+        starts.append("started")
+        yield {"pool": "open"}
+
+    async def report(request: Request) -> Response:
+        seen.append((request.session, request.state.pool, request.app))
+        begun.set()
+        if len(seen) == 1:
+            await anyio.sleep_forever()
+        return Response("done")
+
+    def build() -> Starlette:
+        # Sessions are outside of raincheck: the handler needs what they put into the scope.
+        middleware = [
+            Middleware(SessionMiddleware, secret_key="s"),  # noqa: S106
+            Middleware(RaincheckMiddleware, store=store, budget=0, drain=0.01),
+        ]
+        return Starlette(routes=[Route("/", report)], middleware=middleware, lifespan=lifespan)
+
+    async def serve(app: Starlette, task_status: Any) -> None:
+        inbox, started = anyio.create_memory_object_stream[Any](2), anyio.Event()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                started.set()
+
+        state: dict[str, Any] = {}
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}
+        async with inbox[0], inbox[1], anyio.create_task_group() as group:
+            await inbox[0].send({"type": "lifespan.startup"})
+            group.start_soon(app, scope, inbox[1].receive, send)
+            await started.wait()
+            task_status.started((state, inbox[0]))
+
+    async with anyio.create_task_group() as group:
+        apps = [build(), build()]
+        (state, stop), _ = [await group.start(serve, app) for app in apps]
+        accepted = await Call(apps[0], http_scope("/", state=state.copy())).run()
+        assert accepted.status == 202
+        await begun.wait()
+        await stop.send({"type": "lifespan.shutdown"})
+        with anyio.fail_after(20):
+            while len(seen) < 2:  # noqa: ASYNC110 - its heartbeat takes it up
+                await anyio.sleep(0.02)
+        group.cancel_scope.cancel()
+    assert seen[1] == ({}, "open", apps[1])
+    assert starts == ["started", "started"]
+
+
+async def test_a_replay_where_the_middleware_is_around_the_application(
+    handler: Handler, store: MemoryStore
+) -> None:
+    def build() -> RaincheckMiddleware:
+        return wrap(Starlette(routes=[Mount("/in", app=handler)]), store=store)
+
+    first, second = build(), build()
+    accepted = await call(first, "/in/side")
+    await handler.begun.wait()
+    await lose(first)
+    await recover(second)
+    assert (await follow(second, accepted)).status == 201
+    assert handler.runs[0]["path"] == handler.runs[1]["path"]
+
+
+@pytest.mark.usefixtures("by_hand")
+async def test_what_is_cancelled_while_it_waits_is_not_run_again(
+    handler: Handler, store: MemoryStore
+) -> None:
+    first, second = wrap(handler, store=store), wrap(handler, store=store)
+    accepted = await call(first)
+    await handler.begun.wait()
+    await lose(first)
+    assert (await call(second, path_of(accepted), "DELETE")).status == 202
+    await recover(second)
+    assert (await call(second, path_of(accepted))).status == 410
+    assert len(handler.runs) == 1
+
+
+async def test_a_captured_request_is_gone_with_the_end(handler: Handler) -> None:
+    store = MemoryStore()
+    wrapped = wrap(handler, store=store)
+    headers = [(b"authorization", b"secret"), (b"content-length", b"3")]
+    accepted = await call(wrapped, "/", "PUT", headers, [b"abc"])
+    operation_id = path_of(accepted).rpartition("/")[2]
+    kept = store.read_request(operation_id)
+    assert kept is not None
+    assert kept.header(b"authorization") == b"secret"
+    await handler.begun.wait()
+    assert (await call(wrapped, path_of(accepted), "DELETE")).status == 202
+    await follow(wrapped, accepted)
+    assert store.read_request(operation_id) is None
+
+
+async def test_nothing_is_captured_of_what_is_not_run_again(handler: Handler) -> None:
+    store = MemoryStore()
+    accepted = await call(wrap(handler, store=store), "/", "POST")
+    assert store.read_request(path_of(accepted).rpartition("/")[2]) is None

@@ -1,0 +1,50 @@
+"""Thousands of clients that wait for the end of an operation, on one process of a real server."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks.asgi_load import request
+from tests.benchmarks.pollers import (
+    OTHER_FILES,
+    allow_files,
+    clients,
+    connect,
+    fetch,
+    measure,
+    serve,
+    until_waiting,
+)
+
+pytestmark = [pytest.mark.server, pytest.mark.asyncio]
+
+MANY = 2_000
+EACH_AT_MOST = 40  # KiB of resident memory
+AT_LEAST_BESIDE = 10  # fast requests that are answered while thousands are
+
+
+@pytest.fixture(autouse=True)
+def _files() -> None:
+    if allow_files() < MANY + OTHER_FILES:
+        pytest.skip(f"{MANY} connections need more open files than this system allows")
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_thousands_of_waiting_clients_are_all_answered_and_starve_nobody(store: str) -> None:
+    with serve(store) as server:
+        await measure(server, 100, 0.5, apart=False)  # whatever there is once for all is there
+        figures = await measure(server, MANY, 1.0, apart=False)
+    assert len(figures.answers) == MANY
+    assert figures.memory < EACH_AT_MOST
+    assert len(figures.busy) > AT_LEAST_BESIDE
+
+
+async def test_of_thousands_of_clients_that_leave_nothing_stays() -> None:
+    with serve("memory") as server:
+        other = await connect(server.port)
+        path = (await fetch(other, "/work/endless")).decode()
+        async with clients(server.port, [request(path, "Prefer: wait=600")] * MANY):
+            await until_waiting(other, MANY)
+        await until_waiting(other, 0)
+        assert await fetch(other, "/fast")
+        other.leave()

@@ -1,0 +1,88 @@
+"""What is looked at before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raincheck.admission import Spooled
+from raincheck.contracts import Filter
+from raincheck.core import Raincheck
+from raincheck.errors import ConfigurationError, Overloaded
+from raincheck.policy import Limits
+from raincheck.stores.memory import MemoryStore
+from tests.unit.cores import CoreTests, Time, accept, answer, make_core
+
+
+def limited(store: MemoryStore, time: Time, **limits: Any) -> Raincheck:
+    core = make_core(store, time, limits=limits)
+    core.admission._clock = time
+    return core
+
+
+class TestAdmission(CoreTests):
+    def test_as_many_as_a_process_may_have_are_accepted(self, store: Any, time: Time) -> None:
+        core = limited(store, time, operations=2)
+        accept(core), accept(core)
+        with pytest.raises(Overloaded, match="`operations` of 2"):
+            accept(core)
+        assert len(store.find(Filter())[0]) == 2
+
+    def test_one_owner_takes_no_room_from_another(self, store: Any, time: Time) -> None:
+        core = limited(store, time, operations_per_owner=2)
+        accept(core, owner="ada"), accept(core, owner="ada")
+        with pytest.raises(Overloaded) as caught:
+            accept(core, owner="ada")
+        assert caught.value.limit == "operations_per_owner"
+        accept(core, owner="bob"), accept(core), accept(core), accept(core)
+
+    @pytest.mark.parametrize(
+        ("limit", "owner"), [("operations_per_owner", "ada"), ("operations_in_store", None)]
+    )
+    def test_what_other_processes_run_is_counted_too(
+        self, store: Any, time: Time, limit: str, owner: str | None
+    ) -> None:
+        here, there = (limited(store, time, **{limit: 2}) for _ in range(2))
+        accept(there, owner=owner), accept(there, owner=owner)
+        with pytest.raises(Overloaded, match=f"`{limit}` of 2"):
+            accept(here, owner=owner)
+
+    def test_what_has_ended_makes_room_within_a_second(self, store: Any, time: Time) -> None:
+        core = limited(store, time, operations_in_store=1)
+        operation = accept(core)
+        core.finish(operation, answer(operation))
+        time.now += 1
+        accept(core)
+
+    def test_the_store_is_asked_at_most_once_a_second(self, store: Any, time: Time) -> None:
+        core, counted, find = limited(store, time, operations_in_store=100), [], store.find
+
+        def count(*args: Any, **kwargs: Any) -> Any:
+            counted.append(1)
+            return find(*args, **kwargs)
+
+        store.find = count
+        for _ in range(10):
+            accept(core)
+        assert len(counted) == 1
+
+    def test_without_limits_the_store_is_not_asked(self, core: Raincheck, store: Any) -> None:
+        store.faults = frozenset({"find"})
+        accept(core, owner="ada")
+
+
+def test_what_does_not_fit_is_not_counted() -> None:
+    spooled = Spooled(10)
+    assert spooled.add(8)
+    assert not spooled.add(3)
+    assert spooled.add(2)
+    spooled.add(-10)
+    assert spooled.add(10)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "1"])
+@pytest.mark.parametrize("name", ["operations", "operations_per_owner", "spooled", "pollers"])
+def test_a_limit_is_a_whole_number(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"limits: {name}"):
+        Limits(**{name: value})

@@ -1,0 +1,478 @@
+"""Operations whose process is gone: released, ended, run again; and handlers that run too long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import IO, Any
+
+import pytest
+
+from raincheck.backlog import Ending
+from raincheck.contracts import Filter
+from raincheck.core import Raincheck
+from raincheck.errors import StoreUnavailable
+from raincheck.marking import Terms
+from raincheck.messages import Request
+from raincheck.operation import Ended, Operation, Reason, State
+from raincheck.recovery import LEASE, STEADY
+from raincheck.starting import Captured, Start
+from tests.unit.cores import (
+    CoreTests,
+    FaultyStore,
+    LeaseOnlyStore,
+    Run,
+    Time,
+    answer,
+    body,
+    make_core,
+    poll,
+    stored,
+)
+
+REQUEST = Request("PUT", "/reports", headers=((b"authorization", b"secret"),))
+BODY = b"x" * 700_000
+
+
+@dataclass
+class Replayer:
+    """Remembers what it was given to run."""
+
+    is_ready: bool = True
+    runs: list[tuple[Operation, Request, bytes]] = field(default_factory=list)
+    error: RuntimeError | None = None
+
+    def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Run:
+        if self.error is not None:
+            raise self.error
+        with body:
+            self.runs.append((operation, request, body.read()))
+        return Run()
+
+
+def start(core: Raincheck, method: str = "PUT", run: Run | None = None, **more: Any) -> Operation:
+    capture = Captured(replace(REQUEST, method=method), [BODY[:300_000], BODY[300_000:]])
+    given = Start(method=method, route="/reports", capture=lambda: capture, **more)
+    return core.accept(run or Run(), given).operation
+
+
+def lost(core: Raincheck, operation: Operation) -> Operation:
+    """Leave it in the store as that of a process which is gone."""
+    core.flights.drop(operation.id)
+    now = stored(core, operation)
+    left = replace(now, version=now.version + 1, worker="gone")
+    assert core.store.swap(now, left)
+    return left
+
+
+class TestRecovery(CoreTests):
+    def second(self, store: FaultyStore, time: Time, **options: Any) -> tuple[Raincheck, Replayer]:
+        core, replayer = make_core(store, time, **options), Replayer()
+        core.recovery.replayer = replayer
+        return core, replayer
+
+    def test_what_may_be_run_again_is_run_again_as_it_came(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = lost(core, start(core))
+        other, replayer = self.second(store, time)
+        assert other.recover() == 1
+        ((again, request, received),) = replayer.runs
+        assert (again.id, again.fence, again.state) == (operation.id, 2, State.RUNNING)
+        assert replace(request, length=0, chunk_size=0) == REQUEST
+        assert received == BODY
+        other.finish(again, answer(again))
+        assert body(other, poll(other, operation.id)) == b"done"
+
+    def test_what_comes_late_from_the_first_run_is_refused(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = start(core)
+        lost(core, operation)
+        other, replayer = self.second(store, time)
+        other.recover()
+        core.write(operation, 0, b"late")
+        core.finish(operation, answer(operation, body=b"late"))
+        again = replayer.runs[0][0]
+        assert stored(other, operation) == again
+        other.finish(again, answer(again))
+        assert body(other, poll(other, operation.id)) == b"done"
+
+    def test_a_process_that_wakes_up_late_has_its_handler_stop(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        leases = LeaseOnlyStore(clock=time)
+        frozen, run = make_core(leases, time), Run()
+        start(frozen, run=run)
+        other, replayer = self.second(leases, time)
+        time.now += LEASE + 1
+        other.recover()  # it has just begun to look
+        time.now += STEADY * LEASE / 2
+        other.recover()
+        time.now += STEADY * LEASE / 2
+        other.recover()
+        assert len(replayer.runs) == 1
+        frozen.beat()
+        assert run.cancels == 1
+
+    @pytest.mark.parametrize("method", ["POST", "PATCH"])
+    def test_what_may_not_be_run_again_is_interrupted(
+        self, core: Raincheck, store: FaultyStore, time: Time, method: str
+    ) -> None:
+        operation = lost(core, start(core, method))
+        other, replayer = self.second(store, time)
+        other.recover()
+        assert stored(other, operation).reason is Reason.INTERRUPTED
+        assert replayer.runs == []
+
+    def test_of_two_processes_one_runs_it(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = start(core)
+        core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        (here, one), (there, two) = (self.second(store, time) for _ in range(2))
+        read = here.recovery.requests.read
+
+        def read_while_the_other_claims(it: Operation) -> Any:
+            found = read(it)
+            there.recover()
+            return found
+
+        here.recovery.requests.read = read_while_the_other_claims  # type: ignore[method-assign,assignment]
+        here.recover()
+        assert (len(one.runs), len(two.runs)) == (0, 1)
+        assert operation.id not in here.flights
+
+    def test_an_end_by_shutdown_releases_what_may_be_run_again(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = start(core)
+        core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        waiting = stored(core, operation)
+        assert (waiting.state, waiting.worker, waiting.lease) == (State.ACCEPTED, None, None)
+        other, replayer = self.second(store, time)
+        other.recover()
+        assert replayer.runs[0][2] == BODY
+
+    def test_it_is_begun_as_often_as_it_may_be(self, store: FaultyStore, time: Time) -> None:
+        core, replayer = self.second(store, time, max_attempts=2)
+        operation = lost(core, start(core))
+        core.recover()
+        lost(core, operation)
+        core.recover()
+        assert (len(replayer.runs), stored(core, operation).reason) == (1, Reason.INTERRUPTED)
+
+    def test_nobody_runs_it_who_cannot(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = lost(core, start(core))
+        other, replayer = self.second(store, time)
+        replayer.is_ready = False
+        other.recover()
+        assert stored(other, operation).state is State.ACCEPTED
+        replayer.is_ready, replayer.error = True, RuntimeError("the loop has ended")
+        other.recover()
+        assert stored(other, operation).state is State.ACCEPTED
+        assert not other.is_busy
+
+    def test_a_process_that_is_full_leaves_it_to_others(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = lost(core, start(core))
+        other, replayer = self.second(store, time, limits={"operations": 1})
+        start(other)
+        other.recover()
+        assert (replayer.runs, stored(other, operation).state) == ([], State.ACCEPTED)
+
+    def test_what_waits_longer_than_it_would_be_kept_has_expired(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = start(core)
+        core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        time.now += core.settings.retention + 1
+        core.recover()
+        assert stored(core, operation).reason is Reason.EXPIRED_BEFORE_START
+
+    @pytest.mark.parametrize("left", ["request", "body"])
+    def test_a_request_that_is_not_all_there_is_not_run(
+        self, core: Raincheck, store: FaultyStore, time: Time, left: str
+    ) -> None:
+        operation = lost(core, start(core))
+        if left == "body":
+            store.discard(operation.id)
+        else:
+            store.write_chunk(operation.id, 0, 0, b"short")
+        other, replayer = self.second(store, time)
+        other.recover()
+        assert (replayer.runs, stored(other, operation).reason) == ([], Reason.INTERRUPTED)
+
+    @pytest.mark.parametrize("method", ["read_request", "read_chunks", "swap"])
+    def test_a_store_that_fails_meanwhile_loses_nothing(
+        self, core: Raincheck, store: FaultyStore, time: Time, method: str
+    ) -> None:
+        operation = start(core)
+        core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        other, replayer = self.second(store, time)
+        store.faults = frozenset({method})
+        with pytest.raises(StoreUnavailable):
+            other.recover()
+        store.faults = frozenset()
+        assert not other.is_busy
+        other.recover()
+        assert [run[0].id for run in replayer.runs] == [operation.id]
+
+    def test_an_answer_that_is_lost_when_it_is_claimed_costs_one_attempt(self, time: Time) -> None:
+        leases = LeaseOnlyStore(clock=time)
+        core = make_core(leases, time)
+        operation = start(core)
+        core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        other, replayer = self.second(leases, time)
+        swap = leases.swap
+
+        def swap_and_fail(*args: Any, **drops: Any) -> bool:
+            leases.swap = swap  # type: ignore[method-assign]
+            swap(*args, **drops)
+            raise StoreUnavailable("the answer is lost")
+
+        leases.swap = swap_and_fail  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable):
+            other.recover()
+        other.recover()
+        assert [run[0].fence for run in replayer.runs] == [3]
+
+    def test_an_operation_that_nobody_heard_of_is_not_run_again(self, time: Time) -> None:
+        leases = LeaseOnlyStore(clock=time)
+        core, replayer = self.second(leases, time)
+        create = leases.create
+
+        def create_and_fail(*args: Any) -> Operation:
+            leases.create = create  # type: ignore[method-assign]
+            create(*args)
+            raise StoreUnavailable("the answer is lost")
+
+        leases.create = create_and_fail  # type: ignore[method-assign,assignment]
+        with pytest.raises(StoreUnavailable):
+            start(core)
+        core.recover()
+        assert replayer.runs == []
+        (operation,), _ = leases.find(Filter())
+        assert operation.reason is Reason.INTERRUPTED
+
+    def test_progress_of_the_first_run_is_not_that_of_the_second(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        from raincheck.operation import Progress
+
+        lost(core, start(core, progress=Progress(9, 10)))
+        other, replayer = self.second(store, time)
+        other.recover()
+        assert replayer.runs[0][0].progress is None
+
+    def test_a_poll_that_sees_a_dead_process_releases_at_once(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = lost(core, start(core))
+        other, _ = self.second(store, time)
+        assert poll(other, operation.id).status == 202
+        assert stored(other, operation).state is State.ACCEPTED
+
+
+class TestRequests(CoreTests):
+    """What is kept of a request, and for how long."""
+
+    @pytest.mark.parametrize("end", ["finish", "cancel", "interrupt"])
+    def test_it_is_gone_with_the_end(self, core: Raincheck, store: FaultyStore, end: str) -> None:
+        operation = start(core)
+        assert store.read_request(operation.id) is not None
+        if end == "finish":
+            core.finish(operation, answer(operation))
+        else:
+            core.cancel(operation.id) if end == "cancel" else None
+            core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(core, operation).is_terminal
+        assert store.read_request(operation.id) is None
+        assert not any(fence == 0 for fence, _ in _chunks(store, operation))
+
+    def test_it_is_not_kept_where_it_may_not_be_run_again(
+        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("raincheck.marking._known_terms", set())
+        for operation in (start(core, "POST"), start(core, terms=Terms(retry=False))):
+            assert store.read_request(operation.id) is None
+            assert not stored(core, operation).captured
+
+    def test_what_a_handler_says_later_counts(self, core: Raincheck, store: FaultyStore) -> None:
+        operation = start(core)
+        core.mark(operation, Terms(retry=False))
+        assert not stored(core, operation).repeatable
+        core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        assert stored(core, operation).reason is Reason.SHUTDOWN
+
+
+def _chunks(store: FaultyStore, operation: Operation) -> list[tuple[int, int]]:
+    shelf = store._shelves.get(operation.id)
+    return list(shelf.chunks) if shelf is not None else []
+
+
+class TestTime(CoreTests):
+    """Handlers that have had their time, and operations that nobody asks for."""
+
+    def test_a_handler_that_runs_too_long_is_given_up(self, store: FaultyStore, time: Time) -> None:
+        core, run, ends = make_core(store, time, timeout=10), Run(), []
+        start(core, run=run)
+        for seconds in (9, 2):
+            time.now += seconds
+            core.beat()
+            ends.append(run.given_up)
+        assert ends == [None, Reason.TIMEOUT]
+
+    def test_its_own_mark_says_how_long(self, store: FaultyStore, time: Time) -> None:
+        core, early, late = make_core(store, time, timeout=10), Run(), Run()
+        start(core, run=early, terms=Terms(timeout=2))
+        core.mark(start(core, run=late), Terms(timeout=20))
+        time.now += 11
+        core.beat()
+        assert (early.given_up, late.given_up) == (Reason.TIMEOUT, None)
+
+    def test_a_handler_that_goes_on_is_still_in_flight(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core = make_core(store, time, timeout=10, limits={"operations": 1})
+        operation = start(core)
+        time.now += 11
+        core.beat()
+        core.finish(operation, Ending(Ended(Reason.TIMEOUT)))
+        was_full = core.is_full
+        core.land(operation)
+        assert (was_full, core.is_full) == (True, False)
+        assert stored(core, operation).reason is Reason.TIMEOUT
+
+    def test_what_nobody_asks_for_is_cancelled(self, store: FaultyStore, time: Time) -> None:
+        core, run = make_core(store, time, abandon_after=100), Run()
+        operation = start(core, run=run)
+        for _ in range(5):
+            time.now += 50
+            assert poll(core, operation.id).status == 202
+            core.beat()
+        assert run.cancels == 0
+        time.now += 101
+        core.beat()
+        assert (run.cancels, stored(core, operation).state) == (1, State.CANCELLING)
+
+    def test_polls_in_another_process_count(self, store: FaultyStore, time: Time) -> None:
+        here, there = (make_core(store, time, abandon_after=100) for _ in "ab")
+        run = Run()
+        operation = start(here, run=run)
+        for _ in range(5):
+            time.now += 60
+            poll(there, operation.id)
+            here.beat()
+        assert run.cancels == 0
+
+    def test_a_stranger_keeps_nothing_alive(self, store: FaultyStore, time: Time) -> None:
+        core, run = make_core(store, time, abandon_after=100), Run()
+        operation = start(core, run=run, owner="ada")
+        time.now += 90
+        assert poll(core, operation.id, owner="bob").status == 404
+        time.now += 11
+        core.beat()
+        assert run.cancels == 1
+
+    def test_what_somebody_will_be_told_of_is_not_abandoned(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core, run = make_core(store, time, abandon_after=100), Run()
+        start(core, run=run, webhook="https://example.org/")
+        time.now += 1000
+        core.beat()
+        assert run.cancels == 0
+
+    def test_polls_write_nothing_where_it_does_not_count(self, core: Raincheck, time: Time) -> None:
+        operation = start(core)
+        time.now += 50
+        poll(core, operation.id)
+        assert stored(core, operation).version == operation.version
+
+
+class TestApplications(CoreTests):
+    """Several applications may share a store."""
+
+    def test_nobody_runs_the_requests_of_another_application(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        ours, theirs = (make_core(store, time, application=name) for name in ("ours", "theirs"))
+        replayers = [Replayer(), Replayer()]
+        ours.recovery.replayer, theirs.recovery.replayer = replayers
+        operation = start(ours)
+        ours.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        theirs.recover()
+        assert replayers[1].runs == []
+        ours.recover()
+        assert len(replayers[0].runs) == 1
+
+
+class TestMoments(CoreTests):
+    """What several processes do at once, or one that is killed in the middle."""
+
+    def second(self, store: FaultyStore, time: Time) -> tuple[Raincheck, Replayer]:
+        core, replayer = make_core(store, time), Replayer()
+        core.recovery.replayer = replayer
+        return core, replayer
+
+    def test_who_comes_late_to_let_go_does_not_end_what_was_released(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = lost(core, start(core))
+        here, there = make_core(store, time), make_core(store, time)
+        assert here.recovery.let_go_of(operation)
+        assert not there.recovery.let_go_of(operation)
+        assert stored(there, operation).state is State.ACCEPTED
+
+    def test_who_has_renewed_meanwhile_is_not_let_go(self, time: Time) -> None:
+        leases = LeaseOnlyStore(clock=time)
+        core, other = make_core(leases, time), make_core(leases, time)
+        operation = start(core)
+        other.recover()
+        time.now += LEASE / 2
+        other.recover()
+        time.now += LEASE / 2
+        stale = stored(other, operation)
+        core.beat()
+        assert not other.recovery.let_go_of(stale)
+        assert stored(other, operation).state is State.RUNNING
+
+    def test_who_is_killed_while_forgetting_leaves_no_body(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = start(core)
+        core.finish(operation, answer(operation))
+        store.faults = frozenset({"swap"})
+        with pytest.raises(StoreUnavailable):
+            core.forget(operation.id)
+        store.faults = frozenset()
+        assert _chunks(store, operation) == []
+        assert poll(core, operation.id).status in (200, 410)
+
+    def test_who_wakes_up_after_the_end_leaves_no_chunks(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = start(core, "POST")
+        lost(core, operation)
+        other, _ = self.second(store, time)
+        other.recover()
+        core.write(operation, 0, b"late")
+        core.finish(operation, answer(operation))
+        assert _chunks(store, operation) == []
+
+    def test_a_beat_before_the_record_is_there_does_nothing(self, time: Time) -> None:
+        leases = LeaseOnlyStore(clock=time)
+        core, run, create = make_core(leases, time), Run(), leases.create
+        core.health.last_failure = time.now + 1  # the store was away
+
+        def create_late(*args: Any) -> Operation:
+            core.beat()
+            return create(*args)
+
+        leases.create = create_late  # type: ignore[method-assign,assignment]
+        operation = start(core, run=run)
+        assert leases.read_request(operation.id) is not None
+        assert run.cancels == 0

@@ -1,0 +1,163 @@
+"""Requests whose operation is recorded before their handler is called."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from raincheck import StoreUnavailable, current_operation
+from raincheck.contracts import Filter
+from raincheck.stores.memory import MemoryStore
+from raincheck.wsgi.race import Race
+from tests.support.wsgi import Untouchable, call, core_of, follow, path_of, until, wrap
+from tests.wsgi.test_promotion import Full, Slow, answer
+
+KEY = [(b"idempotency-key", b"one")]
+
+
+class Counting:
+    """An application that answers how often it was called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.calls += 1
+        return answer(start_response, b"%d" % self.calls)
+
+
+def post(app: Any, **more: Any) -> Any:
+    return call(app, "/", "POST", KEY, **more)
+
+
+def test_a_repeated_request_is_answered_without_its_handler() -> None:
+    app = Counting()
+    wrapped = wrap(app, budget=60)
+    assert [post(wrapped).content for _ in range(3)] == [b"1"] * 3
+    assert app.calls == 1
+
+
+def test_without_the_option_a_key_means_nothing() -> None:
+    wrapped = wrap(Counting(), budget=60, idempotency_keys=False, store=Untouchable())
+    assert [post(wrapped).content for _ in range(2)] == [b"1", b"2"]
+
+
+def test_a_store_that_fails_lets_no_request_with_a_key_run() -> None:
+    app = Counting()
+    refused = post(wrap(app, budget=60, store=Full()))
+    assert (refused.status, refused.header(b"retry-after")) == (503, b"5")
+    assert app.calls == 0
+
+
+def test_an_operation_is_recorded_before_its_handler_is_called() -> None:
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        seen.extend(store.find(Filter())[0])
+        assert current_operation().id is not None
+        return answer(start_response)
+
+    store = MemoryStore()
+    wrapped = wrap(app, budget=0, store=store)
+    assert follow(wrapped, call(wrapped)).content == b"done"
+    assert [operation.state.value for operation in seen] == ["running"]
+
+
+def test_the_limit_of_an_owner_is_looked_at_before_anything_runs() -> None:
+    slow = Slow()
+    wrapped = wrap(
+        slow,
+        budget=0,
+        owner=lambda environ: environ["HTTP_X_USER"],
+        limits={"operations_per_owner": 2},
+    )
+    anne, bob = [(b"x-user", b"anne")], [(b"x-user", b"bob")]
+    assert [call(wrapped, headers=anne).status for _ in range(4)] == [202, 202, 429, 429]
+    assert call(wrapped, headers=bob).status == 202
+    until(lambda: slow.calls == 3)
+    slow.go.set()
+
+
+def test_users_whom_the_server_knows_share_no_key() -> None:
+    wrapped = wrap(Counting(), budget=60)
+    found = [post(wrapped, REMOTE_USER=user).content for user in ("anne", "bob", "anne", "")]
+    assert found == [b"1", b"2", b"1", b"3"]
+
+
+def test_where_no_thread_can_be_started_what_was_accepted_runs_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrapped = wrap(Counting(), budget=0)
+    monkeypatch.setattr(Race, "start", lambda race: False)
+    accepted = call(wrapped)
+    assert follow(wrapped, accepted).content == b"1"
+
+
+def test_a_client_that_leaves_while_it_waits_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stop(BaseException): ...
+
+    def interrupted(*_: Any) -> bool:
+        raise Stop
+
+    slow = Slow()
+    wrapped = wrap(slow, budget=60, limits={"waiters": 5})
+    with monkeypatch.context() as patch:
+        patch.setattr(Race, "_wait", interrupted)
+        with pytest.raises(Stop):
+            post(wrapped)
+    slow.go.set()
+    assert post(wrapped).content == b"done"
+    assert slow.calls == 1
+
+
+def test_others_wait_for_the_first_as_long_as_their_budget() -> None:
+    slow = Slow()
+    wrapped = wrap(slow, budget=0.2, limits={"waiters": 5})
+    first = post(wrapped)
+    begin = time.monotonic()
+    second = post(wrapped)
+    assert time.monotonic() - begin > 0.15
+    assert path_of(first) == path_of(second)
+    waiting = threading.Thread(target=lambda: found.append(post(wrapped)))
+    found: list[Any] = []
+    waiting.start()
+    slow.go.set()
+    waiting.join(10)
+    assert [each.content for each in found] == [b"done"]
+    assert slow.calls == 1
+
+
+def test_a_handler_that_raises_is_not_called_again_under_its_key() -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        calls.append(1)
+        raise ValueError("mine")
+
+    calls: list[int] = []
+    wrapped = wrap(app, budget=60)
+    assert [post(wrapped).status for _ in range(2)] == [500, 500]
+    assert len(calls) == 1
+
+
+def test_a_store_that_fails_while_others_wait_is_said_so() -> None:
+    class Failing(MemoryStore):
+        is_failing = False
+
+        def get(self, operation_id: str) -> Any:
+            if self.is_failing:
+                raise StoreUnavailable("it is down")
+            return super().get(operation_id)
+
+    store = Failing()
+    wrapped = wrap(Counting(), budget=60, store=store)
+    assert post(wrapped).content == b"1"
+    store.is_failing = True
+    assert post(wrapped).status == 503
+    store.is_failing = False
+    assert post(wrapped).content == b"1"
+    core_of(wrapped).close()
