@@ -16,6 +16,7 @@ from raincheck.operation import State
 from raincheck.policy import Limits
 
 COUNTED = 1.0  # seconds for which what was counted in the store is believed
+RECOUNTED = 0.1  # the same, where it would mean to refuse
 OWNERS_REMEMBERED = 10_000
 _IN_FLIGHT = frozenset({State.ACCEPTED, State.RUNNING, State.CANCELLING})
 
@@ -83,7 +84,8 @@ class Admission:
         if limit is None:
             return
         moment, count = self._counts.get(owner, (-COUNTED, 0))
-        if self._clock() - moment >= COUNTED:
+        believed = COUNTED if count < limit else RECOUNTED
+        if self._clock() - moment >= believed:
             moment, count = self._clock(), self._count(owner, limit)
             if len(self._counts) >= OWNERS_REMEMBERED:
                 self._counts.clear()

@@ -13,38 +13,35 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from raincheck.admission import Admission
+from raincheck.accepting import Accepting
 from raincheck.application import name_of
 from raincheck.backlog import Backlog, Ending, defect
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Filter, Run, Store
-from raincheck.errors import BodyMissing, Overloaded, StoreUnavailable
-from raincheck.flights import Flight, Flights, each
+from raincheck.errors import BodyMissing, StoreUnavailable
+from raincheck.flights import Flights, each
 from raincheck.health import Health
 from raincheck.heartbeat import Heartbeat
 from raincheck.ledger import Ledger
-from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
+from raincheck.marking import Terms
 from raincheck.operation import (
     TERMINAL,
     CancelRequested,
-    Claimed,
     Ended,
     Event,
     Forgotten,
-    Marked,
     Operation,
     Polled,
     Progress,
     Reason,
     Responded,
     State,
-    advance,
     after_loss,
 )
 from raincheck.options import Settings
 from raincheck.recovery import Recovery
 from raincheck.sealing import sealing_with
-from raincheck.starting import Accepted, Captured, Start
+from raincheck.starting import Accepted, Start
 from raincheck.upkeep import Upkeep
 from raincheck.webhooks import Webhooks
 
@@ -77,26 +74,30 @@ class Raincheck:
         self.settings = settings
         self.store = store
         self.limits = settings.effective_limits()
-        self.policy = settings.policy()
         self.health = Health()
         self.heartbeat = Heartbeat(self)
         self.ledger = Ledger(store)
         self.flights = Flights()
-        self.admission = Admission(self.limits, self.ledger, self.flights)
-        self.webhooks = Webhooks(store, self.ledger, settings)
+        application = settings.application or name_of(kind, settings.prefix)
+        self.webhooks = Webhooks(store, self.ledger, settings, application)
         self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
         requests = CapturedRequests(store, self.chunk_size, sealing_with(settings.encryption_key))
         self.recovery = Recovery(
             *(settings, store, self.ledger, self.flights, self.health, requests),
             is_ours=self._is_ours,
-            application=settings.application or name_of(kind, settings.prefix),
+            application=application,
         )
         self.upkeep = Upkeep(
             *(store, self.ledger, self.flights, self.health, self.recovery),
             cancel=self.cancel,
             abandon_after=settings.abandon_after,
         )
-        self._new_id = new_id
+        self._accepting = Accepting(
+            *(settings, store, self.ledger, self.flights, self.health, self.recovery),
+            ensure_heartbeat=lambda: self.heartbeat.ensure(),
+            new_id=new_id,
+        )
+        self.admission = self._accepting.admission
         self._sleep = sleep
         self._backlog_of: dict[int, Backlog] = {}  # by process, as flights are
 
@@ -121,113 +122,16 @@ class Raincheck:
         return not health.takes_operations and health.staying >= self.limits.synchronous
 
     def accept(self, run: Run, start: Start) -> Accepted:
-        """Record an operation that `run` works on; once this returns, a 202 may leave.
-
-        Returns:
-            The operation; under a key, the one that another request has become before.
-
-        Raises:
-            Overloaded: Too many are in flight.
-            StoreError: It could not be recorded; or it was, and the store's answer was lost: then
-                nobody hears its id, and it is ended.
-        """
-        with self.health.accepting():
-            holder = self._admit(start)
-            if holder is not None:
-                return Accepted(holder, is_new=False)
-            now = self.store.now()
-            captured = self._capture(start)
-            fresh = Operation(
-                id=self._new_id(),
-                state=State.ACCEPTED,
-                created=now,
-                updated=now,
-                retention=self.settings.retention,
-                method=start.method,
-                route=start.route,
-                owner=start.owner,
-                progress=start.progress,
-                repeatable=self._may_repeat(start, start.terms),
-                captured=captured is not None,
-                fingerprint=start.key.fingerprint if start.key else None,
-                coalesced=start.key is not None and start.key.is_shared,
-                application=self.recovery.application,
-                webhook=start.webhook,
-            )
-            claimed = advance(fresh, Claimed(self.recovery.worker, self.recovery.lease), now)
-            return self._begin(run, claimed, start, captured)
-
-    def _admit(self, start: Start) -> Operation | None:
-        """Look at the limits; over them return what another request has become under the key.
-
-        Raises:
-            Overloaded: Nothing has.
-        """
-        try:
-            self.admission.check(start.owner)
-        except Overloaded:
-            holder = self.store.holder(start.key.value) if start.key is not None else None
-            if holder is None:
-                raise
-            return holder
-        return None
-
-    def _may_repeat(self, start: Start | Operation, terms: Terms) -> bool:
-        return self.policy.may_repeat(start.method, start.route, terms.retry)
-
-    def _capture(self, start: Start) -> Captured | None:
-        is_needed = self.may_need_again(start.method, start.route, start.terms)
-        return start.capture() if is_needed else None
-
-    def may_need_again(self, method: str, route: str, terms: Terms = NO_TERMS) -> bool:
-        """Tell whether a request may have to be run again, as far as is known yet.
-
-        A handler that has not been called may be marked `retry=True`.
-        """
-        if terms.retry is None and may_be_repeatable():
-            terms = Terms(retry=True)
-        return self.policy.may_repeat(method, route, terms.retry)
-
-    def _begin(
-        self, run: Run, operation: Operation, start: Start, captured: Captured | None
-    ) -> Accepted:
-        self.heartbeat.ensure()
-        # In flight before it is in the store, or this process's own recovery might end it.
-        # It has no run before the store has its record, or a beat would take that for lost.
-        flight = Flight(operation, None, start.terms.timeout or self.settings.timeout)
-        self.flights.add(flight)
-        try:
-            requests = self.recovery.requests
-            request = requests.keep(operation.id, captured) if captured else None
-            stored = self.store.create(operation, request, start.key.value if start.key else None)
-        except BaseException as error:
-            self.flights.drop(operation.id)
-            if isinstance(error, StoreUnavailable):
-                self.recovery.unanswered.add(operation.id)
-            raise
-        if stored.id == operation.id:
-            flight.run = run
-            self.admission.count(start.owner)
-            return Accepted(operation)
-        self.flights.drop(operation.id)
-        if captured is not None:
-            self.store.discard(operation.id)
-        return Accepted(stored, is_new=False)
+        """Record an operation that `run` works on; see `Accepting`."""
+        return self._accepting.accept(run, start)
 
     def mark(self, operation: Operation, terms: Terms) -> None:
-        """Take what a handler says of itself after its operation was accepted.
+        """Take what a handler says of itself after its operation was accepted; see `Accepting`."""
+        self._accepting.mark(operation, terms)
 
-        Raises:
-            StoreError: It could not be recorded, so the handler must not go on.
-        """
-        flight = self.flights.get(operation.id)
-        if flight is None:
-            return
-        flight.timeout = terms.timeout or flight.timeout
-        repeatable = self._may_repeat(operation, terms)
-        if flight.operation.repeatable != repeatable:
-            self.ledger.change(operation.id, Marked(repeatable), fence=operation.fence)
-            flight.operation = replace(flight.operation, repeatable=repeatable)
+    def may_need_again(self, method: str, route: str) -> bool:
+        """Tell whether a request may have to be run again, as far as is known yet."""
+        return self._accepting.may_need_again(method, route)
 
     def report(self, operation: Operation, progress: Progress) -> None:
         """Take a handler's progress; the next beat writes it."""
@@ -279,6 +183,12 @@ class Raincheck:
             if flight is None or not flight.lingers:
                 self.flights.drop(operation.id)
 
+    def leave_alone(self, operation: Operation) -> None:
+        """Take note that nobody waits for the response itself any longer: the 202 leaves."""
+        flight = self.flights.get(operation.id)
+        if flight is not None:
+            flight.leave_alone()
+
     def land(self, operation: Operation) -> None:
         """Take note that a handler is over, whose operation may have been ended before."""
         self.flights.drop(operation.id)
@@ -287,7 +197,7 @@ class Raincheck:
         if ending.last is not None:
             self._write(operation, *ending.last)
         event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
-        ended = self.ledger.change(operation.id, self._end(event), fence=operation.fence)
+        ended = self.ledger.change(operation.id, self._end_by(event), fence=operation.fence)
         if ended is None:
             ended = self.store.get(operation.id)
             if ended is None:
@@ -307,10 +217,15 @@ class Raincheck:
         if ended.webhook is not None:
             self.webhooks.wake()
 
-    def _end(self, event: Responded | Ended) -> Event | Callable[[Operation], Event]:
-        if isinstance(event, Ended) and event.reason is Reason.SHUTDOWN:
-            return lambda stored: after_loss(stored, event.reason, self.settings.max_attempts)
-        return event
+    def _end_by(self, event: Responded | Ended) -> Callable[[Operation], Event | None]:
+        def end(stored: Operation) -> Event | None:
+            if stored.state is State.ACCEPTED:  # others have let it go: it is not ours to end
+                return None
+            if isinstance(event, Ended) and event.reason is Reason.SHUTDOWN:
+                return after_loss(stored, event.reason, self.settings.max_attempts)
+            return event
+
+        return end
 
     def _if_whole(self, operation: Operation, event: Responded | Ended) -> Responded | Ended:
         """Return the event if the store has the response's first chunk, without which it is lost.

@@ -28,6 +28,8 @@ class Flight:
         renewed: When its lease was, by this process's clock.
         begun: When its handler was, by the same.
         timeout: Seconds its handler may run; None: no limit.
+        is_attended: Whether its client still waits for the response itself: neither `timeout` nor
+            `abandon_after` counts yet.
         news: Progress that is not written yet.
         looked: When it was last seen whether anybody polls, by this process's clock.
         is_doubtful: Whether the store had lost its record, and maybe chunks.
@@ -41,6 +43,7 @@ class Flight:
     timeout: float | None = None
     renewed: float = field(default_factory=lambda: time.monotonic())
     begun: float = field(default_factory=lambda: time.monotonic())
+    is_attended: bool = False
     news: Progress | None = None
     looked: float = field(default_factory=lambda: time.monotonic())
     is_doubtful: bool = False
@@ -51,7 +54,15 @@ class Flight:
     @property
     def is_late(self) -> bool:
         """Whether its handler has run longer than it may."""
-        return self.timeout is not None and time.monotonic() - self.begun > self.timeout
+        if self.timeout is None or self.is_attended:
+            return False
+        return time.monotonic() - self.begun > self.timeout
+
+    def leave_alone(self) -> None:
+        """Take note that its client does not wait any longer."""
+        if self.is_attended:
+            self.begun = self.looked = time.monotonic()
+            self.is_attended = False
 
     def cancel(self) -> None:
         """Ask the handler to stop."""

@@ -1,26 +1,37 @@
 """What makes several requests one operation: `Idempotency-Key`, and being identical. Pure.
 
 draft-ietf-httpapi-idempotency-key-header says what the header field is. A key is its owner's, and
-of one route. Where no owner is known, whoever shows the same credentials is taken for the same:
-`Authorization`, or else all cookies.
+of one route. Where no owner is known, only who sends the same header fields is taken for the same,
+but for those that say nothing of him.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import sha256
 
 from raincheck.messages import Request
 from raincheck.options import Settings
-from raincheck.policy import SAFE
+from raincheck.policy import SAFE, Policy
 from raincheck.starting import Key
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 KEY_LENGTH = 255  # characters
 # Structured fields have a string (RFC 9651 §3.3.3); most clients send it without the quotes.
 _KEY = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"|([\x21\x23-\x2b\x2d-\x7e]+)')
-_CREDENTIALS = (b"authorization", b"cookie")
+# What says nothing of who asks, or is another one each time that the same client asks.
+_HARMLESS = frozenset(
+    {
+        *(b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"connection"),
+        *(b"cache-control", b"content-length", b"content-type", b"date", b"expect", b"forwarded"),
+        *(b"idempotency-key", b"keep-alive", b"pragma", b"prefer", b"priority", b"te", b"trailer"),
+        *(b"traceparent", b"tracestate", b"transfer-encoding", b"upgrade", b"user-agent", b"via"),
+        *(b"x-amzn-trace-id", b"x-correlation-id", b"x-forwarded-for", b"x-forwarded-host"),
+        *(b"x-forwarded-port", b"x-forwarded-proto", b"x-real-ip", b"x-request-id"),
+    }
+)
 # What may decide about the response to a safe request, beside its target.
 _TELLING = (
     *(b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"content-type"),
@@ -50,28 +61,61 @@ def may_have_key(method: str) -> bool:
     return method not in SAFE
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How other requests may be one with a request.
+
+    Attributes:
+        key: Its `Idempotency-Key`; None: whichever are identical.
+    """
+
+    key: str | None
+
+
+class Sharer:
+    """Tells which requests may be one with others.
+
+    Attributes:
+        plain: Methods whose requests never are.
+    """
+
+    def __init__(self, settings: Settings, policy: Policy) -> None:
+        self._has_keys = settings.idempotency_keys
+        self._coalesces = policy.coalesces
+        safe = frozenset[str]() if settings.coalesce else SAFE
+        self.plain = safe if self._has_keys else safe | _UNSAFE
+
+    def sharing(self, method: str, path: str, key: bytes | None) -> Sharing | None:
+        """Say how others may be one with a request; None: not at all.
+
+        Args:
+            path: Without the root path.
+            key: Its `Idempotency-Key`.
+
+        Raises:
+            NotAKeyError: The key is none.
+        """
+        if key is not None and self._has_keys and may_have_key(method):
+            return Sharing(parse_key(key))
+        return Sharing(None) if self._coalesces(method, path) else None
+
+
 def key_of(
-    name: str | None, request: Request, route: str, owner: str | None, body: Iterable[bytes]
+    sharing: Sharing, request: Request, route: str, owner: str | None, body: Iterable[bytes]
 ) -> Key:
     """Return what makes a request one with others: its `Idempotency-Key`, or being identical.
 
     Args:
-        name: The key as the client has sent it; None where there is none.
+        sharing: How others may be one with it.
         route: The request's path, without the root path.
         body: All of it, in pieces of any size.
     """
-    if name is None:
+    if sharing.key is None:
         return coalescing_key(request, route, owner)
     digest = sha256()
     for piece in body:
         digest.update(piece)
-    return idempotency_key(name, request, route, owner, digest.digest())
-
-
-def plain_methods(settings: Settings) -> frozenset[str]:
-    """Name methods whose requests are never one with another request."""
-    safe = frozenset[str]() if settings.coalesce else SAFE
-    return safe if settings.idempotency_keys else safe | _UNSAFE
+    return idempotency_key(sharing.key, request, route, owner, digest.digest())
 
 
 def idempotency_key(
@@ -100,15 +144,15 @@ def coalescing_key(request: Request, route: str, owner: str | None) -> Key:
 def _principal(request: Request, owner: str | None) -> list[bytes | str]:
     if owner is not None:
         return ["owner", owner]
-    # Cookies change more often than who asks: only where nothing else tells.
-    for name in _CREDENTIALS:
-        if (value := request.header(name)) is not None:
-            return [name, value]
-    return ["nobody"]
+    # Nobody knows by which field this application tells who asks.
+    told = sorted((name.lower(), value) for name, value in request.headers)
+    return ["sender", *(part for pair in told if pair[0] not in _HARMLESS for part in pair)]
 
 
 def _target(request: Request, route: str) -> list[bytes | str]:
-    return [request.method, request.root_path, route]
+    # As it was sent, too: frameworks tell `%2F` from a slash.
+    host = request.header(b"host") or b""
+    return [request.method, host, request.root_path, route, request.raw_path.split(b"?")[0]]
 
 
 def _digest(parts: Iterable[bytes | str]) -> str:

@@ -52,7 +52,7 @@ EXPLANATIONS: Mapping[Reason, str] = {
     Reason.RESPONSE_LOST: "The handler's response could not be stored.",
     Reason.SHUTDOWN: "The server was stopped before the handler ended.",
     Reason.EXPIRED_BEFORE_START: "The operation expired before it was started.",
-    Reason.RESPONSE_DISCARDED: "The handler ran to its end; its response was discarded.",
+    Reason.RESPONSE_DISCARDED: "The handler answered all the same; its response was discarded.",
 }
 
 

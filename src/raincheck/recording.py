@@ -38,6 +38,7 @@ class Recording:
         self._length = 0
         self._written = 0  # chunks
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # a task that is cancelled may leave its thread behind
 
     @property
     def has_started(self) -> bool:
@@ -67,6 +68,10 @@ class Recording:
 
     def flush(self) -> None:
         """Write the whole chunks that were gathered; may end the operation."""
+        with self._writing:
+            self._flush()
+
+    def _flush(self) -> None:
         if self.is_over:
             self._buffer.clear()
             return
@@ -86,7 +91,11 @@ class Recording:
 
     def complete(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """End the operation with the response that was recorded."""
-        self.flush()
+        with self._writing:
+            self._complete(trailers)
+
+    def _complete(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._flush()
         if self.is_over:
             return
         if self._status is None or not self._has_declared_length():
@@ -106,13 +115,21 @@ class Recording:
         )
         self._end(Ending(Responded(result), last))
 
-    def conclude(self, error: BaseException | None, *, is_cancelled: bool) -> None:
-        """End the operation of a handler that is over, unless its response has ended it."""
-        if isinstance(error, Exception) and not is_cancelled:
+    def conclude(
+        self, error: BaseException | None, *, is_cancelled: bool, is_exit: bool = True
+    ) -> None:
+        """End the operation of a handler that is over, unless its response has ended it.
+
+        Args:
+            is_exit: Whether an error that is no `Exception` comes from the end of the process, or
+                of its loop.
+        """
+        is_exit = is_exit and not isinstance(error, Exception)
+        if error is not None and not is_exit and not is_cancelled:
             shown = abbreviate(self.operation.id)
             logger.error("the handler of operation %s raised", shown, exc_info=error)
         # Stopped, and not by a client: the process ends, or the loop is being closed.
-        at_exit = not is_cancelled and not isinstance(error, (Exception, type(None)))
+        at_exit = error is not None and is_exit and not is_cancelled
         self.fail(Reason.SHUTDOWN if at_exit else Reason.EXCEPTION)
 
     def fail(self, reason: Reason) -> None:

@@ -26,7 +26,6 @@ from raincheck.operation import (
     Event,
     Operation,
     Reason,
-    Released,
     State,
     after_loss,
     is_abandoned,
@@ -90,24 +89,26 @@ class Recovery:
             # Where only leases tell, few have run out.
             lease_before = None if self.liveness else now
             claimed = list(self.ledger.find_all(Filter(states=CLAIMED, lease_before=lease_before)))
-            claimed += self._unanswered_for()
+            self._let_go_of_unanswered()
         self.health.note_answer(now)
         return sum(each(self.let_go_of, (o for o in claimed if self.is_abandoned(o))))
 
-    def _unanswered_for(self) -> list[Operation]:
-        """Return the operations that this process may have without knowing it, and forget them."""
-        found = [(i, self.store.get(i)) for i in list(self.unanswered)]
-        self.unanswered.difference_update(i for i, _ in found)
-        return [operation for _, operation in found if operation is not None]
+    def _let_go_of_unanswered(self) -> None:
+        """Let go of what this process may have without knowing it: nobody runs it."""
+        for operation_id in list(self.unanswered):
+            operation = self.store.get(operation_id)
+            if operation is not None and operation.worker == self.worker:
+                self.let_go_of(operation)
+            self.unanswered.discard(operation_id)
 
     def is_abandoned(self, operation: Operation) -> bool:
         """Tell whether nobody runs an operation any more."""
         if self.is_ours(operation.id):
             return False
+        if operation.id in self.unanswered and operation.worker == self.worker:
+            return operation.state in CLAIMED
         now = self.store.now()
         if self.liveness is None:
-            if operation.worker == self.flights.worker:
-                return operation.state in CLAIMED  # the store's answer was lost: nobody began it
             # While the store was away nobody could renew: those who live do so first.
             is_steady = self.health.is_steady(now, STEADY * self.lease)
             return is_steady and is_abandoned(operation, now, None)
@@ -130,8 +131,11 @@ class Recovery:
     def _after_loss(self, operation: Operation) -> Event | None:
         if not self.is_abandoned(operation):  # others have let it go, or renewed it, meanwhile
             return None
-        if operation.worker == self.flights.worker and operation.fence == 1:
+        if operation.id in self.unanswered and operation.fence == 1:
             return Ended(Reason.INTERRUPTED)  # nobody heard of it: its request went on without
+        return self._by_loss(operation)
+
+    def _by_loss(self, operation: Operation) -> Event:
         return after_loss(operation, Reason.INTERRUPTED, self.settings.max_attempts)
 
     # --- who waits for a process ---------------------------------------------------------------
@@ -151,13 +155,13 @@ class Recovery:
             if self._has_waited_too_long(operation):
                 self._end(operation, Reason.EXPIRED_BEFORE_START)
             elif operation.application != self.application:
-                continue
+                continue  # it has processes of its own
             elif self.replayer is not None and self.replayer.is_ready and taken < most:
                 taken += self._run_again(self.replayer, operation)
         return taken
 
     def _has_waited_too_long(self, operation: Operation) -> bool:
-        return self.store.now() - operation.updated > self.settings.retention
+        return self.store.now() - operation.updated > operation.retention
 
     def _run_again(self, replayer: Replayer, operation: Operation) -> bool:
         try:
@@ -179,7 +183,7 @@ class Recovery:
         try:
             begun = self._claim(flight) and self._begin(replayer, flight, *found)
             return begun
-        except StoreUnavailable:
+        except BaseException:
             self.unanswered.add(operation.id)
             raise
         finally:
@@ -201,7 +205,7 @@ class Recovery:
             flight.run = replayer.replay(operation, request, body)
         except RuntimeError as error:
             logger.warning("operation %s is not run here: %s", operation.shown, error)
-            self.ledger.change(operation.id, Released(), fence=operation.fence)
+            self.ledger.change(operation.id, self._by_loss, fence=operation.fence)
             return False
         logger.warning("operation %s is run again (%d)", operation.shown, operation.fence)
         return True

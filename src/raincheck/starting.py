@@ -88,6 +88,7 @@ class Start:
         capture: Returns the request, if it can still be had; called only where it is needed.
         key: Where another request may have become the same operation.
         webhook: The URL that is to be told of its end.
+        is_attended: Whether its client waits for the response itself, as long as the budget lasts.
     """
 
     method: str
@@ -98,6 +99,7 @@ class Start:
     capture: Callable[[], Captured | None] = lambda: None
     key: Key | None = None
     webhook: str | None = None
+    is_attended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

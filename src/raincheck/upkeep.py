@@ -10,7 +10,7 @@ from raincheck.contracts import Filter, Store
 from raincheck.flights import Flight, Flights, each
 from raincheck.health import Health
 from raincheck.ledger import Ledger
-from raincheck.operation import Reason, Renewed, State
+from raincheck.operation import Operation, Reason, Renewed, State
 from raincheck.recovery import Recovery
 
 logger = logging.getLogger("raincheck")
@@ -70,13 +70,14 @@ class Upkeep:
                 self._stop_if_unwanted(flight, self._abandon_after)
 
     def _stop_if_unwanted(self, flight: Flight, patience: float) -> None:
-        if time.monotonic() - flight.looked < patience / 4:
+        if flight.is_attended or time.monotonic() - flight.looked < patience / 4:
             return
         flight.looked = time.monotonic()
         stored = self._store.get(flight.operation.id)
         if stored is None or stored.state is not State.RUNNING or stored.webhook is not None:
             return
-        if self._store.now() - (stored.polled or stored.created) > patience:
+        waited = min(time.monotonic() - flight.begun, self._store.now() - _last_asked(stored))
+        if waited > patience:
             logger.warning("nobody asks for operation %s: it is cancelled", stored.shown)
             self._cancel(stored.id)
 
@@ -109,3 +110,7 @@ class Upkeep:
                 return
         if stored.is_terminal or stored.fence != flight.operation.fence:
             flight.cancel()
+
+
+def _last_asked(operation: Operation) -> float:
+    return operation.created if operation.polled is None else operation.polled

@@ -5,6 +5,8 @@ What all gateways have in common is in `tests/gateways`; here is what needs a se
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 import anyio
@@ -242,3 +244,55 @@ async def test_a_handler_knows_its_operation_from_the_start() -> None:
         while not seen:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
     assert path_of(accepted).endswith(str(seen[0]))
+
+
+async def test_neither_timeout_nor_abandonment_counts_while_the_client_waits(
+    handler: Handler,
+) -> None:
+    app = wrap(handler, budget=60, timeout=0.05, abandon_after=0.05)
+    calling = Call(app, http_scope("/", "POST", [KEY]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(calling.run)
+        await handler.begun.wait()
+        await anyio.sleep(0.1)
+        await anyio.to_thread.run_sync(core_of(app).beat)
+        handler.go.set()
+    assert calling.status == 201
+
+
+async def test_both_count_from_the_202(handler: Handler) -> None:
+    app = wrap(handler, budget=0.05, timeout=0.05)
+    accepted = await call(app, "/", "POST", [KEY])
+    await anyio.sleep(0.1)
+    await anyio.to_thread.run_sync(core_of(app).beat)
+    done = await follow(app, accepted)
+    assert (done.status, b'"timeout"' in done.content) == (500, True)
+
+
+async def test_an_upload_that_is_too_large_to_be_deferred_arrives_whole() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, await read_body(receive))
+
+    wrapped = wrap(app, budget=0, limits={"request_body": 10})
+    body = [b"x" * 9] * 5
+    with anyio.fail_after(5):
+        done = await call(wrapped, "/", "POST", [(b"content-length", b"45")], body)
+    assert (done.status, done.content) == (200, b"x" * 45)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_send_that_its_handler_gives_up_loses_nothing(tmp_path: Any) -> None:
+    parts = [bytes([n]) * 300_000 for n in range(12)]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in parts:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.0005):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    wrapped = wrap(app, budget=0, store=f"sqlite:///{tmp_path}/operations.db")
+    done = await follow(wrapped, await call(wrapped))
+    assert done.content == b"".join(parts)
+    core_of(wrapped).close()

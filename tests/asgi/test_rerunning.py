@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,11 +18,13 @@ from starlette.routing import Mount, Route
 
 from raincheck import is_replay, long_running
 from raincheck.asgi import RaincheckMiddleware
+from raincheck.contracts import Filter
+from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat
 from raincheck.operation import Reason
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
-from tests.support.handlers import wrap
+from tests.support.handlers import answer, read_body, wrap
 
 pytestmark = pytest.mark.anyio
 
@@ -289,3 +292,122 @@ async def test_nothing_is_captured_of_what_is_not_run_again(handler: Handler) ->
     store = MemoryStore()
     accepted = await call(wrap(handler, store=store), "/", "POST")
     assert store.read_request(path_of(accepted).rpartition("/")[2]) is None
+
+
+async def test_a_replay_that_is_cancelled_before_it_has_come_in_is_stopped(
+    store: MemoryStore,
+) -> None:
+    outside, stopped = anyio.Event(), anyio.Event()
+
+    class Slow:
+        """A middleware around raincheck that takes its time."""
+
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if is_replay():
+                outside.set()
+                await anyio.sleep(0.3)
+            await self.app(scope, receive, send)
+
+    async def report(request: Request) -> Response:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if is_replay():
+                stopped.set()
+        return Response()
+
+    middleware = [Middleware(Slow), Middleware(RaincheckMiddleware, store=store, budget=0)]
+    app = Starlette(routes=[Route("/", report)], middleware=middleware)
+    accepted = await call(app)
+    inner: Any = app.middleware_stack
+    while not isinstance(inner, RaincheckMiddleware):
+        inner = inner.app
+    await lose(inner)
+    await recover(inner)
+    with anyio.fail_after(10):
+        await outside.wait()
+        await call(app, path_of(accepted), "DELETE")
+        while (await call(app, path_of(accepted))).status != 410:  # noqa: ASYNC110
+            await anyio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("by_hand")
+async def test_what_a_handler_reads_while_it_is_deferred_is_kept_in_order(
+    store: MemoryStore,
+) -> None:
+    runs = list[bytes]()
+
+    @long_running(retry=True)
+    async def marked(receive: Any) -> bytes:
+        return await read_body(receive)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        runs.append(await marked(receive))
+        if len(runs) == 1:
+            await anyio.sleep_forever()
+        await answer(send, runs[-1])
+
+    first, second = (wrap(app, store=store, budget=60) for _ in range(2))
+    body = [bytes([n]) * 200_000 for n in range(15)]
+    headers = [(b"content-length", b"%d" % (15 * 200_000))]
+    accepted = await call(first, "/", "POST", headers, body)
+    with anyio.fail_after(10):
+        while not runs:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.005)
+    await lose(first)
+    await recover(second)
+    done = await follow(second, accepted)
+    assert done.content == b"".join(body)
+    assert runs[0] == runs[1]
+
+
+async def test_a_mark_that_can_not_be_recorded_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, store: MemoryStore
+) -> None:
+    accepting, marked = anyio.Event(), anyio.Event()
+
+    @long_running(retry=False)
+    async def work(send: Any) -> None:
+        await answer(send)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await accepting.wait()  # its budget is over, and the operation is being recorded
+        marked.set()
+        await work(send)
+
+    wrapped = wrap(app, store=store, budget=0.02)
+    core = core_of(wrapped)
+    create = store.create
+
+    def create_and_be_marked(*args: Any) -> Any:
+        anyio.from_thread.run_sync(accepting.set)
+        anyio.from_thread.run(marked.wait)
+        anyio.from_thread.run(anyio.sleep, 0.05)
+        return create(*args)
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(store, "create", create_and_be_marked)
+    monkeypatch.setattr(core, "mark", refuse)
+    done = await call(wrapped, "/", "PUT")
+    assert (done.status, core.is_busy) == (200, False)
+    (operation,), _ = store.find(Filter())
+    assert operation.is_terminal
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_handler_that_cancels_itself_has_failed(store: MemoryStore) -> None:
+    runs = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal runs
+        runs += 1
+        raise asyncio.CancelledError
+
+    wrapped = wrap(app, store=store, budget=0)
+    done = await follow(wrapped, await call(wrapped))
+    assert (done.status, b'"exception"' in done.content, runs) == (500, True, 1)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from raincheck import heartbeat, is_replay
 from raincheck.ledger import Ledger
 from raincheck.operation import Released
 from raincheck.stores.memory import MemoryStore
-from tests.django.site import Site, field, path_of, serving
+from tests.django.site import Site, field, path_of, serving, until
 from tests.django.test_users import KNOWN, SETTINGS, logged_in
 from tests.django.views import Gate
 
@@ -32,6 +33,7 @@ class Seen:
 
     statuses: ClassVar[list[int]] = []
     is_refusing = False
+    taken_apart = threading.Event()  # an upload that is run again
 
 
 def outer(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
@@ -42,6 +44,8 @@ def outer(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
             return HttpResponse("not today", status=403)
         request.let_in = True
         response = get_response(request)
+        if is_replay() and request.path == "/upload":
+            assert Seen.taken_apart.wait(10)
         Seen.statuses.append(response.status_code)
         return response
 
@@ -51,6 +55,7 @@ def outer(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
 @csrf_exempt
 def tell(request: HttpRequest) -> HttpResponse:
     """Tell what is known of the request; the first time, when the gate is open."""
+    body = request.body  # after which Django has closed where it was
     if not is_replay():
         Gate.wait()
     told = {
@@ -60,7 +65,7 @@ def tell(request: HttpRequest) -> HttpResponse:
         "path": request.path,
         "host": request.get_host(),
         "query": dict(request.GET.lists()),
-        "body": hashlib.sha256(request.body).hexdigest(),
+        "body": hashlib.sha256(body).hexdigest(),
         "type": request.content_type,
         "cookies": dict(request.COOKIES),
     }
@@ -70,10 +75,13 @@ def tell(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 def upload(request: HttpRequest) -> HttpResponse:
     """Tell of an uploaded file, taken apart before the gate is open."""
-    name, data = next((file.name, file.read()) for file in request.FILES.values())
-    if not is_replay():
+    [file] = request.FILES.values()
+    if is_replay():
+        Seen.taken_apart.set()
+        until(lambda: len(Seen.statuses) > 1)  # Django has closed what it closes by then
+    else:
         Gate.wait()
-    return JsonResponse({"again": is_replay(), "file": [name, len(data)]})
+    return JsonResponse({"again": is_replay(), "file": [file.name, len(file.read())]})
 
 
 urlpatterns = [path("tell/é你", tell), path("upload", upload)]
@@ -85,6 +93,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "RECOVER", FAST)
     monkeypatch.setattr(Seen, "is_refusing", False)
     Seen.statuses.clear()
+    Seen.taken_apart.clear()
 
 
 @contextmanager

@@ -22,6 +22,9 @@ VARIABLE = [
     (re.compile(r"\"[0-9a-f]{32}\"(?!,\"status)"), '"tag"'),
     (re.compile(r"\b[0-9a-f]{32}\b"), "{id}"),
     (re.compile(r"signature=\d+\.[\w-]{43}"), "signature={signature}"),
+    # Frameworks make a response of what `raise_if_cancelled` raises.
+    (re.compile(r'"error":\{"code":"response_discarded"[^}]*\},'), ""),
+    (re.compile(r" The handler answered all the same; its response was discarded\."), ""),
     (re.compile(r'"progress":\{[^}]*\},'), ""),  # a handler may be faster than its 202
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "{time}"),
 ]

@@ -67,6 +67,13 @@ class TestAdmission(CoreTests):
             accept(core)
         assert len(counted) == 1
 
+    def test_what_has_ended_takes_no_room_from_the_next(self, store: Any, time: Time) -> None:
+        core = limited(store, time, operations_in_store=3)
+        for _ in range(10):
+            operation = accept(core)
+            core.finish(operation, answer(operation))
+            time.now += 0.1
+
     def test_without_limits_the_store_is_not_asked(self, core: Raincheck, store: Any) -> None:
         store.faults = frozenset({"find"})
         accept(core, owner="ada")

@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"starting", "flights", "ledger"},
     {"keys", "captured"},
     {"admission", "recovery", "webhooks"},
-    {"upkeep", "spool"},
+    {"upkeep", "spool", "accepting"},
     {"core", "check"},
     {"recording", "polling"},
     {"asgi", "wsgi", "check"},

@@ -476,3 +476,69 @@ class TestMoments(CoreTests):
         operation = start(core, run=run)
         assert leases.read_request(operation.id) is not None
         assert run.cancels == 0
+
+    def test_nobody_ends_what_waits_for_another_application(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        ours = make_core(store, time, application="ours", retention=1000)
+        theirs = make_core(store, time, application="theirs", retention=1)
+        operation = start(ours)
+        ours.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        time.now += 500
+        theirs.recover()
+        assert stored(ours, operation).state is State.ACCEPTED
+
+
+class TestStaleProcesses(CoreTests):
+    def test_what_others_have_released_is_not_theirs_to_end(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = lost(core, start(core))
+        make_core(store, time).recover()
+        assert stored(core, operation).state is State.ACCEPTED
+        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(core, operation).state is State.ACCEPTED
+        assert store.read_request(operation.id) is not None
+
+    @pytest.mark.parametrize("step", ["create", "swap"])
+    def test_an_answer_that_is_lost_leaves_nothing_running_where_the_store_sees_who_lives(
+        self, core: Raincheck, store: FaultyStore, time: Time, step: str
+    ) -> None:
+        if step == "swap":
+            operation = start(core)
+            core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        other, replayer, original = make_core(store, time), Replayer(), getattr(store, step)
+        other.recovery.replayer = replayer
+
+        def work_and_fail(*args: Any, **drops: Any) -> None:
+            setattr(store, step, original)
+            original(*args, **drops)
+            raise StoreUnavailable("the answer is lost")
+
+        setattr(store, step, work_and_fail)
+        with pytest.raises(StoreUnavailable):
+            start(other) if step == "create" else other.recover()
+        other.recover()
+        (found,), _ = store.find(Filter())
+        runs = [run[0].fence for run in replayer.runs]
+        assert (found.state, runs) == (
+            (State.FAILED, []) if step == "create" else (State.RUNNING, [3])
+        )
+
+    def test_a_replay_that_fails_to_begin_is_let_go(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        operation = start(core)
+        core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        other = make_core(store, time)
+
+        class Broken(Replayer):
+            def replay(self, *args: Any) -> Run:
+                raise MemoryError
+
+        other.recovery.replayer = Broken()
+        with pytest.raises(MemoryError):
+            other.recover()
+        other.recovery.replayer = Replayer(is_ready=False)
+        other.recover()
+        assert stored(other, operation).state is State.ACCEPTED

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raincheck import StoreUnavailable, current_operation
+from raincheck import StoreUnavailable, current_operation, long_running
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.race import Race
@@ -131,6 +131,28 @@ def test_others_wait_for_the_first_as_long_as_their_budget() -> None:
     waiting.join(10)
     assert [each.content for each in found] == [b"done"]
     assert slow.calls == 1
+
+
+def test_a_marked_handler_under_a_key_is_answered_before_its_budget() -> None:
+    slow = Slow()
+    wrapped = wrap(long_running(lambda environ, begin: slow(environ, begin)), budget=60)
+    assert post(wrapped).status == 202
+    slow.go.set()
+
+
+def test_a_response_is_given_before_what_its_handler_does_afterwards() -> None:
+    class Lingering(list[bytes]):
+        def close(self) -> None:
+            assert given.wait(10)
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        return Lingering(answer(start_response))
+
+    given = threading.Event()
+    wrapped = wrap(app, budget=60, limits={"waiters": 1})
+    assert post(wrapped).content == b"done"
+    assert wrapped._gateway.running == 1
+    given.set()
 
 
 def test_a_handler_that_raises_is_not_called_again_under_its_key() -> None:

@@ -41,10 +41,12 @@ class Lost:
     def __init__(self) -> None:
         self.go = threading.Event()
         self.environs: list[dict[str, Any]] = []
+        self.replays: list[bool] = []
         self.on_begin: Callable[[dict[str, Any]], object] = lambda environ: None
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.environs.append(dict(environ))
+        self.replays.append(is_replay())
         self.on_begin(environ)
         if not is_replay():
             assert self.go.wait(10)
@@ -80,6 +82,7 @@ def test_the_application_sees_the_same_environ_and_body(size: int, budget: float
     app.go.set()
     until(lambda: call(wrapped, path).status != 202)
     assert call(wrapped, path).content == hashlib.sha256(body).hexdigest().encode()
+    assert app.replays == [False, True]
     first, again = app.environs
     assert again | {"REQUEST_URI": None} == again | first | {"REQUEST_URI": None} | {
         name: again[name] for name in SERVERS_OWN

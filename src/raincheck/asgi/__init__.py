@@ -16,7 +16,7 @@ from raincheck.asgi.lifespan import run_lifespan
 from raincheck.asgi.replay import Replay
 from raincheck.asgi.translation import send_response
 from raincheck.core import Raincheck
-from raincheck.keys import NotAKeyError, may_have_key, parse_key, plain_methods
+from raincheck.keys import NotAKeyError, Sharer
 from raincheck.links import Mount, parse_target, route_path
 from raincheck.marking import CURRENT, Deferrable
 from raincheck.messages import field_value
@@ -49,9 +49,8 @@ class RaincheckMiddleware:
         self.app = app
         self._gateway = Gateway(app, Raincheck(settings, store_from(settings), "asgi"), type(self))
         policy = settings.policy()
-        self._has_keys = settings.idempotency_keys
-        self._coalesces = policy.coalesces if settings.coalesce else None
-        self._plain = plain_methods(settings)
+        self._sharer = Sharer(settings, policy)
+        self._plain = self._sharer.plain
         self._unasked, self._decide = policy.unasked, policy.decide
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
@@ -91,24 +90,19 @@ class RaincheckMiddleware:
         """Handle a request that may become an operation before its handler is called."""
         gateway, method, template = self._gateway, scope["method"], self._template(scope)
         assert decision is not None  # noqa: S101 - for the type checker
-        is_shared = self._coalesces is not None and self._coalesces(method, path)
+        key = field_value(scope["headers"], b"idempotency-key")
         try:
-            key = self._key(scope["headers"]) if may_have_key(method) else None
+            sharing = self._sharer.sharing(method, path, key)
         except NotAKeyError as error:
             await send_response(scope, send, not_a_key(error))
             return
-        if not may_begin(decision, gateway.core, is_shared=is_shared or key is not None):
+        if not may_begin(decision, gateway.core, is_shared=sharing is not None):
             await send_response(scope, send, refuse(decision, gateway.core))
-            return
-        if decision.budget != 0 and key is None and not is_shared:
+        elif decision.budget != 0 and sharing is None:
             await Exchange(gateway, scope, receive, send, decision, template).serve()
         else:
             given = (gateway, scope, receive, send, decision, template)
-            await AcceptedFirst(*given, key=key, is_shared=is_shared).serve()
-
-    def _key(self, headers: list[tuple[bytes, bytes]]) -> str | None:
-        value = field_value(headers, b"idempotency-key") if self._has_keys else None
-        return parse_key(value) if value is not None else None
+            await AcceptedFirst(*given, sharing=sharing).serve()
 
     async def _within(self, outer: Deferrable, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request within one that may be deferred, or is run again: once is enough."""

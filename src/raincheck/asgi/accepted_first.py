@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.translation import send_response, to_request
 from raincheck.asgi.upload import Upload
 from raincheck.errors import Overloaded, RaincheckError
-from raincheck.keys import key_of
+from raincheck.keys import Sharing, key_of
 from raincheck.links import Resource, fill
 from raincheck.marking import Terms
 from raincheck.messages import Headers, Response
 from raincheck.operation import Operation
 from raincheck.policy import Candidate
 from raincheck.polling import Repeat, overloaded, too_large_for_key, unrecordable
-from raincheck.starting import Accepted, Start
+from raincheck.starting import Start
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -35,8 +36,7 @@ class AcceptedFirst(Exchange):
     """Records an operation, and then runs the application for it.
 
     Args:
-        key: The `Idempotency-Key`, where there is one.
-        is_shared: Whether identical requests may share the operation.
+        sharing: How others may be one with it; None: they may not.
     """
 
     _is_due = False  # the client has waited as long as it may
@@ -52,26 +52,26 @@ class AcceptedFirst(Exchange):
         candidate: Candidate,
         template: str | None = None,
         *,
-        key: str | None = None,
-        is_shared: bool = False,
+        sharing: Sharing | None = None,
     ) -> None:
         super().__init__(gateway, scope, receive, send, candidate, template)
-        self._key_name = key
-        self._has_key = key is not None or is_shared
+        self._sharing = sharing
 
     async def serve(self) -> None:
         """Do for the server what calling the application would, or send a 202."""
-        if await self._read_ahead():
-            try:
+        try:
+            if is_read := await self._read_ahead():
                 await self._accept()
-            except BaseException as error:
-                await self._leave(error)
-                raise
-        elif self.client_is_gone and self._has_key:
-            await self._close_upload()
-            return  # it has not come whole, and nobody is there to be told
-        else:
+        except BaseException:
+            self._server_left = True
+            if self._reader is not None:
+                self._reader.cancel()
+            raise
+        if not is_read:
             self._refusal = self._unreadable()
+            if self.client_is_gone and self._sharing is not None:
+                await self._close_upload()
+                return  # it has not come whole, and nobody is there to be told
         if self._refusal is not None:
             await self._close_upload()
             await send_response(self.scope, self.server_send, self._refusal)
@@ -90,7 +90,7 @@ class AcceptedFirst(Exchange):
     def _unreadable(self) -> Response | None:
         if isinstance(self.upload, Upload) and not self.upload.has_room:
             return overloaded(Overloaded("spooled", self.gateway.core.limits.spooled))
-        return too_large_for_key() if self._has_key else None
+        return too_large_for_key() if self._sharing is not None else None
 
     async def _keep(self, message: Message) -> None:
         """Keep nothing beside what was read ahead, which is all of it."""
@@ -119,30 +119,29 @@ class AcceptedFirst(Exchange):
     def _begin(self, operation: Operation) -> None:
         self._detach(operation)
         self.task = self.loop.spawn(self._run())
+        if self.is_cancelled:  # before there was anything to stop
+            self.stop()
 
     def _note_failure(self, error: Exception) -> None:
-        if self._has_key:  # another request might be handled, too
+        if self._sharing is not None:  # another request might be handled, too
             self._refusal = unrecordable()
         defect = None if isinstance(error, RaincheckError) else error
-        outcome = "is refused" if self._has_key else "stays synchronous"
+        outcome = "is refused" if self._sharing is not None else "stays synchronous"
         logger.warning("%r %s: %s", self.path, outcome, error, exc_info=defect)
-
-    def _create(self) -> Accepted:
-        return self.gateway.core.accept(self, self._start(self.gateway.owner(self.scope)))
 
     def _start(self, owner: str | None) -> Start:
         request = to_request(self.scope, self.path, self.root_path)
-        if self._has_key:
-            body = self.kept_body()
-            self._key = key_of(self._key_name, request, self.route, owner, body)
-        return super()._start(owner)
+        if self._sharing is not None:
+            self._key = key_of(self._sharing, request, self.route, owner, self.kept_body())
+        waits = self._sharing is not None and self.candidate.budget != 0
+        return replace(super()._start(owner), is_attended=waits)
 
     # --- answering -----------------------------------------------------------------------------
 
     async def _has_ended_in_time(self) -> bool:
         """Wait for the end as long as the handler may take; a marked one may not."""
         budget = self.candidate.budget
-        if not self._has_key or budget == 0:
+        if self._sharing is None or budget == 0:
             return False
         timers = self.loop.watch(self, budget) if budget is not None else {}
         try:
@@ -150,6 +149,8 @@ class AcceptedFirst(Exchange):
                 await self._pause()
         finally:
             timers.pop(self, None)
+            if self.operation is not None:
+                self.gateway.core.leave_alone(self.operation)
         return self._has_ended
 
     @property

@@ -71,10 +71,14 @@ class Capture:
             await self._zero_copy(message)
         # What is left can be lost: early hints, pushes, debugging aids.
 
-    async def conclude(self, error: BaseException | None, *, is_cancelled: bool) -> None:
+    async def conclude(
+        self, error: BaseException | None, *, is_cancelled: bool, is_exit: bool
+    ) -> None:
         """End the operation of an application that is over, unless its response did."""
         if error is not None or not self._recording.is_over:
-            conclude = partial(self._recording.conclude, error, is_cancelled=is_cancelled)
+            conclude = partial(
+                self._recording.conclude, error, is_cancelled=is_cancelled, is_exit=is_exit
+            )
             await self._loop.record(conclude)
 
     def give_up(self, reason: Reason) -> None:

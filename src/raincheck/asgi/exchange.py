@@ -22,8 +22,10 @@ from raincheck.asgi.translation import send_response, to_request
 from raincheck.errors import RaincheckError
 from raincheck.links import fill, route_path
 from raincheck.marking import CURRENT, NO_TERMS, Terms
+from raincheck.messages import Response
 from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
+from raincheck.recording import Recording
 from raincheck.starting import Accepted, Captured, Key, Start
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Exchange(Receiving):
     progress: Progress | None = None
     _decision: anyio.Event | None = None
     stopping: Stopping | None = None
+    _recorded = NO_TERMS
+    _accepted: Response | None = None
     _is_deciding = False
     _stays = False  # synchronous: a promotion has failed, and there is no second one
     _server_left = False
@@ -122,7 +126,7 @@ class Exchange(Receiving):
 
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
-        if await self._read_ahead() and not self._needs_no_202():
+        if not self._stays and await self._read_ahead() and not self._needs_no_202():
             self.hold = True
             await self._accept()
         if self.operation is not None:
@@ -148,6 +152,8 @@ class Exchange(Receiving):
     async def _record(self) -> None:
         try:
             accepted = await self.loop.poll(self._create)
+            while self.terms != self._recorded:  # its handler was called meanwhile
+                await self.loop.poll(self._mark, accepted.operation)
             self._detach(accepted.operation)
         except RaincheckError as error:
             logger.warning("%r stays synchronous: %s", self.path, error)
@@ -162,19 +168,36 @@ class Exchange(Receiving):
             await self._conclude()
 
     def _create(self) -> Accepted:
-        terms = self.terms
         accepted = self.gateway.core.accept(self, self._start(self.gateway.owner(self.scope)))
-        if terms != self.terms:  # its handler was called meanwhile
-            self.gateway.core.mark(accepted.operation, self.terms)
+        if accepted.is_new:
+            self._accepted = self._describe(accepted.operation)
         return accepted
 
+    def _describe(self, operation: Operation) -> Response:
+        """Return the 202; here, in a thread, as the store may have to be asked for the time."""
+        request = to_request(self.scope, self.path, self.root_path)
+        path = fill(self.template, operation.id)
+        started = self.gateway.monitor.started
+        return started(operation, request, self.candidate.applied, path)
+
+    def _mark(self, operation: Operation) -> None:
+        """Record what the handler has said of itself meanwhile, or that nobody heard of it."""
+        terms = self.terms
+        try:
+            self.gateway.core.mark(operation, terms)
+        except BaseException:
+            Recording(self.gateway.core, operation).fail(Reason.INTERRUPTED)
+            raise
+        self._recorded = terms
+
     def _start(self, owner: str | None) -> Start:
+        self._recorded = self.terms
         return Start(
             method=self.scope["method"],
             route=self.route,
             owner=owner,
             progress=self.progress,
-            terms=self.terms,
+            terms=self._recorded,
             capture=self._capture,
             key=self._key,
             webhook=self.gateway.webhook(self.scope),
@@ -204,9 +227,9 @@ class Exchange(Receiving):
         send, scope = self.server_send, self.scope
         # The server's objects for this request can go.
         del self.server_send, self.server_receive
-        request = to_request(scope, self.path, self.root_path)
-        path = fill(self.template, operation.id)
-        response = self.gateway.monitor.started(operation, request, self.candidate.applied, path)
+        assert self._accepted is not None  # noqa: S101 - for the type checker
+        response, self._accepted = self._accepted, None
+        self.gateway.core.leave_alone(operation)
         await send_response(scope, send, response)
 
     def budget_is_over(self) -> None:
@@ -261,7 +284,9 @@ class Exchange(Receiving):
         try:
             if self.stopping is not None:
                 await self.stopping.until_outside()
-            await capture.conclude(error, is_cancelled=self.is_cancelled)
+            is_exit = isinstance(error, (KeyboardInterrupt, SystemExit))
+            is_exit = is_exit or self.loop.was_cancelled(self.task)
+            await capture.conclude(error, is_cancelled=self.is_cancelled, is_exit=is_exit)
         finally:
             self.gateway.release(self)
             del self.task  # as above: a cycle
@@ -337,9 +362,10 @@ class Exchange(Receiving):
         """Have the handler stopped, from the loop's thread."""
         self.is_cancelled = True
         end = self._end()
-        if not end.is_requested and not self.over:
+        if not end.is_requested and not self.over and hasattr(self, "task"):
             end.is_requested = True
-            self.loop.spawn(end.carry_out(self.task, self._is_over))
+            # Not the task of now: a replay goes on in another one.
+            self.loop.spawn(end.carry_out(lambda: self.task, self._is_over))
 
     def give_up(self, reason: Reason) -> None:
         """End the operation without a response, and have the handler stopped; may block."""

@@ -71,6 +71,10 @@ class Loop(Protocol):
         """Call a function in the loop's thread, at once if this is it."""
         ...
 
+    def was_cancelled(self, task: Task) -> bool:
+        """Tell whether somebody has cancelled a task that ends as cancelled."""
+        ...
+
     async def see_off(
         self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
     ) -> None:
@@ -182,6 +186,23 @@ class AsyncioLoop(_Threads):
         elif not self.loop.is_closed():  # else there is nobody left to be told
             self.loop.call_soon_threadsafe(function)
 
+    async def record(self, function: Callable[..., _T], *args: Any) -> _T:
+        # In a task of its own: a scope of anyio does not keep off what asyncio itself cancels.
+        recording = self.loop.create_task(super().record(function, *args))
+        interruption: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not recording.done():
+                try:
+                    await asyncio.wait([recording])
+                except asyncio.CancelledError as error:
+                    interruption = error
+        if interruption is not None:
+            raise interruption
+        return recording.result()
+
+    def was_cancelled(self, task: Task) -> bool:
+        return isinstance(task, asyncio.Task) and task.cancelling() > 0
+
     async def see_off(
         self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
     ) -> None:
@@ -288,6 +309,9 @@ class TrioLoop(_Threads):
         else:
             with suppress(self._trio.RunFinishedError):  # there is nobody left to be told
                 self._token.run_sync_soon(function)
+
+    def was_cancelled(self, task: Task) -> bool:
+        return True  # nobody but trio can raise its `Cancelled`
 
     async def see_off(
         self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]

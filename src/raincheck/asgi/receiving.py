@@ -133,14 +133,14 @@ class Receiving:
         self.in_receive += 1
         try:
             message = await self.server_receive()
+            if message.get("body"):
+                await self._keep(message)  # before anybody else may receive
         finally:
             self.in_receive -= 1
             if self.upload is not None:
                 self._wake()
         if self.operation is not None and message["type"] == "http.disconnect":
             return await self._receive_after_202()  # it was deferred while it waited here
-        if message.get("body"):
-            await self._keep(message)
         self._note(message)
         return message
 

@@ -39,7 +39,7 @@ class Stopping:
             self._disconnect = self._disconnect or anyio.Event()
             await self._disconnect.wait()
 
-    async def carry_out(self, task: Task, is_over: Callable[[], bool]) -> None:
+    async def carry_out(self, task: Callable[[], Task], is_over: Callable[[], bool]) -> None:
         """Stop the handler that runs in `task`: let it see a disconnect, later cancel it."""
         await self.until_outside()
         self._may_disconnect = True
@@ -47,7 +47,8 @@ class Stopping:
             self._disconnect.set()
         await anyio.sleep(GRACE)
         await self.until_outside()
-        await self._loop.cancel(task, is_over)
+        if not is_over():
+            await self._loop.cancel(task(), is_over)
 
     def enter(self) -> None:
         """Take note that a sync handler begins, in its thread."""

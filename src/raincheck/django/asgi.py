@@ -27,11 +27,11 @@ from raincheck.django.contexts import Luggage, forget_caches, in_transaction
 from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_request, to_response
+from raincheck.keys import Sharing
 from raincheck.messages import Response
 from raincheck.policy import Candidate
 from raincheck.polling import Poll
 from raincheck.wsgi import leaving
-from raincheck.wsgi.decision import Sharing
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -135,8 +135,7 @@ class AsyncGateway(Gateway):
         given = (self, scope, conversation.receive, conversation.send, candidate, template)
         exchange: Exchange
         if sharing is not None or candidate.budget == 0:
-            key, is_shared = (sharing.key, sharing.key is None) if sharing else (None, False)
-            exchange = _AcceptedFirst(*given, key=key, is_shared=is_shared)
+            exchange = _AcceptedFirst(*given, sharing=sharing)
         else:
             exchange = _Exchange(*given)
         await exchange.serve()

@@ -31,7 +31,7 @@ from raincheck.django.translation import in_threads, to_latin, to_request, to_re
 from raincheck.errors import StoreError
 from raincheck.handlers import MarkedRequests
 from raincheck.handlers.django import DjangoDirectory
-from raincheck.keys import NotAKeyError
+from raincheck.keys import NotAKeyError, Sharer
 from raincheck.links import PLACEHOLDER, Mount, Resource, fill, parse_target
 from raincheck.marking import CURRENT, is_nested
 from raincheck.messages import Response, StoredBody
@@ -39,7 +39,7 @@ from raincheck.policy import Candidate, Refusal
 from raincheck.polling import Poll, may_begin, not_a_key, refuse, unreadable
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst, is_accepted_first, refuse_unread
-from raincheck.wsgi.decision import decide, sharing_by
+from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.request_body import Unread
 
@@ -69,7 +69,7 @@ class RaincheckMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self._settings = read_settings()
         self.get_response = get_response
-        core = Raincheck(self._settings, store_from(self._settings))
+        core = Raincheck(self._settings, store_from(self._settings), "django")
         self._gateway = Gateway(_no_application, core, connections.close_all)
         self._async_gateway: AsyncGateway | None = None
         core.recovery.replayer = Replayer(self._gateway, get_response)
@@ -78,7 +78,7 @@ class RaincheckMiddleware:
             self._async_gateway.monitor = self._gateway.monitor
             markcoroutinefunction(self)
         self._policy = self._settings.policy()
-        self._sharing = sharing_by(self._settings, self._policy)
+        self._sharer = Sharer(self._settings, self._policy)
         self._below = f"{self._settings.prefix}/"
         self._mount = Mount(self._settings.status_url or _included_url)
         self._marked = MarkedRequests(DjangoDirectory())
@@ -131,13 +131,14 @@ class RaincheckMiddleware:
 
     def _serve(self, request: HttpRequest, decision: Candidate | Refusal) -> HttpResponseBase:
         core = self._gateway.core
-        if not may_begin(decision, core):
-            return to_response(refuse(decision, core))
         try:
-            sharing = self._sharing(request.META, request.path_info)
-            body = take_body(request, core.limits.request_body, core.admission.spooled)
+            sharing = sharing_of(self._sharer, request.META, request.path_info)
         except NotAKeyError as error:
             return to_response(not_a_key(error))
+        if not may_begin(decision, core, is_shared=sharing is not None):
+            return to_response(refuse(decision, core))
+        try:
+            body = take_body(request, core.limits.request_body, core.admission.spooled)
         except Unread as unread:
             refusal = refuse_unread(decision, sharing, self._gateway, has_room=unread.has_room)
             return self._pass(request) if refusal is None else to_response(refusal)
@@ -165,12 +166,12 @@ class RaincheckMiddleware:
     async def _serve_in_loop(
         self, gateway: AsyncGateway, request: HttpRequest, decision: Candidate | Refusal
     ) -> HttpResponseBase:
-        if not may_begin(decision, gateway.core):
-            return to_response(refuse(decision, gateway.core))
         try:
-            sharing = self._sharing(request.META, request.path_info)
+            sharing = sharing_of(self._sharer, request.META, request.path_info)
         except NotAKeyError as error:
             return to_response(not_a_key(error))
+        if not may_begin(decision, gateway.core, is_shared=sharing is not None):
+            return to_response(refuse(decision, gateway.core))
         return await gateway.serve(request, decision, sharing, self._template(request))
 
     # --- polling -------------------------------------------------------------------------------

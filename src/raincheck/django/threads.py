@@ -87,6 +87,10 @@ class Exchange(Race):
         """Return the request's body; None if middleware around has taken it apart."""
         return self._body.pieces()
 
+    def drop(self) -> None:
+        """Let go of the request's body: its handler is not called."""
+        self._body.close()
+
     def remote_user(self) -> str | None:
         """Name the user whom the server has found the request to come from."""
         return self._request.META.get("REMOTE_USER") or None

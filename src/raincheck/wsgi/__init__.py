@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from raincheck.core import Raincheck
-from raincheck.keys import NotAKeyError
+from raincheck.keys import NotAKeyError, Sharer, Sharing
 from raincheck.links import Mount, fill, parse_target
 from raincheck.marking import is_nested
 from raincheck.messages import Response
@@ -22,7 +22,7 @@ from raincheck.policy import Candidate, Refusal
 from raincheck.polling import may_begin, not_a_key, refuse
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst, is_accepted_first, refuse_unread
-from raincheck.wsgi.decision import Sharing, decide, sharing_by
+from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.replay import Replayer
@@ -55,10 +55,10 @@ class RaincheckMiddleware:
     def __init__(self, app: WSGIApplication, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        self._gateway = Gateway(app, Raincheck(settings, store_from(settings)))
+        self._gateway = Gateway(app, Raincheck(settings, store_from(settings), "wsgi"))
         self._gateway.core.recovery.replayer = Replayer(self._gateway)
         self._policy = settings.policy()
-        self._sharing = sharing_by(settings, self._policy)
+        self._sharer = Sharer(settings, self._policy)
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
         self._marked: Callable[[Mapping[str, Any]], bool] | None = None
@@ -90,12 +90,12 @@ class RaincheckMiddleware:
         if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
             return self.app(environ, start_response)
         core, method = self._gateway.core, environ["REQUEST_METHOD"]
-        if not may_begin(decision, core):
-            return send_response(method, start_response, refuse(decision, core))
         try:
-            sharing = self._sharing(environ, path)
+            sharing = sharing_of(self._sharer, environ, path)
         except NotAKeyError as error:
             return send_response(method, start_response, not_a_key(error))
+        if not may_begin(decision, core, is_shared=sharing is not None):
+            return send_response(method, start_response, refuse(decision, core))
         try:
             body = read_ahead(environ, core.limits.request_body, core.admission.spooled)
         except Unread as unread:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 
 from raincheck.errors import Overloaded, RaincheckError
+from raincheck.keys import Sharing
 from raincheck.links import Resource, fill
 from raincheck.messages import Headers, Request, Response
 from raincheck.operation import Operation
 from raincheck.policy import Candidate
 from raincheck.polling import Repeat, overloaded, too_large_for_key, unrecordable
-from raincheck.wsgi.decision import Sharing
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.race import Race
 
@@ -62,10 +62,12 @@ class AcceptedFirst:
         try:
             accepted = race.accept(self._sharing)
         except Overloaded as error:
+            race.drop()
             return overloaded(error)
         except Exception as error:
             return self._note_failure(error)
         if not accepted.is_new:
+            race.drop()
             return self._answer(accepted.operation)
         if not race.start():
             race.run()  # in this thread: it has been accepted
@@ -80,7 +82,10 @@ class AcceptedFirst:
         outcome = "is refused" if has_key else "stays synchronous"
         logger.warning("%r %s: %s", self._race.path, outcome, error, exc_info=defect)
         self._race.stay()
-        return unrecordable() if has_key else None
+        if not has_key:
+            return None
+        self._race.drop()
+        return unrecordable()
 
     def _started(self, operation: Operation) -> Response:
         applied, path = self._race.candidate.applied, fill(self._template, operation.id)

@@ -93,6 +93,10 @@ class Exchange(Race):
         """Return the request's body; None if the handler has closed it."""
         return pieces(self._body)
 
+    def drop(self) -> None:
+        """Let go of the request's body: its handler is not called."""
+        self._body.close()
+
     def remote_user(self) -> str | None:
         """Name the user whom the server has found the request to come from."""
         return self._server_environ.get("REMOTE_USER") or None

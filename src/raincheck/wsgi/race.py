@@ -18,14 +18,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raincheck.errors import RaincheckError
-from raincheck.keys import key_of
+from raincheck.keys import Sharing, key_of
 from raincheck.marking import CURRENT, NO_TERMS, Terms
 from raincheck.messages import Request
 from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
 from raincheck.starting import Accepted, Captured, Key, Start
-from raincheck.wsgi.decision import Sharing
 from raincheck.wsgi.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -81,6 +80,10 @@ class Race:
         """Name the user whom the server, and no header field, says the request comes from."""
         raise NotImplementedError
 
+    def drop(self) -> None:
+        """Let go of the request's body: its handler is not called."""
+        raise NotImplementedError
+
     def detached(self) -> None:
         """Take note that the server's thread may go on while the handler runs."""
 
@@ -133,7 +136,11 @@ class Race:
         Returns:
             Whether it has ended.
         """
-        self._wait_for_budget(lambda: self.over or self._has_ended or self._is_due)
+        try:
+            self._wait_for_budget(lambda: self.over or self._has_ended or self._is_due)
+        finally:
+            if self.operation is not None:
+                self.gateway.core.leave_alone(self.operation)
         return self.over or self._has_ended
 
     def _wait_for_budget(self, is_enough: Callable[[], bool]) -> None:
@@ -198,13 +205,14 @@ class Race:
             capture=self._capture,
             key=self.key,
             webhook=self.gateway.webhook(self.source()),
+            is_attended=sharing is not None and self.candidate.budget != 0,
         )
 
     def _key(self, sharing: Sharing, who: str | None) -> Key:
         body = self.body()
         if body is None:
             raise RaincheckError("somebody has read the body before it could be compared")
-        return key_of(sharing.key, self.request(), self.path, who, body)
+        return key_of(sharing, self.request(), self.path, who, body)
 
     def _capture(self) -> Captured | None:
         request, body = self.request(), self.body()

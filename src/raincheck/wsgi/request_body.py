@@ -164,9 +164,9 @@ def _copy(stream: IO[bytes], length: int | None, limit: int, spooled: Spooled) -
         try:
             # Never more than was declared: a server may wait for bytes that do not come.
             piece = stream.read(_PIECE if rest is None else min(rest, _PIECE))
-        except Exception:
-            # The handler asks the server itself, and gets to see why.
-            raise Unread(_joined([copy.stream()], stream, rest)) from None
+        except Exception as error:
+            # The handler gets to see it; some servers, asked again, would call this the end.
+            raise Unread(_joined([copy.stream(), _Broken(error)], stream, 0)) from None
         if not piece:
             break
         rest = None if rest is None else rest - len(piece)
@@ -181,6 +181,18 @@ def _copy(stream: IO[bytes], length: int | None, limit: int, spooled: Spooled) -
     if rest:  # its client has left: nobody would get the 202
         raise Unread(_joined([copy.stream()], stream, rest))
     return copy.stream()
+
+
+class _Broken(io.BytesIO):
+    """The place in a body behind which it can't be read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Raise what the server's stream has raised."""
+        raise self._error
 
 
 def _joined(ahead: list[IO[bytes]], stream: IO[bytes], rest: int | None) -> IO[bytes]:

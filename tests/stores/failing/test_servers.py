@@ -170,7 +170,7 @@ def test_a_server_that_pauses_for_a_moment_is_waited_for(backend: Backend) -> No
 @pytest.mark.parametrize("how", ["restart", "crash"])
 def test_a_restart_between_calls_is_not_noticed(backend: Backend, store: Store, how: str) -> None:
     for name, call in CALLS.items():
-        query = backend.namespace(name)
+        query = backend.namespace(name.replace(" ", "_"))
         fresh = backend.open(query)
         call.prepare(fresh)
         getattr(backend, how)()

@@ -1,0 +1,160 @@
+"""From a request to an operation: within limits, recorded with what it may be run again from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from raincheck.admission import Admission
+from raincheck.contracts import Run, Store
+from raincheck.errors import Overloaded, StoreUnavailable
+from raincheck.flights import Flight, Flights
+from raincheck.health import Health
+from raincheck.ledger import Ledger
+from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
+from raincheck.operation import Claimed, Marked, Operation, State, advance
+from raincheck.options import Settings
+from raincheck.recovery import Recovery
+from raincheck.starting import Accepted, Captured, Start
+
+
+class Accepting:
+    """Makes operations of requests; the part of the core that does so.
+
+    Args:
+        ensure_heartbeat: Has the heartbeat's thread run.
+        new_id: Returns an id with at least 128 random bits.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        ledger: Ledger,
+        flights: Flights,
+        health: Health,
+        recovery: Recovery,
+        *,
+        ensure_heartbeat: Callable[[], None],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.admission = Admission(settings.effective_limits(), ledger, flights)
+        self._settings = settings
+        self._store = store
+        self._ledger = ledger
+        self._flights = flights
+        self._health = health
+        self._recovery = recovery
+        self._policy = settings.policy()
+        self._ensure_heartbeat = ensure_heartbeat
+        self._new_id = new_id
+
+    def accept(self, run: Run, start: Start) -> Accepted:
+        """Record an operation that `run` works on; once this returns, a 202 may leave.
+
+        Returns:
+            The operation; under a key, the one that another request has become before.
+
+        Raises:
+            Overloaded: Too many are in flight.
+            StoreError: It could not be recorded; or it was, and the store's answer was lost: then
+                nobody hears its id, and it is ended.
+        """
+        with self._health.accepting():
+            holder = self._admit(start)
+            if holder is not None:
+                return Accepted(holder, is_new=False)
+            now = self._store.now()
+            captured = self._capture(start)
+            fresh = Operation(
+                id=self._new_id(),
+                state=State.ACCEPTED,
+                created=now,
+                updated=now,
+                retention=self._settings.retention,
+                method=start.method,
+                route=start.route,
+                owner=start.owner,
+                progress=start.progress,
+                repeatable=self._may_repeat(start, start.terms),
+                captured=captured is not None,
+                fingerprint=start.key.fingerprint if start.key else None,
+                coalesced=start.key is not None and start.key.is_shared,
+                application=self._recovery.application,
+                webhook=start.webhook,
+            )
+            claimed = advance(fresh, Claimed(self._recovery.worker, self._recovery.lease), now)
+            return self._begin(run, claimed, start, captured)
+
+    def _admit(self, start: Start) -> Operation | None:
+        """Look at the limits; over them return what another request has become under the key.
+
+        Raises:
+            Overloaded: Nothing has.
+        """
+        try:
+            self.admission.check(start.owner)
+        except Overloaded:
+            holder = self._store.holder(start.key.value) if start.key is not None else None
+            if holder is None:
+                raise
+            return holder
+        return None
+
+    def _may_repeat(self, start: Start | Operation, terms: Terms) -> bool:
+        return self._policy.may_repeat(start.method, start.route, terms.retry)
+
+    def _capture(self, start: Start) -> Captured | None:
+        is_needed = self.may_need_again(start.method, start.route, start.terms)
+        return start.capture() if is_needed else None
+
+    def may_need_again(self, method: str, route: str, terms: Terms = NO_TERMS) -> bool:
+        """Tell whether a request may have to be run again, as far as is known yet.
+
+        A handler that has not been called may be marked `retry=True`.
+        """
+        if terms.retry is None and may_be_repeatable():
+            terms = Terms(retry=True)
+        return self._policy.may_repeat(method, route, terms.retry)
+
+    def _begin(
+        self, run: Run, operation: Operation, start: Start, captured: Captured | None
+    ) -> Accepted:
+        self._ensure_heartbeat()
+        # In flight before it is in the store, or this process's own recovery might end it.
+        # It has no run before the store has its record, or a beat would take that for lost.
+        timeout = start.terms.timeout or self._settings.timeout
+        flight = Flight(operation, None, timeout, is_attended=start.is_attended)
+        self._flights.add(flight)
+        try:
+            requests = self._recovery.requests
+            request = requests.keep(operation.id, captured) if captured else None
+            stored = self._store.create(operation, request, start.key.value if start.key else None)
+        except BaseException as error:
+            self._flights.drop(operation.id)
+            if isinstance(error, StoreUnavailable):
+                self._recovery.unanswered.add(operation.id)
+            raise
+        if stored.id == operation.id:
+            flight.run = run
+            self.admission.count(start.owner)
+            return Accepted(operation)
+        self._flights.drop(operation.id)
+        if captured is not None:
+            self._store.discard(operation.id)
+        return Accepted(stored, is_new=False)
+
+    def mark(self, operation: Operation, terms: Terms) -> None:
+        """Take what a handler says of itself after its operation was accepted.
+
+        Raises:
+            StoreError: It could not be recorded, so the handler must not go on.
+        """
+        flight = self._flights.get(operation.id)
+        if flight is None:
+            return
+        flight.timeout = terms.timeout or flight.timeout
+        repeatable = self._may_repeat(operation, terms)
+        if flight.operation.repeatable != repeatable:
+            self._ledger.change(operation.id, Marked(repeatable), fence=operation.fence)
+            flight.operation = replace(flight.operation, repeatable=repeatable)
