@@ -151,8 +151,7 @@ def _principal(request: Request, owner: str | None) -> list[bytes | str]:
 
 def _target(request: Request, route: str) -> list[bytes | str]:
     # As it was sent, too: frameworks tell `%2F` from a slash.
-    host = request.header(b"host") or b""
-    return [request.method, host, request.root_path, route, request.raw_path.split(b"?")[0]]
+    return [request.method, request.root_path, route, request.raw_path.split(b"?")[0]]
 
 
 def _digest(parts: Iterable[bytes | str]) -> str:

@@ -127,6 +127,14 @@ def test_a_key_is_its_owners_and_of_one_route(
     assert idempotency_key(name, request_, route, owner, DIGEST).value != known.value
 
 
+def test_an_owner_is_the_same_at_every_host() -> None:
+    here, there = (replace(REQUEST, headers=((b"host", name),)) for name in (b"a:1", b"a:2"))
+    keys = {idempotency_key("k", it, "/reports", "ada", DIGEST) for it in (here, there)}
+    assert len(keys) == 1
+    unknown = {idempotency_key("k", it, "/reports", None, DIGEST) for it in (here, there)}
+    assert len(unknown) == 2
+
+
 def test_fields_that_say_nothing_of_who_asks_change_nothing() -> None:
     first = replace(REQUEST, headers=((b"x-api-key", b"ours"), (b"x-request-id", b"1")))
     second = replace(REQUEST, headers=((b"x-api-key", b"ours"), (b"user-agent", b"curl")))
