@@ -73,7 +73,8 @@ def aftermath(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Aftermath]:
     directory = tmp_path_factory.mktemp("shutdown")
-    first, second = (Site(request.param, directory, budget=BUDGET, drain=DRAIN) for _ in range(2))
+    options = {"budget": BUDGET, "drain": DRAIN, "max_attempts": 1}  # else: `test_rerunning`
+    first, second = (Site(request.param, directory, **options) for _ in range(2))
     with first.process:
         paths = start_calls(first)
         has_ended = ends(first)

@@ -38,7 +38,8 @@ def client() -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(ANY, tmp_path, app="signed", arguments=WORKERS, budget=BUDGET, drain=0.0)
+    options = {"budget": BUDGET, "drain": 0.0, "max_attempts": 1}  # or they would be run again
+    site = Site(ANY, tmp_path, app="signed", arguments=WORKERS, **options)
     with site.process:
         yield site
 

@@ -39,7 +39,8 @@ class Site:
     def __init__(self, command: str, backend: Backend, gates: Path, **options: Any) -> None:
         self._gates = gates
         environment = {
-            "TEST_OPTIONS": json.dumps({"budget": 0.2, "drain": 0.5} | options),
+            # What is lost is to be seen as lost here, and not run again.
+            "TEST_OPTIONS": json.dumps({"budget": 0.2, "drain": 0.5, "max_attempts": 1} | options),
             "TEST_GATES": str(gates),
             "TEST_LEASE": str(LEASE),
             "RAINCHECK_STORE": f"{backend.url}?timeout=1",
