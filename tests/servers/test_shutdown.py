@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -73,7 +74,11 @@ def aftermath(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Aftermath]:
     directory = tmp_path_factory.mktemp("shutdown")
-    options = {"budget": BUDGET, "drain": DRAIN, "max_attempts": 1}  # else: `test_rerunning`
+    options: dict[str, Any] = {
+        "budget": BUDGET,
+        "drain": DRAIN,
+        "max_attempts": 1,
+    }  # else: `test_rerunning`
     first, second = (Site(request.param, directory, **options) for _ in range(2))
     with first.process:
         paths = start_calls(first)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -38,7 +39,11 @@ def client() -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    options = {"budget": BUDGET, "drain": 0.0, "max_attempts": 1}  # or they would be run again
+    options: dict[str, Any] = {
+        "budget": BUDGET,
+        "drain": 0.0,
+        "max_attempts": 1,
+    }  # or they would be run again
     site = Site(ANY, tmp_path, app="signed", arguments=WORKERS, **options)
     with site.process:
         yield site

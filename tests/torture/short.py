@@ -1,0 +1,26 @@
+"""A short torture, for the tests; `python -m tests.torture` runs long ones."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from tests.torture.run import Plan, torture
+
+SEED = 20261122
+SECONDS = 18.0
+# In so short a time it depends on chance whether something is run again.
+BUSY = ("requests", "202s", "polls", "spied", "kills", "stops", "KB verified")
+
+
+def hold(store: str, server: str, directory: Path) -> None:
+    """Torture one kind of server on one kind of store, and see that no promise is broken."""
+    report = torture(Plan(store, server, SEED, SECONDS, directory))
+    if report.violations:
+        kept = directory / "servers.log"
+        sys.stderr.write(kept.read_text()[-20_000:])
+    assert not report.violations, report.text()
+    idle = [name for name in BUSY if not report.figures[name]]
+    assert not idle, f"nothing came of it: {report.figures}"
+    shutil.rmtree(directory)  # bodies of many megabytes
