@@ -248,13 +248,19 @@ class StatusMonitor:
         view = self._view(operation, repeat.request, repeat.path)
         if operation.is_terminal:
             return Answer(monitor.repeated(view, repeat.first))
-        return Answer(monitor.started(view, repeat.applied), repeat.budget)
+        wait = repeat.budget if self._has_room else 0
+        return Answer(monitor.started(view, repeat.applied), wait)
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more may wait."""
+        return self.watcher.waiters < self._core.limits.pollers
 
     def _wait_of(self, request: Request) -> float:
         prefer = request.header(b"prefer")
         if prefer is None or request.method == "DELETE":
             return 0
-        if self.watcher.waiters >= self._core.limits.pollers:
+        if not self._has_room:
             return 0
         return min(parse_prefer(prefer).wait or 0, self._core.settings.max_wait)
 

@@ -109,6 +109,20 @@ async def test_who_waits_has_the_response_as_soon_as_it_is_there(handler: Handle
     assert handler.calls == 1
 
 
+async def test_above_the_limit_of_pollers_a_repetition_is_answered_at_once(
+    handler: Handler,
+) -> None:
+    app = wrap(handler, budget=30, limits={"pollers": 0})
+    first = Call(app, http_scope("/", "POST", [KEY]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.run)
+        await handler.begun.wait()
+        with anyio.fail_after(5):
+            assert (await call(app, "/", "POST", [KEY])).status == 202
+        handler.go.set()
+    assert first.status == 201
+
+
 @pytest.mark.parametrize("budget", [30, None])
 async def test_a_marked_handler_is_not_waited_for(budget: float | None) -> None:
     go = anyio.Event()
