@@ -169,7 +169,8 @@ def failure(work: Callable[[], object]) -> str:
 def test_constructing_connects_to_nothing(endpoint: Endpoint) -> None:
     threads = threading.active_count()
     with_bodies_at(MemoryStore(), "s3://bucket/prefix").close()
-    assert (endpoint.requests, threading.active_count()) == (0, threads)
+    assert endpoint.requests == 0
+    assert threading.active_count() <= threads  # some of other tests may just have ended
 
 
 @pytest.mark.parametrize(
