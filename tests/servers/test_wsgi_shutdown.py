@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -90,6 +91,7 @@ def start(site: WsgiSite, call: str) -> str:
 
 def ends(site: WsgiSite, number: signal.Signals) -> bool:
     """Tell a server to stop, and whether it did."""
+    time.sleep(0.5)  # uwsgi is busy until a moment after its response, and runs no exit hooks then
     site.process.signal(number)
     try:
         site.process.wait(PATIENCE)
