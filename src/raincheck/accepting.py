@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from raincheck.admission import Admission
-from raincheck.contracts import Run, Store
+from raincheck.captured import CapturedRequests
+from raincheck.contracts import Run
 from raincheck.errors import Overloaded, StoreUnavailable
-from raincheck.flights import Flight, Flights
-from raincheck.health import Health
-from raincheck.ledger import Ledger
+from raincheck.flights import Flight
 from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
 from raincheck.operation import Claimed, Marked, Operation, State, advance
-from raincheck.options import Settings
-from raincheck.recovery import Recovery
+from raincheck.process import Process
 from raincheck.starting import Accepted, Captured, Start
 
 
@@ -22,30 +20,26 @@ class Accepting:
     """Makes operations of requests; the part of the core that does so.
 
     Args:
+        requests: Where requests that may be run again are kept.
         ensure_heartbeat: Has the heartbeat's thread run.
         new_id: Returns an id with at least 128 random bits.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        store: Store,
-        ledger: Ledger,
-        flights: Flights,
-        health: Health,
-        recovery: Recovery,
+        process: Process,
+        requests: CapturedRequests,
         *,
         ensure_heartbeat: Callable[[], None],
         new_id: Callable[[], str],
     ) -> None:
-        self.admission = Admission(settings.effective_limits(), ledger, flights)
-        self._settings = settings
-        self._store = store
-        self._ledger = ledger
-        self._flights = flights
-        self._health = health
-        self._recovery = recovery
-        self._policy = settings.policy()
+        self.admission = Admission(process.limits, process.ledger, process.flights)
+        self._process = process
+        self._store = process.store
+        self._settings = process.settings
+        self._flights = process.flights
+        self._requests = requests
+        self._policy = process.settings.policy()
         self._ensure_heartbeat = ensure_heartbeat
         self._new_id = new_id
 
@@ -60,7 +54,7 @@ class Accepting:
             StoreError: It could not be recorded; or it was, and the store's answer was lost: then
                 nobody hears its id, and it is ended.
         """
-        with self._health.accepting():
+        with self._process.health.accepting():
             holder = self._admit(start)
             if holder is not None:
                 return Accepted(holder, is_new=False)
@@ -80,10 +74,10 @@ class Accepting:
                 captured=captured is not None,
                 fingerprint=start.key.fingerprint if start.key else None,
                 coalesced=start.key is not None and start.key.is_shared,
-                application=self._recovery.application,
+                application=self._process.application,
                 webhook=start.webhook,
             )
-            claimed = advance(fresh, Claimed(self._recovery.worker, self._recovery.lease), now)
+            claimed = advance(fresh, Claimed(self._process.worker, self._process.lease), now)
             return self._begin(run, claimed, start, captured)
 
     def _admit(self, start: Start) -> Operation | None:
@@ -127,13 +121,12 @@ class Accepting:
         flight = Flight(operation, None, timeout, is_attended=start.is_attended)
         self._flights.add(flight)
         try:
-            requests = self._recovery.requests
-            request = requests.keep(operation.id, captured) if captured else None
+            request = self._requests.keep(operation.id, captured) if captured else None
             stored = self._store.create(operation, request, start.key.value if start.key else None)
         except BaseException as error:
             self._flights.drop(operation.id)
             if isinstance(error, StoreUnavailable):
-                self._recovery.unanswered.add(operation.id)
+                self._process.unanswered.add(operation.id)
             raise
         if stored.id == operation.id:
             flight.run = run
@@ -156,5 +149,5 @@ class Accepting:
         flight.timeout = terms.timeout or flight.timeout
         repeatable = self._may_repeat(operation, terms)
         if flight.operation.repeatable != repeatable:
-            self._ledger.change(operation.id, Marked(repeatable), fence=operation.fence)
+            self._process.ledger.change(operation.id, Marked(repeatable), fence=operation.fence)
             flight.operation = replace(flight.operation, repeatable=repeatable)

@@ -64,9 +64,10 @@ class Admission:
         self._clock = clock
         self._counts: dict[str | None, tuple[float, int]] = {}
 
-    def _check_here(self) -> None:
-        if len(self._flights) >= self._limits.operations:
-            raise Overloaded("operations", self._limits.operations)
+    @property
+    def is_full(self) -> bool:
+        """Whether as many operations are in flight in this process as may be."""
+        return len(self._flights) >= self._limits.operations
 
     def check(self, owner: str | None) -> None:
         """Look at all limits.
@@ -75,7 +76,8 @@ class Admission:
             Overloaded: A limit is reached.
             StoreError: The store can't be asked.
         """
-        self._check_here()
+        if self.is_full:
+            raise Overloaded("operations", self._limits.operations)
         if owner is not None:
             self._check("operations_per_owner", self._limits.operations_per_owner, owner)
         self._check("operations_in_store", self._limits.operations_in_store, None)

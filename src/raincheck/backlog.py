@@ -89,6 +89,12 @@ class Backlog:
     def __contains__(self, operation_id: str) -> bool:
         return operation_id in self._entries
 
+    def ended(self) -> list[Operation]:
+        """Return the operations of which an ending waits, as they were when they ran."""
+        with self._lock:
+            entries = list(self._entries.values())
+        return [entry.operation for entry in entries if entry.ending is not None]
+
     def keep(self, operation: Operation, n: int, data: bytes) -> None:
         """Keep a chunk.
 

@@ -7,7 +7,6 @@ operation becomes says `operation`.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -19,10 +18,8 @@ from raincheck.backlog import Backlog, Ending, defect
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Filter, Run, Store
 from raincheck.errors import BodyMissing, StoreUnavailable
-from raincheck.flights import Flights, each
-from raincheck.health import Health
+from raincheck.flights import each
 from raincheck.heartbeat import Heartbeat
-from raincheck.ledger import Ledger
 from raincheck.marking import Terms
 from raincheck.operation import (
     TERMINAL,
@@ -39,6 +36,7 @@ from raincheck.operation import (
     after_loss,
 )
 from raincheck.options import Settings
+from raincheck.process import Process
 from raincheck.recovery import Recovery
 from raincheck.sealing import sealing_with
 from raincheck.starting import Accepted, Start
@@ -73,47 +71,35 @@ class Raincheck:
     ) -> None:
         self.settings = settings
         self.store = store
-        self.limits = settings.effective_limits()
-        self.health = Health()
-        self.heartbeat = Heartbeat(self)
-        self.ledger = Ledger(store)
-        self.flights = Flights()
         application = settings.application or name_of(kind, settings.prefix)
-        self.webhooks = Webhooks(store, self.ledger, settings, application)
+        process = self._process = Process(settings, store, application)
+        self.limits = process.limits
+        self.health, self.ledger, self.flights = process.health, process.ledger, process.flights
+        self.heartbeat = Heartbeat(self)
+        self.webhooks = Webhooks(process)
         self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
         requests = CapturedRequests(store, self.chunk_size, sealing_with(settings.encryption_key))
-        self.recovery = Recovery(
-            *(settings, store, self.ledger, self.flights, self.health, requests),
-            is_ours=self._is_ours,
-            application=application,
-        )
-        self.upkeep = Upkeep(
-            *(store, self.ledger, self.flights, self.health, self.recovery),
-            cancel=self.cancel,
-            abandon_after=settings.abandon_after,
-        )
+        self.recovery = Recovery(process, requests)
+        self.upkeep = Upkeep(process, self.cancel)
         self._accepting = Accepting(
-            *(settings, store, self.ledger, self.flights, self.health, self.recovery),
+            process,
+            requests,
             ensure_heartbeat=lambda: self.heartbeat.ensure(),
             new_id=new_id,
         )
         self.admission = self._accepting.admission
         self._sleep = sleep
-        self._backlog_of: dict[int, Backlog] = {}  # by process, as flights are
 
     # --- the life of an operation --------------------------------------------------------------
 
     @property
     def _backlog(self) -> Backlog:
-        return self._backlog_of.setdefault(os.getpid(), Backlog())
-
-    def _is_ours(self, operation_id: str) -> bool:
-        return operation_id in self.flights or operation_id in self._backlog
+        return self._process.backlog
 
     @property
     def is_full(self) -> bool:
         """Whether as many operations are in flight in this process as may be."""
-        return len(self.flights) >= self.limits.operations
+        return self.admission.is_full
 
     @property
     def is_cut_off(self) -> bool:
@@ -201,7 +187,7 @@ class Raincheck:
         if ended is None:
             ended = self.store.get(operation.id)
             if ended is None:
-                self.ledger.record_again(operation, self.recovery.lease)
+                self.ledger.record_again(operation, self._process.lease)
                 event = self._if_whole(operation, event)
                 ended = self.ledger.change(operation.id, event, fence=operation.fence)
             elif not replace(ending, event=event).has_made(ended, operation.fence):
@@ -271,7 +257,7 @@ class Raincheck:
         patience = self.settings.abandon_after
         if patience is None or operation.is_terminal:
             return
-        if self.store.now() - (operation.polled or operation.created) > patience / 4:
+        if self.store.now() - operation.last_asked > patience / 4:
             self.ledger.change(operation.id, Polled())
 
     # --- what the heartbeat does ---------------------------------------------------------------
@@ -279,7 +265,7 @@ class Raincheck:
     @property
     def is_busy(self) -> bool:
         """Whether operations run in this process or wait to be recorded."""
-        return bool(len(self.flights) or self._backlog)
+        return self._process.is_busy
 
     def beat(self) -> None:
         """Renew leases, carry progress up and cancellations down, record what waits."""

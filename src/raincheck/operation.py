@@ -131,6 +131,11 @@ class Operation:
         return self.state in TERMINAL
 
     @property
+    def last_asked(self) -> float:
+        """About when somebody last wanted it: the one who started it, or a poll."""
+        return self.created if self.polled is None else self.polled
+
+    @property
     def shown(self) -> str:
         """What a log may say of it: never the whole id, which opens the response."""
         return f"{abbreviate(self.id)} ({self.method} {self.route!r})"

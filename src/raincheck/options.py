@@ -21,6 +21,8 @@ from raincheck.policy import Limits, Mode, Policy
 from raincheck.secret_options import check_url_lifetime, encryption_keys, url_secrets
 from raincheck.webhook_options import check_webhook
 
+SHORTEST_PATIENCE = 15.0  # seconds
+
 
 class Options(TypedDict, total=False):
     """What may be passed to a middleware; `Settings` says what each means."""
@@ -101,8 +103,8 @@ class Settings:
             method is idempotent (RFC 9110 §9.2.2), and not otherwise.
         max_attempts: How often a handler may be begun, the first time included; 1: none is ever
             run again. Default 3.
-        abandon_after: Seconds without a poll after which a running operation is cancelled.
-            Default None: never.
+        abandon_after: Seconds without a poll after which a running operation is cancelled, at
+            least 15. Default None: never.
         idempotency_keys: Whether `Idempotency-Key` is honoured on POST, PUT, PATCH and DELETE
             requests that may be deferred. Default True.
         coalesce: Path patterns where identical safe requests of one owner that come while the
@@ -180,10 +182,15 @@ class Settings:
             if not isinstance(getattr(self, name), bool):
                 value = getattr(self, name)
                 raise ConfigurationError(f"{name} must be True or False: {value!r}")
-        for name in ("timeout", "abandon_after"):
-            _check_seconds(name, getattr(self, name), optional=True)
-            if getattr(self, name) == 0:
-                raise ConfigurationError(f"{name} must be more than 0: nothing could ever end well")
+        _check_seconds("timeout", self.timeout, optional=True)
+        if self.timeout == 0:
+            raise ConfigurationError("timeout must be more than 0: nothing could ever end well")
+        _check_seconds("abandon_after", self.abandon_after, optional=True)
+        if self.abandon_after is not None and self.abandon_after < SHORTEST_PATIENCE:
+            raise ConfigurationError(
+                f"abandon_after must be at least {SHORTEST_PATIENCE:g} seconds: of a client that "
+                "waits (`Prefer: wait`) is heard every five"
+            )
         if self.application is not None and not isinstance(self.application, str):
             raise ConfigurationError(f"application must be a str, not {self.application!r}")
         _check_attempts(self.max_attempts)

@@ -10,27 +10,24 @@ import hmac
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeGuard
+from dataclasses import dataclass, replace
 
 from raincheck import monitor
+from raincheck.beginning import STORE_RETRY_AFTER
 from raincheck.core import Raincheck
 from raincheck.dialects import DIALECTS
-from raincheck.errors import BodyMissing, Overloaded, StoreError
-from raincheck.keys import NotAKeyError
+from raincheck.errors import BodyMissing, StoreError
 from raincheck.links import Resource, is_id, local_path, locate, signature_of
 from raincheck.messages import Headers, Request, Response, StoredBody, parse_prefer
 from raincheck.monitor import View
 from raincheck.operation import Operation, State, is_expired
-from raincheck.policy import Candidate, Refusal
+from raincheck.policy import Candidate
 from raincheck.signing import Signer
 from raincheck.starting import Key
 from raincheck.watching import Sight, Watcher
 
 logger = logging.getLogger("raincheck")
 
-STORE_RETRY_AFTER = 5  # seconds, for a client whose poll met a store that fails
-OVERLOADED_RETRY_AFTER = 5  # seconds
 UNREADABLE = "Operations can't be read now."
 CANCELS = (State.CANCELLING, State.CANCELLED)
 _REFUSED = (406, 412)  # whatever the operation becomes
@@ -58,15 +55,14 @@ class Repeat(Poll):
 
     Attributes:
         key: What they have in common.
-        budget: Seconds that it may wait for the end, as its handler would have had.
+        candidate: As what it came; it may wait for the end as long as its handler might take.
         first: The header fields as the handler gave them, for whoever has had it called.
-        applied: What the 202 says in `Preference-Applied`.
     """
 
+    resource: Resource = Resource.RESPONSE
     key: Key
-    budget: float
+    candidate: Candidate
     first: Headers | None = None
-    applied: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,52 +76,6 @@ class Answer:
 
     response: Response
     wait: float = 0
-
-
-def may_begin(
-    decision: Candidate | Refusal, core: Raincheck, *, is_shared: bool = False
-) -> TypeGuard[Candidate]:
-    """Tell whether a handler may be called at all; if not, `refuse` says why.
-
-    Args:
-        is_shared: Whether another request may have become the same operation: then nothing need
-            be called.
-    """
-    if isinstance(decision, Refusal):
-        return False
-    return decision.budget != 0 or is_shared or not (core.is_full or core.is_cut_off)
-
-
-def refuse(decision: Candidate | Refusal, core: Raincheck) -> Response:
-    """Refuse before anything has run, for the reason why it may not begin."""
-    if isinstance(decision, Refusal):
-        return monitor.problem(decision.status, decision.code, decision.detail)
-    if core.is_full:
-        return overloaded(Overloaded("operations", core.limits.operations))
-    return unrecordable()
-
-
-def overloaded(error: Overloaded) -> Response:
-    """Refuse because a limit is reached; the client's own, if it is that (RFC 6585 §4)."""
-    wait = (b"retry-after", b"%d" % OVERLOADED_RETRY_AFTER)
-    if error.limit == "operations_per_owner":
-        return monitor.problem(429, "too-many-operations", "Yours are too many at once.", (wait,))
-    return monitor.unavailable("Too many operations are in flight.", OVERLOADED_RETRY_AFTER)
-
-
-def unrecordable() -> Response:
-    """Refuse because the store fails."""
-    return monitor.unavailable("Operations can't be recorded now.", STORE_RETRY_AFTER)
-
-
-def not_a_key(error: NotAKeyError) -> Response:
-    """Refuse an `Idempotency-Key` that is none."""
-    return monitor.problem(400, "idempotency-key-invalid", f"{error}.")
-
-
-def too_large_for_key() -> Response:
-    """Refuse a body that can't be compared with that of another request under the same key."""
-    return monitor.problem(413, "request-too-large", "The request is too large to have a key.")
 
 
 def unreadable(error: StoreError) -> Response:
@@ -155,8 +105,9 @@ class StatusMonitor:
     def started(
         self, operation: Operation, request: Request, applied: str | None, path: str | None = None
     ) -> Response:
-        """Return the 202 for the request that became this operation."""
-        return monitor.started(self._view(operation, request, path), applied)
+        """Return the 202 for the request that has just become this operation."""
+        # The store is not asked for the time: it may fail, and the operation is there.
+        return monitor.started(self._seen(operation, request, path, operation.updated), applied)
 
     def look(self, poll: Poll, *, waited: float = 0, sight: Sight | None = None) -> Answer:
         """Find an answer to a request as things are now; never raises for a store that fails.
@@ -248,8 +199,8 @@ class StatusMonitor:
         view = self._view(operation, repeat.request, repeat.path)
         if operation.is_terminal:
             return Answer(monitor.repeated(view, repeat.first))
-        wait = repeat.budget if self._has_room else 0
-        return Answer(monitor.started(view, repeat.applied), wait)
+        wait = (repeat.candidate.budget or 0) if self._has_room else 0
+        return Answer(monitor.started(view, repeat.candidate.applied), wait)
 
     @property
     def _has_room(self) -> bool:
@@ -296,17 +247,21 @@ class StatusMonitor:
     def _view(
         self, operation: Operation, request: Request, path: str | None, guest: str | None = None
     ) -> View:
-        """Return what there is to see.
+        """Return what there is to see now.
 
         Args:
             guest: The signature by which the client sees it; it gets no other, or it could prolong
                 its access.
         """
-        settings, now = self._core.settings, self._core.store.now()
+        view = self._seen(operation, request, path, self._core.store.now())
+        if guest is None:
+            return view
+        return replace(view, links=view.links.signed(guest), signature=None)
+
+    def _seen(self, operation: Operation, request: Request, path: str | None, now: float) -> View:
+        settings = self._core.settings
         path = path or local_path(request, settings.prefix, operation.id)
         links = locate(request, path, settings.location, settings.public_url)
-        if guest is not None:
-            return View(operation, links.signed(guest), self._dialect, now)
         return View(operation, links, self._dialect, now, self._sign(operation, now))
 
     def _sign(self, operation: Operation, now: float) -> str | None:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import IO
 
 from raincheck.captured import CapturedRequests
-from raincheck.contracts import Filter, Liveness, Replayer, Store
+from raincheck.contracts import Filter, Replayer
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.flights import Flight, Flights, each
-from raincheck.health import Health
-from raincheck.ledger import Ledger
+from raincheck.flights import Flight, each
 from raincheck.messages import Request
 from raincheck.operation import (
     CLAIMED,
@@ -30,99 +26,77 @@ from raincheck.operation import (
     after_loss,
     is_abandoned,
 )
-from raincheck.options import Settings
+from raincheck.process import Process
 
 logger = logging.getLogger("raincheck")
 
-LEASE = 30.0  # seconds
-# Of a lease: how long a store has answered before leases tell who is gone. It takes those who live
-# up to about ten seconds to notice that it is back (their last call may hang for so long), and a
-# beat to renew.
-STEADY = 0.5
+# Seconds that a store has answered before leases tell who is gone. Those who live have to notice
+# first that it is back, and to renew: their last attempt may begin after three seconds and hang for
+# ten (`stores.patience`), and a probe and a beat follow.
+STEADY = 15.0
 # At a time; there are leases to renew, and other processes that can run some, too.
 AT_ONCE = 100
 TURN = 5.0  # seconds
 _WAITING = frozenset({State.ACCEPTED})
 
 
-@dataclass(slots=True)
 class Recovery:
     """What one process does about operations that nobody runs.
 
     Attributes:
-        lease: Seconds that a process is believed to live.
-        unanswered: Ids of operations that this process may have recorded or claimed: the store's
-            answer was lost.
-        is_ours: Tells by its id whether this process is still concerned with an operation.
-        application: What this process may run again: requests to the application of that name.
         replayer: Who can run a captured request here; None: nobody.
     """
 
-    settings: Settings
-    store: Store
-    ledger: Ledger
-    flights: Flights
-    health: Health
-    requests: CapturedRequests
-    is_ours: Callable[[str], bool]
-    application: str
-    replayer: Replayer | None = None
-    lease: float = field(default_factory=lambda: LEASE)
-    unanswered: set[str] = field(default_factory=set)
-
-    @property
-    def liveness(self) -> Liveness | None:
-        """The store, if it sees for itself who lives."""
-        return self.store if isinstance(self.store, Liveness) else None
-
-    @property
-    def worker(self) -> str:
-        """The name of this process."""
-        return self.liveness.incarnation() if self.liveness else self.flights.worker
+    def __init__(self, process: Process, requests: CapturedRequests) -> None:
+        self.replayer: Replayer | None = None
+        self.requests = requests
+        self._process = process
+        self._store = process.store
+        self._ledger = process.ledger
 
     # --- whose process is gone -----------------------------------------------------------------
 
     def let_go(self) -> int:
         """Release or end the operations that nobody runs any more; return how many."""
-        with self.health.noticing():
-            now = self.store.now()
+        with self._process.health.noticing():
+            now = self._store.now()
             # Where only leases tell, few have run out.
-            lease_before = None if self.liveness else now
-            claimed = list(self.ledger.find_all(Filter(states=CLAIMED, lease_before=lease_before)))
+            lease_before = None if self._process.liveness else now
+            claimed = list(self._ledger.find_all(Filter(states=CLAIMED, lease_before=lease_before)))
             self._let_go_of_unanswered()
-        self.health.note_answer(now)
+        self._process.health.note_answer(now)
         return sum(each(self.let_go_of, (o for o in claimed if self.is_abandoned(o))))
 
     def _let_go_of_unanswered(self) -> None:
         """Let go of what this process may have without knowing it: nobody runs it."""
-        for operation_id in list(self.unanswered):
-            operation = self.store.get(operation_id)
-            if operation is not None and operation.worker == self.worker:
+        for operation_id in list(self._process.unanswered):
+            operation = self._store.get(operation_id)
+            if operation is not None and operation.worker == self._process.worker:
                 self.let_go_of(operation)
-            self.unanswered.discard(operation_id)
+            self._process.unanswered.discard(operation_id)
 
     def is_abandoned(self, operation: Operation) -> bool:
         """Tell whether nobody runs an operation any more."""
-        if self.is_ours(operation.id):
+        if self._process.has(operation.id):
             return False
-        if operation.id in self.unanswered and operation.worker == self.worker:
+        if operation.id in self._process.unanswered and operation.worker == self._process.worker:
             return operation.state in CLAIMED
-        now = self.store.now()
-        if self.liveness is None:
+        now, liveness = self._store.now(), self._process.liveness
+        if liveness is None:
             # While the store was away nobody could renew: those who live do so first.
-            is_steady = self.health.is_steady(now, STEADY * self.lease)
+            is_steady = self._process.health.is_steady(now, STEADY)
             return is_steady and is_abandoned(operation, now, None)
         worker = operation.worker
-        lives = self.liveness.lives(worker) if worker and not operation.is_terminal else None
+        lives = liveness.lives(worker) if worker and not operation.is_terminal else None
         return is_abandoned(operation, now, lives)
 
     def let_go_of(self, operation: Operation) -> bool:
         """Release an operation that may be run again, and end another one."""
-        left = self.ledger.change(operation.id, self._after_loss, fence=operation.fence)
+        left = self._ledger.change(operation.id, self._after_loss, fence=operation.fence)
         if left is None:
             return False
         if left.is_terminal:
-            self.store.discard(operation.id)
+            self._store.discard(operation.id)
         logger.warning(
             "operation %s lost its process and is %s", left.shown, left.reason or "to be run again"
         )
@@ -131,12 +105,12 @@ class Recovery:
     def _after_loss(self, operation: Operation) -> Event | None:
         if not self.is_abandoned(operation):  # others have let it go, or renewed it, meanwhile
             return None
-        if operation.id in self.unanswered and operation.fence == 1:
+        if operation.id in self._process.unanswered and operation.fence == 1:
             return Ended(Reason.INTERRUPTED)  # nobody heard of it: its request went on without
         return self._by_loss(operation)
 
     def _by_loss(self, operation: Operation) -> Event:
-        return after_loss(operation, Reason.INTERRUPTED, self.settings.max_attempts)
+        return after_loss(operation, Reason.INTERRUPTED, self._process.settings.max_attempts)
 
     # --- who waits for a process ---------------------------------------------------------------
 
@@ -147,21 +121,21 @@ class Recovery:
             most: How many at most.
         """
         taken, most, end = 0, min(most, AT_ONCE), time.monotonic() + TURN
-        for operation in self.ledger.find_all(Filter(states=_WAITING)):
+        for operation in self._ledger.find_all(Filter(states=_WAITING)):
             if time.monotonic() > end:
                 break
-            if operation.queue is not None or operation.id in self.flights:
+            if operation.queue is not None or operation.id in self._process.flights:
                 continue
             if self._has_waited_too_long(operation):
                 self._end(operation, Reason.EXPIRED_BEFORE_START)
-            elif operation.application != self.application:
+            elif operation.application != self._process.application:
                 continue  # it has processes of its own
             elif self.replayer is not None and self.replayer.is_ready and taken < most:
                 taken += self._run_again(self.replayer, operation)
         return taken
 
     def _has_waited_too_long(self, operation: Operation) -> bool:
-        return self.store.now() - operation.updated > operation.retention
+        return self._store.now() - operation.updated > operation.retention
 
     def _run_again(self, replayer: Replayer, operation: Operation) -> bool:
         try:
@@ -175,8 +149,8 @@ class Recovery:
             self._end(operation, Reason.INTERRUPTED)
             return False
         # In flight before it is claimed, or this process's own recovery might let it go.
-        flight = Flight(operation, None, self.settings.timeout)
-        if not self.flights.add(flight):
+        flight = Flight(operation, None, self._process.settings.timeout)
+        if not self._process.flights.add(flight):
             found[1].close()
             return False
         begun = False
@@ -184,17 +158,17 @@ class Recovery:
             begun = self._claim(flight) and self._begin(replayer, flight, *found)
             return begun
         except BaseException:
-            self.unanswered.add(operation.id)
+            self._process.unanswered.add(operation.id)
             raise
         finally:
             if not begun:
-                self.flights.drop(operation.id)
+                self._process.flights.drop(operation.id)
                 found[1].close()
 
     def _claim(self, flight: Flight) -> bool:
         operation = flight.operation
-        event = Claimed(self.worker, self.lease)
-        claimed = self.ledger.change(operation.id, event, fence=operation.fence)
+        event = Claimed(self._process.worker, self._process.lease)
+        claimed = self._ledger.change(operation.id, event, fence=operation.fence)
         if claimed is not None:
             flight.operation = claimed
         return claimed is not None
@@ -205,12 +179,12 @@ class Recovery:
             flight.run = replayer.replay(operation, request, body)
         except RuntimeError as error:
             logger.warning("operation %s is not run here: %s", operation.shown, error)
-            self.ledger.change(operation.id, self._by_loss, fence=operation.fence)
+            self._ledger.change(operation.id, self._by_loss, fence=operation.fence)
             return False
         logger.warning("operation %s is run again (%d)", operation.shown, operation.fence)
         return True
 
     def _end(self, operation: Operation, reason: Reason) -> None:
-        if self.ledger.change(operation.id, Ended(reason), fence=operation.fence) is not None:
-            self.store.discard(operation.id)
+        if self._ledger.change(operation.id, Ended(reason), fence=operation.fence) is not None:
+            self._store.discard(operation.id)
             logger.warning("operation %s is not run again: %s", operation.shown, reason)

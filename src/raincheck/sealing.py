@@ -2,8 +2,9 @@
 
 They hold credentials. A sealed request shows nothing of the original but the size of its body; all
 else is in one token. Each chunk of the body is sealed on its own. Every token says inside where
-its place is: whoever can write to the store can neither read a request nor put one, or a part of
-it, in the place of another.
+its place is: whoever can write to the store can neither read a request nor put a part of one in the
+place of another. But a request that is not sealed is taken as it is, also where there is a key: it
+may be from before.
 """
 
 from __future__ import annotations

@@ -6,12 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 
-from raincheck.contracts import Filter, Store
-from raincheck.flights import Flight, Flights, each
-from raincheck.health import Health
-from raincheck.ledger import Ledger
+from raincheck.contracts import Filter
+from raincheck.flights import Flight, each
 from raincheck.operation import Operation, Reason, Renewed, State
-from raincheck.recovery import Recovery
+from raincheck.process import Process
 
 logger = logging.getLogger("raincheck")
 
@@ -21,37 +19,26 @@ class Upkeep:
 
     Args:
         cancel: Asks for an operation to be stopped.
-        abandon_after: The option of that name, in seconds.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        ledger: Ledger,
-        flights: Flights,
-        health: Health,
-        recovery: Recovery,
-        *,
-        cancel: Callable[[str], object],
-        abandon_after: float | None,
-    ) -> None:
-        self._store = store
-        self._ledger = ledger
-        self._flights = flights
-        self._health = health
-        self._recovery = recovery
+    def __init__(self, process: Process, cancel: Callable[[str], object]) -> None:
+        self._process = process
+        self._store = process.store
+        self._ledger = process.ledger
+        self._flights = process.flights
         self._cancel = cancel
-        self._abandon_after = abandon_after
 
     def renew_all(self) -> None:
         """Renew leases where they tell who lives, and write progress."""
         each(self._renew, self._flights.all())
+        if self._process.liveness is None:
+            each(self._renew_waiting, self._process.backlog.ended())
 
     def heed_cancels(self) -> None:
         """Have handlers stop whose operations somebody has cancelled in another process."""
         if not len(self._flights):
             return
-        wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._recovery.worker)
+        wanted = Filter(states=frozenset({State.CANCELLING}), worker=self._process.worker)
         for operation in self._ledger.find_all(wanted):
             if (flight := self._flights.get(operation.id)) is not None:
                 flight.cancel()
@@ -65,9 +52,10 @@ class Upkeep:
 
     def stop_unwanted(self) -> None:
         """Cancel the operations that nobody asks for any more."""
-        if self._abandon_after is not None:
+        patience = self._process.settings.abandon_after
+        if patience is not None:
             for flight in self._flights.all():
-                self._stop_if_unwanted(flight, self._abandon_after)
+                self._stop_if_unwanted(flight, patience)
 
     def _stop_if_unwanted(self, flight: Flight, patience: float) -> None:
         if flight.is_attended or time.monotonic() - flight.looked < patience / 4:
@@ -76,7 +64,7 @@ class Upkeep:
         stored = self._store.get(flight.operation.id)
         if stored is None or stored.state is not State.RUNNING or stored.webhook is not None:
             return
-        waited = min(time.monotonic() - flight.begun, self._store.now() - _last_asked(stored))
+        waited = min(time.monotonic() - flight.begun, self._store.now() - stored.last_asked)
         if waited > patience:
             logger.warning("nobody asks for operation %s: it is cancelled", stored.shown)
             self._cancel(stored.id)
@@ -86,17 +74,27 @@ class Upkeep:
         if flight.is_over:
             return
         # A store that was away may have come back without it.
-        was_away = flight.renewed < self._health.last_failure
-        due = was_away or time.monotonic() - flight.renewed > self._recovery.lease / 3
-        if flight.news is None and (not due or self._recovery.liveness):
+        was_away = flight.renewed < self._process.health.last_failure
+        due = was_away or time.monotonic() - flight.renewed > self._process.lease / 3
+        if flight.news is None and (not due or self._process.liveness):
             return
         news = flight.news
-        operation, renewed = flight.operation, Renewed(self._recovery.lease, news)
+        operation, renewed = flight.operation, Renewed(self._process.lease, news)
         if self._ledger.change(operation.id, renewed, fence=operation.fence) is None:
             self._save(flight)
         flight.renewed = time.monotonic()
         if flight.news is news:
             flight.news = None
+
+    def _renew_waiting(self, operation: Operation) -> None:
+        """Renew the lease of one that has ended: to hand over what it left may take longer."""
+        lease = self._process.lease
+
+        def renew(stored: Operation) -> Renewed | None:
+            left = (stored.lease or 0.0) - self._store.now()
+            return Renewed(lease) if left < lease * 2 / 3 else None
+
+        self._ledger.change(operation.id, renew, fence=operation.fence)
 
     def _save(self, flight: Flight) -> None:
         """Record it anew if the store has lost it; if others have ended it, have it stop."""
@@ -106,11 +104,7 @@ class Upkeep:
             stored = self._store.get(flight.operation.id)
             if stored is None:
                 flight.is_doubtful = True  # first: the answer of what follows may be lost
-                self._ledger.record_again(flight.operation, self._recovery.lease)
+                self._ledger.record_again(flight.operation, self._process.lease)
                 return
         if stored.is_terminal or stored.fence != flight.operation.fence:
             flight.cancel()
-
-
-def _last_asked(operation: Operation) -> float:
-    return operation.created if operation.polled is None else operation.polled

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck import current_operation, long_running
+from raincheck import current_operation, long_running, options
 from raincheck.asgi.upload import IN_MEMORY
 from raincheck.errors import StoreUnavailable
 from raincheck.operation import Operation
@@ -261,8 +261,9 @@ async def test_a_handler_knows_its_operation_from_the_start() -> None:
 
 
 async def test_neither_timeout_nor_abandonment_counts_while_the_client_waits(
-    handler: Handler,
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(options, "SHORTEST_PATIENCE", 0)
     app = wrap(handler, budget=60, timeout=0.05, abandon_after=0.05)
     calling = Call(app, http_scope("/", "POST", [KEY]))
     async with anyio.create_task_group() as group:

@@ -88,6 +88,7 @@ class Plan:
         return {
             "LEASE": self.lease,
             "GAP": self.lease / 2,
+            "STEADY": self.lease / 2,
             "BEAT": max(0.25, scale),
             "RECOVER": max(0.5, 5 * scale),
             "PURGE": 2.0,

@@ -15,8 +15,8 @@ from raincheck.links import Resource
 from raincheck.messages import StoredBody
 from raincheck.operation import Ended, Progress, Reason, State
 from raincheck.polling import StatusMonitor
+from raincheck.process import LEASE
 from raincheck.recording import Recording
-from raincheck.recovery import LEASE
 from tests.unit.cores import (
     RETENTION,
     CoreTests,

@@ -14,8 +14,8 @@ from raincheck import backlog
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreError
 from raincheck.operation import Operation, Progress, Reason, State
+from raincheck.process import LEASE
 from raincheck.recording import Recording
-from raincheck.recovery import LEASE
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

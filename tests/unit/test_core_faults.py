@@ -11,7 +11,7 @@ from raincheck.contracts import Filter
 from raincheck.core import Raincheck
 from raincheck.errors import StoreError
 from raincheck.operation import Progress, State
-from raincheck.recovery import LEASE
+from raincheck.process import LEASE
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

@@ -14,7 +14,7 @@ from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat, _Beater
 from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
-from raincheck.recovery import LEASE
+from raincheck.process import LEASE
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

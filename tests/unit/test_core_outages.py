@@ -11,13 +11,14 @@ import pytest
 
 from raincheck import backlog
 from raincheck.backlog import Ending
+from raincheck.beginning import may_begin
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
 from raincheck.policy import Candidate
-from raincheck.polling import may_begin
+from raincheck.process import LEASE
 from raincheck.recording import Recording
-from raincheck.recovery import LEASE, STEADY
+from raincheck.recovery import STEADY
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -249,6 +250,25 @@ class TestWhoLives(Outages):
         here.finish(operation, answer(operation))
         assert poll(there, operation.id).status == 200
 
+    def test_an_end_that_takes_its_time_to_be_recorded_is_not_taken_for_lost(
+        self, time: Time
+    ) -> None:
+        store = LeaseOnlyStore(clock=time)
+        here, there = make_core(store, time), make_core(store, time)
+        operation = accept(here)
+        self.leave(store)
+        here.finish(operation, answer(operation))
+        time.now += 2 * LEASE
+        store.faults = frozenset({"write_chunk"})  # it is back, but takes no bodies yet
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable):
+                here.beat()
+            assert there.recover() == 0
+            time.now += LEASE / 3
+        self.come_back(store)
+        here.beat()
+        assert body(there, poll(there, operation.id)) == b"done"
+
     def test_after_an_outage_those_who_are_gone_are_still_found(self, time: Time) -> None:
         store = LeaseOnlyStore(clock=time)
         gone, there = make_core(store, time), make_core(store, time)
@@ -259,7 +279,7 @@ class TestWhoLives(Outages):
         time.now += 2 * LEASE
         self.come_back(store)
         assert there.recover() == 0
-        time.now += STEADY * LEASE
+        time.now += STEADY
         assert there.recover() == 1
         assert stored(there, operation).reason is Reason.INTERRUPTED
 
@@ -270,7 +290,7 @@ class TestWhoLives(Outages):
         fresh = make_core(store, time)
         assert poll(fresh, operation.id).status == 202
         assert fresh.recover() == 0
-        time.now += STEADY * LEASE
+        time.now += STEADY
         assert poll(fresh, operation.id).status == 500
 
 
@@ -358,34 +378,34 @@ class TestRequestsThatStaySynchronous(Outages):
         with pytest.raises(StoreUnavailable):
             accept(core)
         with core.health.stay():
-            assert may_begin(self.AT_ONCE, core)
+            assert may_begin(self.AT_ONCE, core, None)
             with core.health.stay():
-                assert not may_begin(self.AT_ONCE, core)
-                assert may_begin(Candidate(2.0), core)
-            assert may_begin(self.AT_ONCE, core)
+                assert not may_begin(self.AT_ONCE, core, None)
+                assert may_begin(Candidate(2.0), core, None)
+            assert may_begin(self.AT_ONCE, core, None)
 
     def test_a_store_that_takes_operations_again_is_noticed(
         self, store: FaultyStore, time: Time
     ) -> None:
         core = make_core(store, time, limits={"synchronous": 0})
-        assert may_begin(self.AT_ONCE, core)
+        assert may_begin(self.AT_ONCE, core, None)
         self.leave(store)
         with pytest.raises(StoreUnavailable):
             accept(core)
         self.come_back(store)
         core.recover()  # that it can be read says nothing
-        assert not may_begin(self.AT_ONCE, core)
+        assert not may_begin(self.AT_ONCE, core, None)
         accept(core)
-        assert may_begin(self.AT_ONCE, core)
+        assert may_begin(self.AT_ONCE, core, None)
 
     def test_now_and_then_one_request_finds_out(self, store: FaultyStore, time: Time) -> None:
         core = make_core(store, time, limits={"synchronous": 0})
         self.leave(store)
         for _ in range(3):
-            assert may_begin(self.AT_ONCE, core)
+            assert may_begin(self.AT_ONCE, core, None)
             with pytest.raises(StoreUnavailable):
                 accept(core)
-            assert not may_begin(self.AT_ONCE, core)
+            assert not may_begin(self.AT_ONCE, core, None)
             time.now += 6
 
 

@@ -44,6 +44,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         ({"limits": {"operations": -1}}, "operations must be"),
         ({"store": "mongodb://user:secret@host"}, "is not the URL of a store"),
         ({"include": "/a"}, "give include a list"),
+        ({"timeout": 0}, "timeout must be more than 0"),
+        ({"abandon_after": 14}, "abandon_after must be at least 15 seconds"),
     ],
 )
 def test_a_wrong_option_is_said_at_construction(options: dict[str, Any], said: str) -> None:

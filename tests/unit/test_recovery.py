@@ -14,7 +14,8 @@ from raincheck.errors import StoreUnavailable
 from raincheck.marking import Terms
 from raincheck.messages import Request
 from raincheck.operation import Ended, Operation, Reason, State
-from raincheck.recovery import LEASE, STEADY
+from raincheck.process import LEASE
+from raincheck.recovery import STEADY
 from raincheck.starting import Captured, Start
 from tests.unit.cores import (
     CoreTests,
@@ -106,9 +107,9 @@ class TestRecovery(CoreTests):
         other, replayer = self.second(leases, time)
         time.now += LEASE + 1
         other.recover()  # it has just begun to look
-        time.now += STEADY * LEASE / 2
+        time.now += STEADY / 2
         other.recover()
-        time.now += STEADY * LEASE / 2
+        time.now += STEADY / 2
         other.recover()
         assert len(replayer.runs) == 1
         frozen.beat()

@@ -18,6 +18,7 @@ from raincheck.testing.material import make_operation
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 LOOPBACK = ("127.0.0.0/8", "::1/128")
+APPLICATION = "shop"  # whose operations have something to tell
 PATIENCE = 20.0  # seconds after which a test has failed
 
 
@@ -142,9 +143,11 @@ def listening(talk: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.join(PATIENCE)
 
 
-def ended(url: str, now: float, id: str = "0123456789abcdef") -> Operation:
+def ended(
+    url: str, now: float, id: str = "0123456789abcdef", application: str = APPLICATION
+) -> Operation:
     """Return an operation that has just ended and whose webhook is to be told."""
-    running = make_operation(id, webhook=url, retention=100_000.0)
+    running = make_operation(id, webhook=url, application=application, retention=100_000.0)
     return advance(running, Ended(Reason.EXCEPTION), now)
 
 

@@ -20,7 +20,6 @@ from standardwebhooks import Webhook
 
 from raincheck.contracts import Filter, Store
 from raincheck.errors import StoreUnavailable
-from raincheck.ledger import Ledger
 from raincheck.operation import (
     CancelRequested,
     Delivering,
@@ -32,12 +31,21 @@ from raincheck.operation import (
     advance,
 )
 from raincheck.options import Settings
+from raincheck.process import Process
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import Clock, in_forks, make_operation, run_in_fork
 from raincheck.webhooks import DELAYS, SPREAD, Webhooks, couriers
 from raincheck.webhooks.sending import DEADLINE
-from tests.webhooks.receivers import PATIENCE, SECRET, Receiver, Told, ended, settings
+from tests.webhooks.receivers import (
+    APPLICATION,
+    PATIENCE,
+    SECRET,
+    Receiver,
+    Told,
+    ended,
+    settings,
+)
 
 ID = "0123456789abcdef"
 
@@ -71,8 +79,10 @@ def store(request: pytest.FixtureRequest, clock: Clock, path: Path) -> Iterator[
 
 
 @contextmanager
-def webhooks_of(store: Store, options: Settings | None = None) -> Iterator[Webhooks]:
-    made = Webhooks(store, Ledger(store), options or settings())
+def webhooks_of(
+    store: Store, options: Settings | None = None, application: str = APPLICATION
+) -> Iterator[Webhooks]:
+    made = Webhooks(Process(options or settings(), store, application))
     with closing(made):
         yield made
 
@@ -104,8 +114,8 @@ def threads() -> list[str]:
 
 
 def ends(url: str, now: float) -> dict[State, Operation]:
-    running = make_operation(ID, webhook=url)
-    accepted = make_operation(ID, webhook=url, state=State.ACCEPTED)
+    running = make_operation(ID, webhook=url, application=APPLICATION)
+    accepted = make_operation(ID, webhook=url, application=APPLICATION, state=State.ACCEPTED)
     response = Responded(Result(200, (), 0, 1, 1))
     return {
         State.FAILED: ended(url, now),
@@ -206,6 +216,20 @@ def test_tries_are_further_and_further_apart_until_it_is_given_up(
     assert last.getMessage() == ("webhook of 012345… at 127.0.0.1: it answered 500; it is given up")
     assert "t0k3n" not in caplog.text
     assert ID not in caplog.text
+
+
+def test_nobody_tells_of_the_operations_of_another_application(
+    receiver: Receiver, store: Store, clock: Clock
+) -> None:
+    for number in range(20):  # more than are looked at at once
+        store.create(ended(receiver.url, clock.now, f"theirs{number}", application="another"))
+    store.create(ended(receiver.url, clock.now))
+    with webhooks_of(store) as webhooks:
+        webhooks.look_for_due()
+        receiver.take()
+        until(lambda: stored(store).webhook is None)
+    assert receiver.is_idle
+    assert stored(store, "theirs0").deliveries == 0
 
 
 def test_nobody_tries_again_while_a_delivery_may_still_be_made() -> None:

@@ -15,6 +15,7 @@ from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
 from raincheck.asgi.replay import Replay
 from raincheck.asgi.translation import send_response
+from raincheck.beginning import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer
 from raincheck.links import Mount, parse_target, route_path
@@ -22,7 +23,6 @@ from raincheck.marking import CURRENT, Deferrable
 from raincheck.messages import field_value
 from raincheck.options import Options, Settings
 from raincheck.policy import NEVER_DEFERRED, Candidate, Decision
-from raincheck.polling import may_begin, not_a_key, refuse
 from raincheck.stores.default import store_from
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ class RaincheckMiddleware:
         except NotAKeyError as error:
             await send_response(scope, send, not_a_key(error))
             return
-        if not may_begin(decision, gateway.core, is_shared=sharing is not None):
+        if not may_begin(decision, gateway.core, sharing):
             await send_response(scope, send, refuse(decision, gateway.core))
-        elif decision.budget != 0 and sharing is None:
-            await Exchange(gateway, scope, receive, send, decision, template).serve()
-        else:
+        elif is_accepted_first(decision, sharing):
             given = (gateway, scope, receive, send, decision, template)
             await AcceptedFirst(*given, sharing=sharing).serve()
+        else:
+            await Exchange(gateway, scope, receive, send, decision, template).serve()
 
     async def _within(self, outer: Deferrable, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request within one that may be deferred, or is run again: once is enough."""

@@ -6,7 +6,6 @@ another request may have become the same operation: both have an `Idempotency-Ke
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,22 +13,20 @@ from typing import TYPE_CHECKING
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.translation import send_response, to_request
 from raincheck.asgi.upload import Upload
-from raincheck.errors import Overloaded, RaincheckError
+from raincheck.beginning import refuse_unaccepted, refuse_unread
 from raincheck.keys import Sharing, key_of
-from raincheck.links import Resource, fill
+from raincheck.links import fill
 from raincheck.marking import Terms
 from raincheck.messages import Headers, Response
 from raincheck.operation import Operation
 from raincheck.policy import Candidate
-from raincheck.polling import Repeat, overloaded, too_large_for_key, unrecordable
+from raincheck.polling import Repeat
 from raincheck.starting import Start
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from raincheck.asgi.gateway import Gateway
-
-logger = logging.getLogger("raincheck")
 
 
 class AcceptedFirst(Exchange):
@@ -68,7 +65,9 @@ class AcceptedFirst(Exchange):
                 self._reader.cancel()
             raise
         if not is_read:
-            self._refusal = self._unreadable()
+            has_room = not isinstance(self.upload, Upload) or self.upload.has_room
+            limits = self.gateway.core.limits
+            self._refusal = refuse_unread(self.candidate, self._sharing, limits, has_room=has_room)
             if self.client_is_gone and self._sharing is not None:
                 await self._close_upload()
                 return  # it has not come whole, and nobody is there to be told
@@ -87,11 +86,6 @@ class AcceptedFirst(Exchange):
         else:
             await self._send_accepted(self.operation)
 
-    def _unreadable(self) -> Response | None:
-        if isinstance(self.upload, Upload) and not self.upload.has_room:
-            return overloaded(Overloaded("spooled", self.gateway.core.limits.spooled))
-        return too_large_for_key() if self._sharing is not None else None
-
     async def _keep(self, message: Message) -> None:
         """Keep nothing beside what was read ahead, which is all of it."""
 
@@ -104,10 +98,8 @@ class AcceptedFirst(Exchange):
     async def _record(self) -> None:
         try:
             accepted = await self.loop.poll(self._create)
-        except Overloaded as error:
-            self._refusal = overloaded(error)
         except Exception as error:
-            self._note_failure(error)
+            self._refusal = refuse_unaccepted(error, self._sharing, self.path)
         else:
             if accepted.is_new:
                 self._begin(accepted.operation)
@@ -121,13 +113,6 @@ class AcceptedFirst(Exchange):
         self.task = self.loop.spawn(self._run())
         if self.is_cancelled:  # before there was anything to stop
             self.stop()
-
-    def _note_failure(self, error: Exception) -> None:
-        if self._sharing is not None:  # another request might be handled, too
-            self._refusal = unrecordable()
-        defect = None if isinstance(error, RaincheckError) else error
-        outcome = "is refused" if self._sharing is not None else "stays synchronous"
-        logger.warning("%r %s: %s", self.path, outcome, error, exc_info=defect)
 
     def _start(self, owner: str | None) -> Start:
         request = to_request(self.scope, self.path, self.root_path)
@@ -168,12 +153,10 @@ class AcceptedFirst(Exchange):
         repeat = Repeat(
             request=to_request(self.scope, self.path, self.root_path),
             operation_id=operation.id,
-            resource=Resource.RESPONSE,
             path=fill(self.template, operation.id),
             key=self._key,
-            budget=self.candidate.budget or 0,
+            candidate=self.candidate,
             first=first,
-            applied=self.candidate.applied,
         )
         send, receive = self.server_send, self.server_receive
         response = await self.gateway.answer(lambda: repeat, receive)

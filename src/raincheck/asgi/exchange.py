@@ -22,7 +22,6 @@ from raincheck.asgi.translation import send_response, to_request
 from raincheck.errors import RaincheckError
 from raincheck.links import fill, route_path
 from raincheck.marking import CURRENT, NO_TERMS, Terms
-from raincheck.messages import Response
 from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
@@ -51,7 +50,6 @@ class Exchange(Receiving):
     _decision: anyio.Event | None = None
     stopping: Stopping | None = None
     _recorded = NO_TERMS
-    _accepted: Response | None = None
     _is_deciding = False
     _stays = False  # synchronous: a promotion has failed, and there is no second one
     _server_left = False
@@ -168,17 +166,7 @@ class Exchange(Receiving):
             await self._conclude()
 
     def _create(self) -> Accepted:
-        accepted = self.gateway.core.accept(self, self._start(self.gateway.owner(self.scope)))
-        if accepted.is_new:
-            self._accepted = self._describe(accepted.operation)
-        return accepted
-
-    def _describe(self, operation: Operation) -> Response:
-        """Return the 202; here, in a thread, as the store may have to be asked for the time."""
-        request = to_request(self.scope, self.path, self.root_path)
-        path = fill(self.template, operation.id)
-        started = self.gateway.monitor.started
-        return started(operation, request, self.candidate.applied, path)
+        return self.gateway.core.accept(self, self._start(self.gateway.owner(self.scope)))
 
     def _mark(self, operation: Operation) -> None:
         """Record what the handler has said of itself meanwhile, or that nobody heard of it."""
@@ -227,9 +215,9 @@ class Exchange(Receiving):
         send, scope = self.server_send, self.scope
         # The server's objects for this request can go.
         del self.server_send, self.server_receive
-        assert self._accepted is not None  # noqa: S101 - for the type checker
-        response, self._accepted = self._accepted, None
-        self.gateway.core.leave_alone(operation)
+        request = to_request(scope, self.path, self.root_path)
+        path = fill(self.template, operation.id)
+        response = self.gateway.monitor.started(operation, request, self.candidate.applied, path)
         await send_response(scope, send, response)
 
     def budget_is_over(self) -> None:
@@ -250,7 +238,7 @@ class Exchange(Receiving):
         return self.over
 
     def _needs_no_202(self) -> bool:
-        # Who is deferred from the start, or is marked, gets a 202 however fast the handler fails.
+        # Who is marked gets a 202 however fast the handler fails.
         return self.started or (self.over and not self.hold)
 
     def _open_gate(self) -> None:

@@ -20,6 +20,13 @@ from django.utils.translation import get_language
 
 from raincheck import monitor
 from raincheck.asgi.replay import Replay as AsyncReplay
+from raincheck.beginning import (
+    is_accepted_first,
+    may_begin,
+    not_a_key,
+    refuse,
+    refuse_unread,
+)
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.django import threads
 from raincheck.django.asgi import AsyncGateway
@@ -36,9 +43,9 @@ from raincheck.links import PLACEHOLDER, Mount, Resource, fill, parse_target
 from raincheck.marking import CURRENT, is_nested
 from raincheck.messages import Response, StoredBody
 from raincheck.policy import Candidate, Refusal
-from raincheck.polling import Poll, may_begin, not_a_key, refuse, unreadable
+from raincheck.polling import Poll, unreadable
 from raincheck.stores.default import store_from
-from raincheck.wsgi.accepted_first import AcceptedFirst, is_accepted_first, refuse_unread
+from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.request_body import Unread
@@ -135,12 +142,14 @@ class RaincheckMiddleware:
             sharing = sharing_of(self._sharer, request.META, request.path_info)
         except NotAKeyError as error:
             return to_response(not_a_key(error))
-        if not may_begin(decision, core, is_shared=sharing is not None):
+        if not may_begin(decision, core, sharing):
             return to_response(refuse(decision, core))
         try:
             body = take_body(request, core.limits.request_body, core.admission.spooled)
         except Unread as unread:
-            refusal = refuse_unread(decision, sharing, self._gateway, has_room=unread.has_room)
+            refusal = refuse_unread(
+                decision, sharing, self._gateway.core.limits, has_room=unread.has_room
+            )
             return self._pass(request) if refusal is None else to_response(refusal)
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, decision, method, path)
@@ -170,7 +179,7 @@ class RaincheckMiddleware:
             sharing = sharing_of(self._sharer, request.META, request.path_info)
         except NotAKeyError as error:
             return to_response(not_a_key(error))
-        if not may_begin(decision, gateway.core, is_shared=sharing is not None):
+        if not may_begin(decision, gateway.core, sharing):
             return to_response(refuse(decision, gateway.core))
         return await gateway.serve(request, decision, sharing, self._template(request))
 

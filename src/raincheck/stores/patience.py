@@ -15,12 +15,24 @@ from typing import TypeVar
 
 from raincheck.errors import StoreUnavailable
 
+TIMEOUT = 5.0  # seconds to wait for an answer
+# The same, at most: who waits longer renews no lease in time when the server is back.
+LONGEST_TIMEOUT = 10.0
 PAUSES = (0.05, 0.2)  # seconds before the second and the third attempt, up to twice as long
 ENOUGH = 3.0  # seconds after which no further attempt is begun
 PROBE = 0.5  # seconds between attempts at a server that is down
 _JITTER = random.SystemRandom()  # not the shared generator, which an application may have seeded
 
 _T = TypeVar("_T")
+
+
+def to_timeout(text: str) -> float | None:
+    """Read the seconds that an answer may take from a URL; None if they are none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds <= LONGEST_TIMEOUT else None
 
 
 class Patience:

@@ -16,11 +16,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from raincheck.contracts import Filter, Store
+from raincheck.contracts import Filter
 from raincheck.errors import ConfigurationError, abbreviate
-from raincheck.ledger import Ledger
 from raincheck.operation import TERMINAL, Delivered, Delivering, Operation, advance
-from raincheck.options import Settings
+from raincheck.process import Process
 from raincheck.webhook_options import check_webhook_url
 from raincheck.webhooks.couriers import Couriers
 from raincheck.webhooks.guard import Guard, NotSent
@@ -43,26 +42,16 @@ class Webhooks:
     """Tells webhooks of the ends of operations.
 
     Args:
-        store: Where the operations are.
-        settings: Without a `webhook_secret` nothing is ever done.
-        application: Whose operations they are of.
+        process: Without a `webhook_secret` in its settings nothing is ever done.
         guard: Says which addresses may be reached; default: what the settings allow.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        ledger: Ledger,
-        settings: Settings,
-        application: str | None = None,
-        *,
-        guard: Guard | None = None,
-    ) -> None:
-        self._store = store
-        self._ledger = ledger
-        self._application = application
-        self._secret = settings.webhook_secret
-        self._guard = guard or Guard(settings.webhook_networks)
+    def __init__(self, process: Process, *, guard: Guard | None = None) -> None:
+        self._store = process.store
+        self._ledger = process.ledger
+        self._application = process.application
+        self._secret = process.settings.webhook_secret
+        self._guard = guard or Guard(process.settings.webhook_networks)
         self._couriers = Couriers(self._deliver_some)
 
     def wake(self) -> None:
@@ -88,7 +77,7 @@ class Webhooks:
     def _find_due(self, limit: int) -> list[Operation]:
         due = self._ledger.find_all(Filter(states=TERMINAL, lease_before=self._store.now()))
         # Others who share the store sign with secrets of their own.
-        ours = (it for it in due if self._application in (None, it.application))
+        ours = (it for it in due if it.application == self._application)
         return list(islice(ours, limit))
 
     def _deliver_some(self, is_closed: Callable[[], bool]) -> bool:

@@ -11,6 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from typing import IO, TYPE_CHECKING, Any, Unpack
 
+from raincheck.beginning import (
+    is_accepted_first,
+    may_begin,
+    not_a_key,
+    refuse,
+    refuse_unread,
+)
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer, Sharing
 from raincheck.links import Mount, fill, parse_target
@@ -19,9 +26,8 @@ from raincheck.messages import Response
 from raincheck.monitor import not_found
 from raincheck.options import Options, Settings
 from raincheck.policy import Candidate, Refusal
-from raincheck.polling import may_begin, not_a_key, refuse
 from raincheck.stores.default import store_from
-from raincheck.wsgi.accepted_first import AcceptedFirst, is_accepted_first, refuse_unread
+from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
@@ -94,12 +100,14 @@ class RaincheckMiddleware:
             sharing = sharing_of(self._sharer, environ, path)
         except NotAKeyError as error:
             return send_response(method, start_response, not_a_key(error))
-        if not may_begin(decision, core, is_shared=sharing is not None):
+        if not may_begin(decision, core, sharing):
             return send_response(method, start_response, refuse(decision, core))
         try:
             body = read_ahead(environ, core.limits.request_body, core.admission.spooled)
         except Unread as unread:
-            refusal = refuse_unread(decision, sharing, self._gateway, has_room=unread.has_room)
+            refusal = refuse_unread(
+                decision, sharing, self._gateway.core.limits, has_room=unread.has_room
+            )
             if refusal is not None:
                 return send_response(method, start_response, refusal)
             environ["wsgi.input"] = unread.stream

@@ -6,37 +6,13 @@ another request may have become the same operation: both have an `Idempotency-Ke
 
 from __future__ import annotations
 
-import logging
-
-from raincheck.errors import Overloaded, RaincheckError
+from raincheck.beginning import refuse_unaccepted
 from raincheck.keys import Sharing
-from raincheck.links import Resource, fill
+from raincheck.links import fill
 from raincheck.messages import Headers, Request, Response
 from raincheck.operation import Operation
-from raincheck.policy import Candidate
-from raincheck.polling import Repeat, overloaded, too_large_for_key, unrecordable
-from raincheck.wsgi.gateway import Gateway
+from raincheck.polling import Repeat
 from raincheck.wsgi.race import Race
-
-logger = logging.getLogger("raincheck")
-
-
-def is_accepted_first(candidate: Candidate, sharing: Sharing | None) -> bool:
-    """Tell whether a request becomes an operation before its handler is called."""
-    return candidate.budget == 0 or sharing is not None
-
-
-def refuse_unread(
-    candidate: Candidate, sharing: Sharing | None, gateway: Gateway, *, has_room: bool
-) -> Response | None:
-    """Refuse a request whose body could not be read ahead; None if it may go on as it is.
-
-    Args:
-        has_room: Whether there was room for what was read.
-    """
-    if not has_room and is_accepted_first(candidate, sharing):
-        return overloaded(Overloaded("spooled", gateway.core.limits.spooled))
-    return too_large_for_key() if sharing is not None else None
 
 
 class AcceptedFirst:
@@ -61,11 +37,8 @@ class AcceptedFirst:
         race = self._race
         try:
             accepted = race.accept(self._sharing)
-        except Overloaded as error:
-            race.drop()
-            return overloaded(error)
         except Exception as error:
-            return self._note_failure(error)
+            return self._refuse(error)
         if not accepted.is_new:
             race.drop()
             return self._answer(accepted.operation)
@@ -76,16 +49,12 @@ class AcceptedFirst:
         headers = race.recording.first_headers if race.recording is not None else None
         return self._answer(accepted.operation, headers)
 
-    def _note_failure(self, error: Exception) -> Response | None:
-        has_key = self._sharing is not None  # another request might be handled, too
-        defect = None if isinstance(error, RaincheckError) else error
-        outcome = "is refused" if has_key else "stays synchronous"
-        logger.warning("%r %s: %s", self._race.path, outcome, error, exc_info=defect)
+    def _refuse(self, error: Exception) -> Response | None:
         self._race.stay()
-        if not has_key:
-            return None
-        self._race.drop()
-        return unrecordable()
+        refusal = refuse_unaccepted(error, self._sharing, self._race.path)
+        if refusal is not None:
+            self._race.drop()
+        return refusal
 
     def _started(self, operation: Operation) -> Response:
         applied, path = self._race.candidate.applied, fill(self._template, operation.id)
@@ -98,11 +67,9 @@ class AcceptedFirst:
         repeat = Repeat(
             request=self._request,
             operation_id=operation.id,
-            resource=Resource.RESPONSE,
             path=fill(self._template, operation.id),
             key=race.key,
-            budget=race.candidate.budget or 0,
+            candidate=race.candidate,
             first=first,
-            applied=race.candidate.applied,
         )
         return race.gateway.answer(repeat)

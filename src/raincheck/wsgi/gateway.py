@@ -15,6 +15,7 @@ from raincheck.links import Resource, fill
 from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
 from raincheck.polling import Poll, StatusMonitor, unreadable
+from raincheck.starting import owner_of, webhook_of
 from raincheck.wsgi import leaving
 from raincheck.wsgi.threads import Threads
 from raincheck.wsgi.translation import send_response, send_start, to_request
@@ -61,13 +62,11 @@ class Gateway:
 
     def owner(self, environ: Any) -> str | None:
         """Name the principal that a request belongs to."""
-        find = self.core.settings.owner
-        return find(environ) if find is not None else None
+        return owner_of(self.core.settings, environ)
 
     def webhook(self, environ: Any) -> str | None:
         """Name the URL that is to be told of the end of a request's operation."""
-        chosen = self.core.settings.webhook
-        return chosen(environ) if callable(chosen) else chosen
+        return webhook_of(self.core.settings, environ)
 
     def adopt(self, race: Race) -> None:
         """Count a request whose server has forgotten it, so that the process waits for it."""

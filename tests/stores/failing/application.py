@@ -2,7 +2,8 @@
 
 A handler of `/report?name=…&size=…` says in the directory TEST_GATES that it has started (a file
 `….started`), waits for `….go`, and answers with so many bytes; with `&half=1` it also says when it
-has sent one half (`….half`) and waits for `….rest`. TEST_LEASE is raincheck's lease in seconds.
+has sent one half (`….half`) and waits for `….rest`. TEST_LEASE is raincheck's lease in seconds, and
+TEST_STEADY how long a store must have answered before leases count.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import parse_qsl
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from raincheck import recovery
+from raincheck import process, recovery
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
 from tests.servers.material import OPTIONS, content
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 GATES = Path(os.environ.get("TEST_GATES", "."))
 PARTS = 8  # of a body
-recovery.LEASE = float(os.environ.get("TEST_LEASE", recovery.LEASE))
+process.LEASE = float(os.environ.get("TEST_LEASE", process.LEASE))
+recovery.STEADY = float(os.environ.get("TEST_STEADY", recovery.STEADY))
 
 
 class Report:

@@ -27,8 +27,10 @@ SERVERS = {
 USUAL = {"redis": "uvicorn", "postgresql": "gunicorn"}
 SEEN = list(SERVERS) if os.environ.get("TEST_ALL_SERVERS") else ["usual"]
 LEASE = 2.0  # seconds
+STEADY = 4.0  # seconds; with a timeout of one, those who live have noticed by then
 OUTAGE = 2.5 * LEASE
-RECOVERY = 2 * LEASE + 20.0  # seconds until another process has noticed, on a machine under load
+LOOKED = STEADY + 7.0  # seconds until every process has looked for whom it may let go
+RECOVERY = LEASE + LOOKED + 15.0  # the same, on a machine under load, and it has let go
 MIB = 1024 * 1024
 SIZES = [1000, 3 * MIB, 40 * MIB]  # one chunk, many, and more than is kept in memory
 
@@ -43,6 +45,7 @@ class Site:
             "TEST_OPTIONS": json.dumps({"budget": 0.2, "drain": 0.5, "max_attempts": 1} | options),
             "TEST_GATES": str(gates),
             "TEST_LEASE": str(LEASE),
+            "TEST_STEADY": str(STEADY),
             "RAINCHECK_STORE": f"{backend.url}?timeout=1",
         }
         self.process = ServerProcess(command.split(), env=environment)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.stores.failing.backends import Backend, wait_until
 from tests.stores.failing.sites import (
+    LOOKED,
     MIB,
     OUTAGE,
     RECOVERY,
@@ -31,7 +32,7 @@ def test_an_outage_longer_than_the_lease_interrupts_nothing_that_lives(
         pair[1].wait_for("ended", "finished")
         time.sleep(OUTAGE)  # the outage itself: nothing is waited for
     assert_complete(pair[0].follow(ended), 2 * MIB)
-    watched = time.monotonic() + 8.0  # another process has looked by then
+    watched = time.monotonic() + LOOKED
     while time.monotonic() < watched:
         answer = pair[1].client.get(running)
         assert answer.status_code in (202, 503), answer.text

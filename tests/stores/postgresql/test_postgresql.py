@@ -348,6 +348,7 @@ def test_a_url_says_what_is_ours_and_what_is_libpqs() -> None:
         "postgresql://u:s3cret@h/db?schema=%00",
         "postgresql://u:s3cret@h/db?timeout=0",
         "postgresql://u:s3cret@h/db?timeout=nan",
+        "postgresql://u:s3cret@h/db?timeout=11",
         "postgresql://u:s3cret@h/db?timeout=s3cret",
         "postgresql://u:s3cret@h/db?pool=0",
         "postgresql://u:s3cret@h/db?pool=-1",

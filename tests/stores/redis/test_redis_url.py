@@ -77,6 +77,7 @@ def test_our_parameters_have_defaults() -> None:
         "redis://host?timeout=0",
         "redis://host?timeout=nan",
         "redis://host?timeout=inf",
+        "redis://host?timeout=11",
         "redis://host?cluster=s3cret",
         "redis://host/1?cluster=true",
         "redis://host?protocol=s3cret",

@@ -21,12 +21,13 @@ from raincheck.messages import Request
 from raincheck.operation import Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode_request
 from raincheck.stores.paging import to_page
+from raincheck.stores.patience import TIMEOUT
 from raincheck.stores.postgresql.connections import Connection
 from raincheck.stores.postgresql.listening import Listener, from_hint, to_hint
 from raincheck.stores.postgresql.process import Process
 from raincheck.stores.postgresql.schema import Prepared, Schema
 from raincheck.stores.postgresql.statements import BATCH, Statements, Values, as_key, to_values
-from raincheck.stores.postgresql.url import POOL, TIMEOUT, parse_url
+from raincheck.stores.postgresql.url import POOL, parse_url
 
 SELF_TEST = 1.0  # seconds after which a listener that does not hear itself is taken to be deaf
 POLLING = 0.5  # seconds, where nothing can be heard
@@ -40,7 +41,7 @@ def from_url(url: str) -> PostgreSQLStore:
     Several hosts, `?sslmode=…` and all else that libpq knows may be in it, and:
 
         schema: The schema of the tables (default: the first in the role's search path).
-        timeout: Seconds that a call may take (5).
+        timeout: Seconds that a call may take (5; at most 10).
         pool: Connections per process, at most (8); `watch` has one more.
 
     Raises:

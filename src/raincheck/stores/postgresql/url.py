@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -10,8 +9,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from raincheck.errors import ConfigurationError
+from raincheck.stores.patience import LONGEST_TIMEOUT, TIMEOUT, to_timeout
 
-TIMEOUT = 5.0  # seconds
 POOL = 8  # connections
 LONGEST_NAME = 63  # bytes; the server would cut what is longer
 
@@ -73,13 +72,11 @@ def _schema(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not (seconds > 0 and math.isfinite(seconds)):
+    seconds = to_timeout(text)
+    if seconds is None:
         raise ConfigurationError(
-            "timeout in the URL of a PostgreSQL store has to be a number of seconds above 0"
+            "timeout in the URL of a PostgreSQL store has to be a number of seconds above 0 and "
+            f"up to {LONGEST_TIMEOUT:g}"
         )
     return seconds
 

@@ -44,9 +44,9 @@ def from_url(url: str) -> RedisStore:
     """Return the store on a server: `redis://user:password@host:6379/0`, or `rediss://` for TLS.
 
     `valkey://` and `valkeys://` mean the same. Parameters: `prefix` of all keys (default
-    `raincheck`), `cluster=true` for a cluster, `timeout` in seconds for each answer (default 5),
-    `max_connections` per process (default: one for each thread; others wait; in a cluster for each
-    node; each `watch` has one more), and some of redis-py's: `client_name`,
+    `raincheck`), `cluster=true` for a cluster, `timeout` in seconds for each answer (default 5, at
+    most 10), `max_connections` per process (default: one for each thread; others wait; in a cluster
+    for each node; each `watch` has one more), and some of redis-py's: `client_name`,
     `health_check_interval`, `protocol`, and with TLS `ssl_ca_certs`, `ssl_ca_path`,
     `ssl_certfile`, `ssl_keyfile`, `ssl_password`, `ssl_cert_reqs`, `ssl_check_hostname`,
     `ssl_min_version`, `ssl_ciphers`.

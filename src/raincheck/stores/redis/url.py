@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import NoReturn
@@ -13,8 +12,8 @@ from redis.exceptions import RedisError
 
 from raincheck.errors import ConfigurationError
 from raincheck.stores import not_a_store
+from raincheck.stores.patience import LONGEST_TIMEOUT, TIMEOUT, to_timeout
 
-TIMEOUT = 5.0  # seconds
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 _OURS = ("prefix", "cluster", "timeout", "max_connections")
 _PLAIN = ("client_name", "health_check_interval", "protocol")
@@ -121,12 +120,9 @@ def _cluster(value: str, parts: SplitResult) -> bool:
 
 
 def _timeout(value: str) -> float:
-    try:
-        timeout = float(value)
-    except ValueError:
-        timeout = math.nan
-    if not 0 < timeout <= 60:
-        _refuse("takes a timeout of more than 0 and up to 60 seconds")
+    timeout = to_timeout(value)
+    if timeout is None:
+        _refuse(f"takes a timeout of more than 0 and up to {LONGEST_TIMEOUT:g} seconds")
     return timeout
 
 

@@ -1,0 +1,98 @@
+"""What comes before a handler is called: whether it may be, and what is said where it may not."""
+
+from __future__ import annotations
+
+import logging
+from typing import TypeGuard
+
+from raincheck import monitor
+from raincheck.core import Raincheck
+from raincheck.errors import Overloaded, RaincheckError
+from raincheck.keys import NotAKeyError, Sharing
+from raincheck.messages import Response
+from raincheck.policy import Candidate, Limits, Refusal
+
+logger = logging.getLogger("raincheck")
+
+STORE_RETRY_AFTER = 5  # seconds, for a client whose request met a store that fails
+OVERLOADED_RETRY_AFTER = 5  # seconds
+
+
+def may_begin(
+    decision: Candidate | Refusal, core: Raincheck, sharing: Sharing | None
+) -> TypeGuard[Candidate]:
+    """Tell whether a handler may be called at all; if not, `refuse` says why.
+
+    Args:
+        sharing: How another request may have become the same operation: then nothing need be
+            called.
+    """
+    if isinstance(decision, Refusal):
+        return False
+    return decision.budget != 0 or sharing is not None or not (core.is_full or core.is_cut_off)
+
+
+def refuse(decision: Candidate | Refusal, core: Raincheck) -> Response:
+    """Refuse before anything has run, for the reason why it may not begin."""
+    if isinstance(decision, Refusal):
+        return monitor.problem(decision.status, decision.code, decision.detail)
+    if core.is_full:
+        return _overloaded(Overloaded("operations", core.limits.operations))
+    return _unrecordable()
+
+
+def not_a_key(error: NotAKeyError) -> Response:
+    """Refuse an `Idempotency-Key` that is none."""
+    return monitor.problem(400, "idempotency-key-invalid", f"{error}.")
+
+
+def is_accepted_first(candidate: Candidate, sharing: Sharing | None) -> bool:
+    """Tell whether a request becomes an operation before its handler is called.
+
+    That it does so from the start, so that limits are looked at before anything runs; or because
+    another request may have become the same operation.
+    """
+    return candidate.budget == 0 or sharing is not None
+
+
+def refuse_unread(
+    candidate: Candidate, sharing: Sharing | None, limits: Limits, *, has_room: bool
+) -> Response | None:
+    """Refuse a request whose body could not be read ahead; None if it may go on as it is.
+
+    Args:
+        has_room: Whether there was room for what was read.
+    """
+    if not has_room and is_accepted_first(candidate, sharing):
+        return _overloaded(Overloaded("spooled", limits.spooled))
+    if sharing is None:
+        return None
+    return monitor.problem(413, "request-too-large", "The request is too large to have a key.")
+
+
+def refuse_unaccepted(error: Exception, sharing: Sharing | None, path: str) -> Response | None:
+    """Refuse a request that has become no operation; None if it may go on as it is.
+
+    Args:
+        error: Why it has not.
+        path: The request's, for the log.
+    """
+    if isinstance(error, Overloaded):
+        return _overloaded(error)
+    defect = None if isinstance(error, RaincheckError) else error
+    outcome = "stays synchronous" if sharing is None else "is refused"
+    logger.warning("%r %s: %s", path, outcome, error, exc_info=defect)
+    # Under a key, another request might be handled as well.
+    return None if sharing is None else _unrecordable()
+
+
+def _overloaded(error: Overloaded) -> Response:
+    """Refuse because a limit is reached; the client's own, if it is that (RFC 6585 §4)."""
+    wait = (b"retry-after", b"%d" % OVERLOADED_RETRY_AFTER)
+    if error.limit == "operations_per_owner":
+        return monitor.problem(429, "too-many-operations", "Yours are too many at once.", (wait,))
+    return monitor.unavailable("Too many operations are in flight.", OVERLOADED_RETRY_AFTER)
+
+
+def _unrecordable() -> Response:
+    return monitor.unavailable("Operations can't be recorded now.", STORE_RETRY_AFTER)

@@ -1,0 +1,60 @@
+"""One process, as the parts of the core need it: its store, what it is called, what runs in it."""
+
+from __future__ import annotations
+
+import os
+
+from raincheck.backlog import Backlog
+from raincheck.contracts import Liveness, Store
+from raincheck.flights import Flights
+from raincheck.health import Health
+from raincheck.ledger import Ledger
+from raincheck.options import Settings
+
+LEASE = 30.0  # seconds
+
+
+class Process:
+    """What the parts of one core have in common.
+
+    Args:
+        application: The name of the application; processes of one name stand in for each other.
+
+    Attributes:
+        lease: Seconds that a process is believed to live.
+        liveness: The store, if it sees for itself who lives.
+        unanswered: Ids of operations that this process may have recorded or claimed: the store's
+            answer was lost.
+    """
+
+    def __init__(self, settings: Settings, store: Store, application: str) -> None:
+        self.settings = settings
+        self.limits = settings.effective_limits()
+        self.store = store
+        self.application = application
+        self.ledger = Ledger(store)
+        self.flights = Flights()
+        self.health = Health()
+        self.lease = LEASE
+        self.liveness = store if isinstance(store, Liveness) else None
+        self.unanswered = set[str]()
+        self._backlog_of: dict[int, Backlog] = {}  # by process, as flights are
+
+    @property
+    def worker(self) -> str:
+        """The name by which others know this process."""
+        return self.liveness.incarnation() if self.liveness else self.flights.worker
+
+    @property
+    def backlog(self) -> Backlog:
+        """What waits here for the store."""
+        return self._backlog_of.setdefault(os.getpid(), Backlog())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether operations run here or wait to be recorded."""
+        return bool(len(self.flights) or self.backlog)
+
+    def has(self, operation_id: str) -> bool:
+        """Tell whether an operation runs here or waits to be recorded."""
+        return operation_id in self.flights or operation_id in self.backlog
