@@ -6,9 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from raincheck.asgi import RaincheckMiddleware
+from raincheck.asgi import RaincheckMiddleware, stopping
 from tests.support.asgi import core_of
 from tests.support.wire import Clock, Handler, wrap
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "GRACE", 0.03)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, slow, until_deferred, wrap
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.load]
 
 REQUESTS = 300
 

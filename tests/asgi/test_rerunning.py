@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from raincheck import is_replay, long_running
+from raincheck import heartbeat, is_replay, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.contracts import Filter
 from raincheck.errors import StoreUnavailable
@@ -190,8 +190,9 @@ async def test_no_client_can_pretend_to_be_a_replay(store: MemoryStore) -> None:
 
 
 async def test_a_replay_goes_through_the_whole_application_and_its_start_up_is_not_repeated(
-    store: MemoryStore,
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(heartbeat, "RECOVER", 0.1)
     starts, begun, seen = list[str](), anyio.Event(), list[Any]()
 
     @asynccontextmanager

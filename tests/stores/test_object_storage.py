@@ -25,6 +25,7 @@ from raincheck.testing import Clock
 from raincheck.testing.material import HOUR, MIB, make_operation
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.load
 LARGE = b"\x00\xff" * MIB
 ID = "0123456789abcdef" * 2
 AT_MOST = 12.0  # seconds that a call may take: about ten, on a machine under load

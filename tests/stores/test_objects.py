@@ -29,6 +29,7 @@ from raincheck.testing import Clock, StoreContract
 from raincheck.testing.material import HOUR, MIB, changed, forgotten, in_threads, make_operation
 from tests.support.real_servers import postgresql_url, redis_url
 
+pytestmark = pytest.mark.load
 KIB = 1024
 LARGE = b"\x00\xff" * MIB
 POINTER = b"\0raincheck object\0"

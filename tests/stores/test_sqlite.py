@@ -54,6 +54,7 @@ class TestSQLiteStore(StoreContract):
         store.close()
 
 
+@pytest.mark.load
 class TestDurableSQLiteStore(StoreContract):
     """The contract, where every commit waits for the disk."""
 

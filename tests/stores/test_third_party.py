@@ -24,6 +24,8 @@ from raincheck.testing.material import HOUR, make_operation
 from tests.stores.third_party import Files, FolderStore
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.load
+
 
 class TestFolderStore(StoreContract):
     """The contract, as a third party runs it."""

@@ -20,6 +20,7 @@ from raincheck.wsgi.exchange import Exchange
 from tests.support.wsgi import Call, Untouchable, call, core_of, environ_of, follow, until, wrap
 from tests.wsgi.test_promotion import answer
 
+pytestmark = pytest.mark.load
 REQUESTS = 300
 
 
