@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
@@ -22,6 +23,7 @@ from raincheck.contracts import Filter
 from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat
 from raincheck.operation import Reason
+from raincheck.starlette import monitor_routes, status_url
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import answer, read_body, wrap
@@ -258,6 +260,56 @@ async def test_a_replay_where_the_middleware_is_around_the_application(
     await recover(second)
     assert (await follow(second, accepted)).status == 201
     assert handler.runs[0]["path"] == handler.runs[1]["path"]
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("framework", [Starlette, FastAPI])
+@pytest.mark.parametrize("monitored", [False, True])
+async def test_a_replay_comes_in_from_outside_whatever_mounted_applications_have_deferred(
+    store: MemoryStore, framework: type[Starlette], monitored: bool
+) -> None:
+    outside, seen = list[str](), list[bool]()
+
+    class Guard:
+        """What must see every request, those that are run again too."""
+
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/top":
+                outside.append(scope["path"])
+            await self.app(scope, receive, send)
+
+    async def top(request: Request) -> Response:
+        seen.append(request.app is app)
+        if not is_replay():
+            await anyio.sleep_forever()
+        return Response("again")
+
+    async def below(request: Request) -> Response:
+        await anyio.sleep(0.1)
+        return Response()
+
+    monitor = Mount("/pending", routes=monitor_routes())
+    mounted = framework(routes=[Route("/slow", below), monitor])
+    options: dict[str, Any] = {"status_url": status_url} if monitored else {}
+    raincheck = Middleware(RaincheckMiddleware, store=store, budget=0.02, **options)
+    app = framework(
+        routes=[Route("/top", top), Mount("/sub", app=mounted)],
+        middleware=[Middleware(Guard), raincheck],
+    )
+    if monitored:
+        assert (await call(app, f"/sub/pending/{'0' * 32}")).status == 404
+    accepted = await call(app, "/top")
+    inner: Any = app.middleware_stack
+    while not isinstance(inner, RaincheckMiddleware):
+        inner = inner.app
+    await lose(inner)
+    assert (await call(app, "/sub/slow")).status == 202
+    await recover(inner)
+    assert (await follow(app, accepted)).content == b"again"
+    assert (outside, seen) == (["/top", "/top"], [True, True])
 
 
 @pytest.mark.usefixtures("by_hand")

@@ -127,11 +127,13 @@ class RaincheckMiddleware:
         if self._mount is not None:
             if not self._mount.covers(scope, scope.get("root_path", ""), path):
                 return False
+            self._gateway.enter(scope)
             scope[MOUNTED] = partial(self._gateway.show, template=self._template(scope))
             await self.app(scope, receive, send)
             return True
         if not path.startswith(self._below):
             return False
+        self._gateway.enter(scope)
         target = parse_target(path[len(self._below) :])
         if target is None:
             await send_response(scope, send, monitor.not_found())

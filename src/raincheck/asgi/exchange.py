@@ -66,7 +66,7 @@ class Exchange(Receiving):
         loop: Loop | None = None,
     ) -> None:
         self.gateway = gateway
-        self.loop: Loop = loop or gateway.running_loop()
+        self.loop: Loop = loop or gateway.enter(scope)
         self.scope = scope
         self.server_receive: Receive = receive
         self.server_send: Send = send

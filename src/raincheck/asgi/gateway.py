@@ -62,6 +62,14 @@ class Gateway:
             self._loop = loop
         return loop
 
+    def enter(self, scope: Scope) -> Loop:
+        """Return the running event loop for a connection that comes in."""
+        if (loop := running_loop(self._loop)) is not self._loop:
+            self._loop = loop
+            # Later may be too late: applications that are mounted change a scope in place.
+            self.surroundings.know(scope)
+        return loop
+
     def owner(self, scope: Scope) -> str | None:
         """Name the principal that a request belongs to; may block, so not for the loop."""
         return owner_of(self.core.settings, scope)
@@ -77,7 +85,6 @@ class Gateway:
     def adopt(self, exchange: Exchange) -> None:
         """Keep a deferred exchange alive: its server has forgotten it."""
         self._exchanges.add(exchange)
-        self.surroundings.know(exchange.scope)
         if not self.is_told_of_shutdown:
             self.is_told_of_shutdown = True
             drain_with_the_reactor(self)
@@ -110,8 +117,6 @@ class Gateway:
                 path=fill(template, operation_id),
             )
 
-        self.surroundings.know(scope)
-        self.running_loop()
         await self.send(scope, send, await self.answer(to_poll, receive))
 
     async def send(self, scope: Scope, send: Send, response: Response) -> None:
