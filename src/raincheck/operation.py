@@ -357,17 +357,15 @@ def is_mere_renewal(old: Operation, new: Operation) -> bool:
     return new.updated == old.updated and old == same
 
 
-def is_abandoned(operation: Operation, now: float, worker_lives: bool | None) -> bool:
+def is_abandoned(operation: Operation, now: float, *, is_dead: bool) -> bool:
     """Tell whether nobody runs this operation any more.
 
     Args:
-        worker_lives: What is known about `operation.worker`; None where only its lease tells.
+        is_dead: Whether its worker is known to be; of others only the lease tells.
     """
     if operation.state not in CLAIMED:
         return False
-    if worker_lives is None:
-        return operation.lease is not None and operation.lease <= now
-    return not worker_lives
+    return is_dead or (operation.lease is not None and operation.lease <= now)
 
 
 def is_expired(operation: Operation, now: float) -> bool:

@@ -12,6 +12,9 @@ from raincheck.ledger import Ledger
 from raincheck.options import Settings
 
 LEASE = 30.0  # seconds
+# Where the store sees who has died. It is for those who are frozen, and must be longer than any
+# handler keeps Python's lock, and the heartbeat from renewing it.
+LONG_LEASE = 300.0
 
 
 class Process:
@@ -21,8 +24,9 @@ class Process:
         application: The name of the application; processes of one name stand in for each other.
 
     Attributes:
-        lease: Seconds that a process is believed to live.
         liveness: The store, if it sees for itself who lives.
+        lease: Seconds that a process is believed to live without being heard of.
+        renewal: Seconds after which it is to be heard of again.
         unanswered: Ids of operations that this process may have recorded or claimed: the store's
             answer was lost.
     """
@@ -35,8 +39,9 @@ class Process:
         self.ledger = Ledger(store)
         self.flights = Flights()
         self.health = Health()
-        self.lease = LEASE
         self.liveness = store if isinstance(store, Liveness) else None
+        self.lease = LEASE if self.liveness is None else LONG_LEASE
+        self.renewal = LEASE / 3
         self.unanswered = set[str]()
         self._backlog_of: dict[int, Backlog] = {}  # by process, as flights are
 

@@ -81,14 +81,17 @@ class Recovery:
             return False
         if operation.id in self._process.unanswered and operation.worker == self._process.worker:
             return operation.state in CLAIMED
-        now, liveness = self._store.now(), self._process.liveness
-        if liveness is None:
-            # While the store was away nobody could renew: those who live do so first.
-            is_steady = self._process.health.is_steady(now, STEADY)
-            return is_steady and is_abandoned(operation, now, None)
-        worker = operation.worker
-        lives = liveness.lives(worker) if worker and not operation.is_terminal else None
-        return is_abandoned(operation, now, lives)
+        now = self._store.now()
+        # While the store was away nobody could renew: those who live do so first.
+        is_dead, is_steady = self._is_dead(operation), self._process.health.is_steady(now, STEADY)
+        return (is_dead or is_steady) and is_abandoned(operation, now, is_dead=is_dead)
+
+    def _is_dead(self, operation: Operation) -> bool:
+        """Tell whether the process that runs an operation is known to be gone."""
+        liveness, worker = self._process.liveness, operation.worker
+        if liveness is None or worker is None or operation.state not in CLAIMED:
+            return False
+        return not liveness.lives(worker)
 
     def let_go_of(self, operation: Operation) -> bool:
         """Release an operation that may be run again, and end another one."""

@@ -29,10 +29,9 @@ class Upkeep:
         self._cancel = cancel
 
     def renew_all(self) -> None:
-        """Renew leases where they tell who lives, and write progress."""
+        """Renew leases, and write progress."""
         each(self._renew, self._flights.all())
-        if self._process.liveness is None:
-            each(self._renew_waiting, self._process.backlog.ended())
+        each(self._renew_waiting, self._process.backlog.ended())
 
     def heed_cancels(self) -> None:
         """Have handlers stop whose operations somebody has cancelled in another process."""
@@ -70,13 +69,13 @@ class Upkeep:
             self._cancel(stored.id)
 
     def _renew(self, flight: Flight) -> None:
-        """Write progress if there is any, and the lease if time is all that tells who lives."""
+        """Write progress if there is any, and the lease if it is time."""
         if flight.is_over:
             return
         # A store that was away may have come back without it.
         was_away = flight.renewed < self._process.health.last_failure
-        due = was_away or time.monotonic() - flight.renewed > self._process.lease / 3
-        if flight.news is None and (not due or self._process.liveness):
+        due = was_away or time.monotonic() - flight.renewed > self._process.renewal
+        if flight.news is None and not due:
             return
         news = flight.news
         operation, renewed = flight.operation, Renewed(self._process.lease, news)
@@ -88,11 +87,11 @@ class Upkeep:
 
     def _renew_waiting(self, operation: Operation) -> None:
         """Renew the lease of one that has ended: to hand over what it left may take longer."""
-        lease = self._process.lease
+        lease, renewal = self._process.lease, self._process.renewal
 
         def renew(stored: Operation) -> Renewed | None:
             left = (stored.lease or 0.0) - self._store.now()
-            return Renewed(lease) if left < lease * 2 / 3 else None
+            return Renewed(lease) if left < lease - renewal else None
 
         self._ledger.change(operation.id, renew, fence=operation.fence)
 

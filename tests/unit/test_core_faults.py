@@ -11,7 +11,7 @@ from raincheck.contracts import Filter
 from raincheck.core import Raincheck
 from raincheck.errors import StoreError
 from raincheck.operation import Progress, State
-from raincheck.process import LEASE
+from raincheck.process import LEASE, LONG_LEASE
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -132,9 +132,17 @@ class TestFaultsAndBeats(CoreTests):
 
     def test_a_beat_writes_nothing_where_nothing_is_new(self, core: Raincheck, time: Time) -> None:
         operation = accept(core)
-        time.now += 10 * LEASE
+        time.now += LEASE / 4
         core.beat()
         assert stored(core, operation) == operation
+
+    def test_a_beat_renews_leases_well_before_they_run_out(
+        self, core: Raincheck, time: Time
+    ) -> None:
+        operation = accept(core)
+        time.now += LEASE / 2
+        core.beat()
+        assert stored(core, operation).lease == time.now + LONG_LEASE
 
     def test_a_beat_carries_a_cancellation_down(
         self, store: FaultyStore, time: Time, run: Run

@@ -138,19 +138,18 @@ def test_every_state_in_flight_can_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "lives", "abandoned"),
+    ("now", "is_dead", "abandoned"),
     [
-        (1031.0, None, True),
-        (1030.9, None, False),
-        (9999.0, True, False),  # it may be stopped, or stuck: it is there
-        (1001.0, False, True),  # it is known to be dead, whatever its lease says
+        (1031.0, False, True),
+        (1030.9, False, False),
+        (1001.0, True, True),  # whatever its lease says
     ],
 )
-def test_who_is_abandoned(now: float, lives: bool | None, abandoned: bool) -> None:
-    assert is_abandoned(RUNNING, now, lives) is abandoned
-    assert is_abandoned(CANCELLING, now, lives) is abandoned
-    assert not is_abandoned(SUCCEEDED, now, lives)
-    assert not is_abandoned(NEW, now, lives)
+def test_who_is_abandoned(now: float, is_dead: bool, abandoned: bool) -> None:
+    assert is_abandoned(RUNNING, now, is_dead=is_dead) is abandoned
+    assert is_abandoned(CANCELLING, now, is_dead=is_dead) is abandoned
+    assert not is_abandoned(SUCCEEDED, now, is_dead=is_dead)
+    assert not is_abandoned(NEW, now, is_dead=is_dead)
 
 
 def test_records_survive_their_encoding() -> None:

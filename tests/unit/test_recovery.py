@@ -14,7 +14,7 @@ from raincheck.errors import StoreUnavailable
 from raincheck.marking import Terms
 from raincheck.messages import Request
 from raincheck.operation import Ended, Operation, Reason, State
-from raincheck.process import LEASE
+from raincheck.process import LEASE, LONG_LEASE
 from raincheck.recovery import STEADY
 from raincheck.starting import Captured, Start
 from tests.unit.cores import (
@@ -98,14 +98,20 @@ class TestRecovery(CoreTests):
         other.finish(again, answer(again))
         assert body(other, poll(other, operation.id)) == b"done"
 
+    @pytest.mark.parametrize(
+        ("kind", "lease"), [(LeaseOnlyStore, LEASE), (FaultyStore, LONG_LEASE)]
+    )
     def test_a_process_that_wakes_up_late_has_its_handler_stop(
-        self, store: FaultyStore, time: Time
+        self, time: Time, kind: type[FaultyStore], lease: float
     ) -> None:
-        leases = LeaseOnlyStore(clock=time)
-        frozen, run = make_core(leases, time), Run()
+        store = kind(clock=time)
+        frozen, run = make_core(store, time), Run()
         start(frozen, run=run)
-        other, replayer = self.second(leases, time)
-        time.now += LEASE + 1
+        other, replayer = self.second(store, time)
+        time.now += lease - STEADY / 2
+        other.recover()
+        assert replayer.runs == []
+        time.now += STEADY
         other.recover()  # it has just begun to look
         time.now += STEADY / 2
         other.recover()
