@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 
 from raincheck.admission import Admission
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Run
-from raincheck.errors import Overloaded, StoreUnavailable
+from raincheck.errors import Overloaded
 from raincheck.flights import Flight
 from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
 from raincheck.operation import Claimed, Marked, Operation, State, advance
 from raincheck.process import Process
-from raincheck.starting import Accepted, Captured, Start
+from raincheck.starting import Accepted, Captured, Key, Start
 
 
 class Accepting:
@@ -77,8 +78,7 @@ class Accepting:
                 application=self._process.application,
                 webhook=start.webhook,
             )
-            claimed = advance(fresh, Claimed(self._process.worker, self._process.lease), now)
-            return self._begin(run, claimed, start, captured)
+            return self._begin(run, fresh, start, captured)
 
     def _admit(self, start: Start) -> Operation | None:
         """Look at the limits; over them return what another request has become under the key.
@@ -89,7 +89,7 @@ class Accepting:
         try:
             self.admission.check(start.owner)
         except Overloaded:
-            holder = self._store.holder(start.key.value) if start.key is not None else None
+            holder = self._store.holder(self._name(start.key)) if start.key is not None else None
             if holder is None:
                 raise
             return holder
@@ -112,30 +112,40 @@ class Accepting:
         return self._policy.may_repeat(method, route, terms.retry)
 
     def _begin(
-        self, run: Run, operation: Operation, start: Start, captured: Captured | None
+        self, run: Run, fresh: Operation, start: Start, captured: Captured | None
     ) -> Accepted:
         self._ensure_heartbeat()
         # In flight before it is in the store, or this process's own recovery might end it.
         # It has no run before the store has its record, or a beat would take that for lost.
         timeout = start.terms.timeout or self._settings.timeout
-        flight = Flight(operation, None, timeout, is_attended=start.is_attended)
-        self._flights.add(flight)
+        flight = Flight(fresh, None, timeout, is_attended=start.is_attended)
+        self.admission.add(flight)
         try:
-            request = self._requests.keep(operation.id, captured) if captured else None
-            stored = self._store.create(operation, request, start.key.value if start.key else None)
-        except BaseException as error:
-            self._flights.drop(operation.id)
-            if isinstance(error, StoreUnavailable):
-                self._process.unanswered.add(operation.id)
+            stored = self._record(flight, start.key, captured)
+        except BaseException:
+            self._flights.drop(flight)
+            self._process.note_unanswered(fresh)
             raise
-        if stored.id == operation.id:
+        if stored.id == fresh.id:
             flight.run = run
             self.admission.count(start.owner)
-            return Accepted(operation)
-        self._flights.drop(operation.id)
+            return Accepted(stored)
+        self._flights.drop(flight)
         if captured is not None:
-            self._store.discard(operation.id)
+            self._store.discard(fresh.id)
         return Accepted(stored, is_new=False)
+
+    def _record(self, flight: Flight, key: Key | None, captured: Captured | None) -> Operation:
+        fresh = flight.operation
+        request = self._requests.keep(fresh.id, captured) if captured else None
+        # From now on: to keep a large request may have taken longer than a lease.
+        claim = Claimed(self._process.worker, self._process.lease)
+        flight.operation = advance(fresh, claim, self._store.now())
+        return self._store.create(flight.operation, request, self._name(key) if key else None)
+
+    def _name(self, key: Key) -> str:
+        """Return by what the store knows a key: other applications may use it, too."""
+        return sha256(f"{self._process.application}\0{key.value}".encode()).hexdigest()
 
     def mark(self, operation: Operation, terms: Terms) -> None:
         """Take what a handler says of itself after its operation was accepted.
@@ -143,7 +153,7 @@ class Accepting:
         Raises:
             StoreError: It could not be recorded, so the handler must not go on.
         """
-        flight = self._flights.get(operation.id)
+        flight = self._flights.of(operation)
         if flight is None:
             return
         flight.timeout = terms.timeout or flight.timeout

@@ -10,7 +10,7 @@ from itertools import islice
 
 from raincheck.contracts import Filter
 from raincheck.errors import Overloaded
-from raincheck.flights import Flights
+from raincheck.flights import Flight, Flights
 from raincheck.ledger import Ledger
 from raincheck.operation import State
 from raincheck.policy import Limits
@@ -69,6 +69,17 @@ class Admission:
         """Whether as many operations are in flight in this process as may be."""
         return len(self._flights) >= self._limits.operations
 
+    def add(self, flight: Flight) -> None:
+        """Take note of an operation in flight.
+
+        Raises:
+            Overloaded: Others that came in the same moment have taken its place.
+        """
+        self._flights.add(flight)
+        if not self._flights.is_within(flight, self._limits.operations):
+            self._flights.drop(flight)
+            raise Overloaded("operations", self._limits.operations)
+
     def check(self, owner: str | None) -> None:
         """Look at all limits.
 
@@ -98,8 +109,8 @@ class Admission:
     def count(self, owner: str | None) -> None:
         """Take note of one more operation."""
         for whose in {owner, None}:
-            if whose in self._counts:
-                moment, count = self._counts[whose]
+            if (counted := self._counts.get(whose)) is not None:
+                moment, count = counted
                 self._counts[whose] = moment, count + 1
 
     def _count(self, owner: str | None, limit: int) -> int:

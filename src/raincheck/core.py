@@ -11,10 +11,11 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import takewhile
 
 from raincheck.accepting import Accepting
 from raincheck.application import name_of
-from raincheck.backlog import Backlog, Ending, defect
+from raincheck.backlog import TURN, Backlog, Ending, defect
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Filter, Run, Store
 from raincheck.errors import BodyMissing, StoreUnavailable
@@ -121,7 +122,7 @@ class Raincheck:
 
     def report(self, operation: Operation, progress: Progress) -> None:
         """Take a handler's progress; the next beat writes it."""
-        flight = self.flights.get(operation.id)
+        flight = self.flights.of(operation)
         if flight is not None:
             flight.news = progress
 
@@ -152,7 +153,7 @@ class Raincheck:
 
         Nothing is recorded if another process has ended or claimed it meanwhile.
         """
-        flight = self.flights.get(operation.id)
+        flight = self.flights.of(operation)
         if flight is not None:
             ending = flight.end(ending)
         try:
@@ -167,17 +168,17 @@ class Raincheck:
             logger.error(text, operation.shown, error, exc_info=defect(error))
         finally:
             if flight is None or not flight.lingers:
-                self.flights.drop(operation.id)
+                self.flights.drop(flight)
 
     def leave_alone(self, operation: Operation) -> None:
         """Take note that nobody waits for the response itself any longer: the 202 leaves."""
-        flight = self.flights.get(operation.id)
+        flight = self.flights.of(operation)
         if flight is not None:
             flight.leave_alone()
 
     def land(self, operation: Operation) -> None:
         """Take note that a handler is over, whose operation may have been ended before."""
-        self.flights.drop(operation.id)
+        self.flights.drop(self.flights.of(operation))
 
     def _record(self, operation: Operation, ending: Ending) -> None:
         if ending.last is not None:
@@ -198,8 +199,7 @@ class Raincheck:
         """Do what an end brings with it."""
         if ended is None or not ended.is_terminal:
             return
-        if ended.result is None:
-            self.store.discard(ended.id)
+        self._process.clear(ended)
         if ended.webhook is not None:
             self.webhooks.wake()
 
@@ -272,9 +272,12 @@ class Raincheck:
         if not self.is_busy:
             return
         care = self.upkeep
-        steps = (care.renew_all, care.heed_cancels, care.stop_late, care.stop_unwanted)
-        with self.health.noticing():
-            each(lambda step: step(), (*steps, self._hand_over))
+        steps = (care.renew_all, care.heed_cancels, care.stop_unwanted, self._hand_over)
+        try:
+            with self.health.noticing():
+                each(lambda step: step(), steps)
+        finally:
+            care.stop_late()  # whether there is a store or not
 
     def _hand_over(self) -> None:
         self._backlog.hand_over(self._write, self._record)
@@ -287,14 +290,19 @@ class Raincheck:
         self.webhooks.look_for_due()
         return let_go
 
-    def purge(self) -> int:
-        """Forget responses that are no longer promised, delete old memories; return how many."""
-        deleted = 0
-        while batch := self.store.purge(self.store.now()):
-            deleted += batch
+    def purge(self) -> bool:
+        """Forget responses that are no longer promised, and delete old memories, for 5 s.
+
+        Returns:
+            False if some are left; whoever does it has leases to renew, too.
+        """
+        end = time.monotonic() + TURN
+        while time.monotonic() < end and self.store.purge(self.store.now()):
+            pass
         expired = Filter(states=TERMINAL, expires_before=self.store.now(), forgotten=False)
-        each(lambda operation: self.forget(operation.id), self.ledger.find_all(expired))
-        return deleted
+        in_time = takewhile(lambda _: time.monotonic() < end, self.ledger.find_all(expired))
+        each(lambda operation: self.forget(operation.id), in_time)
+        return time.monotonic() < end
 
     def close(self) -> None:
         """Stop the heartbeat, record what waits, and release what the store has opened."""

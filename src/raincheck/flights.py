@@ -105,13 +105,25 @@ class Flights:
         """Return the flight of an operation; None if it has none here."""
         return self._here.get(operation_id)
 
+    def of(self, operation: Operation) -> Flight | None:
+        """Return the flight of this run of an operation; None if it is over, or another runs."""
+        flight = self._here.get(operation.id)
+        is_same = flight is not None and flight.operation.fence == operation.fence
+        return flight if is_same else None
+
     def add(self, flight: Flight) -> bool:
         """Take note of a flight; False if its operation has one here."""
         return self._here.setdefault(flight.operation.id, flight) is flight
 
-    def drop(self, operation_id: str) -> None:
+    def is_within(self, flight: Flight, most: int) -> bool:
+        """Tell whether a flight is among the oldest `most`."""
+        here = self._here
+        return len(here) <= most or flight.operation.id in list(here)[:most]
+
+    def drop(self, flight: Flight | None) -> None:
         """Forget a flight, if it is there."""
-        self._here.pop(operation_id, None)
+        if flight is not None and self._here.get(flight.operation.id) is flight:
+            del self._here[flight.operation.id]
 
     @property
     def _here(self) -> dict[str, Flight]:

@@ -42,8 +42,8 @@ class Duties(Protocol):
         """End what nobody runs any more."""
         ...
 
-    def purge(self) -> int:
-        """Delete what is no longer promised."""
+    def purge(self) -> bool:
+        """Delete what is no longer promised; False if there is more."""
         ...
 
 
@@ -131,9 +131,13 @@ class _Beater:
         if self._is_due("recover", RECOVER):
             due.append(duties.recover)
         if self._is_due("purge", PURGE):
-            due.append(duties.purge)
+            due.append(lambda: self._purge(duties))
         are_done = [self._is_done(duty) for duty in due if not self._stopped]
         self._failing = not all(are_done)
+
+    def _purge(self, duties: Duties) -> None:
+        if not duties.purge():
+            self._due["purge"] = time.monotonic()
 
     def _is_done(self, duty: Callable[[], object]) -> bool:
         """Do it, and tell whether that went well; a store that fails is logged once."""

@@ -230,8 +230,8 @@ Event = (
 
 
 # The whole life of an operation. A pair that is missing here can't happen: `advance` raises.
-# BY_STATUS stands for the state that the handler's own status decides.
-BY_STATUS = None
+# BY_EVENT stands for the state that the event decides: the handler's own status, or why it ended.
+BY_EVENT = None
 TRANSITIONS: Mapping[tuple[State, type[Event]], State | None] = {
     (State.ACCEPTED, Claimed): State.RUNNING,
     (State.ACCEPTED, CancelRequested): State.CANCELLED,
@@ -239,7 +239,7 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State | None] = {
     (State.ACCEPTED, Polled): State.ACCEPTED,
     (State.RUNNING, Renewed): State.RUNNING,
     (State.RUNNING, CancelRequested): State.CANCELLING,
-    (State.RUNNING, Responded): BY_STATUS,
+    (State.RUNNING, Responded): BY_EVENT,
     (State.RUNNING, Ended): State.FAILED,
     (State.RUNNING, Released): State.ACCEPTED,
     (State.RUNNING, Marked): State.RUNNING,
@@ -247,7 +247,7 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State | None] = {
     (State.CANCELLING, Renewed): State.CANCELLING,
     (State.CANCELLING, CancelRequested): State.CANCELLING,
     (State.CANCELLING, Responded): State.CANCELLED,
-    (State.CANCELLING, Ended): State.CANCELLED,
+    (State.CANCELLING, Ended): BY_EVENT,
     (State.SUCCEEDED, Forgotten): State.SUCCEEDED,
     (State.FAILED, Forgotten): State.FAILED,
     (State.CANCELLED, Forgotten): State.CANCELLED,
@@ -269,7 +269,7 @@ def advance(operation: Operation, event: Event, now: float) -> Operation:
     key = (operation.state, type(event))
     if key not in TRANSITIONS or operation.forgotten:
         raise InvalidTransition(operation.state.value, type(event).__name__)
-    state = TRANSITIONS[key] or _state_by_status(event)
+    state = TRANSITIONS[key] or _state_by(event)
     changed = replace(operation, state=state, version=operation.version + 1)
     if isinstance(event, (Forgotten, Delivering, Delivered)):
         return _apply_after_end(changed, event, now)
@@ -279,7 +279,10 @@ def advance(operation: Operation, event: Event, now: float) -> Operation:
     return _expire(changed, now) if changed.is_terminal else changed
 
 
-def _state_by_status(event: Event) -> State:
+def _state_by(event: Event) -> State:
+    if isinstance(event, Ended):  # of one that is being cancelled
+        # A handler that has had its time may run on: to call it cancelled would be a lie.
+        return State.FAILED if event.reason is Reason.TIMEOUT else State.CANCELLED
     refused = isinstance(event, Responded) and event.result.status >= 400
     return State.FAILED if refused else State.SUCCEEDED
 

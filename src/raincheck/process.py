@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 from raincheck.backlog import Backlog
 from raincheck.contracts import Liveness, Store
 from raincheck.flights import Flights
 from raincheck.health import Health
 from raincheck.ledger import Ledger
+from raincheck.operation import Operation
 from raincheck.options import Settings
 
 LEASE = 30.0  # seconds
@@ -27,8 +29,8 @@ class Process:
         liveness: The store, if it sees for itself who lives.
         lease: Seconds that a process is believed to live without being heard of.
         renewal: Seconds after which it is to be heard of again.
-        unanswered: Ids of operations that this process may have recorded or claimed: the store's
-            answer was lost.
+        unanswered: Ids of operations that this process may have recorded or claimed, as the store's
+            answer was lost; and since when, by this process's clock.
     """
 
     def __init__(self, settings: Settings, store: Store, application: str) -> None:
@@ -42,7 +44,7 @@ class Process:
         self.liveness = store if isinstance(store, Liveness) else None
         self.lease = LEASE if self.liveness is None else LONG_LEASE
         self.renewal = LEASE / 3
-        self.unanswered = set[str]()
+        self.unanswered = dict[str, float]()
         self._backlog_of: dict[int, Backlog] = {}  # by process, as flights are
 
     @property
@@ -59,6 +61,19 @@ class Process:
     def is_busy(self) -> bool:
         """Whether operations run here or wait to be recorded."""
         return bool(len(self.flights) or self.backlog)
+
+    def is_unanswered(self, operation: Operation) -> bool:
+        """Tell whether an operation is this process's without its knowing."""
+        return operation.id in self.unanswered and operation.worker == self.worker
+
+    def note_unanswered(self, operation: Operation) -> None:
+        """Take note that the store may have heard of an operation, but was not heard."""
+        self.unanswered[operation.id] = time.monotonic()
+
+    def clear(self, ended: Operation) -> None:
+        """Delete what a handler that has given no response may have left of one."""
+        if ended.is_terminal and ended.result is None:
+            self.store.discard(ended.id)
 
     def has(self, operation_id: str) -> bool:
         """Tell whether an operation runs here or waits to be recorded."""

@@ -37,6 +37,7 @@ STEADY = 15.0
 # At a time; there are leases to renew, and other processes that can run some, too.
 AT_ONCE = 100
 TURN = 5.0  # seconds
+UNHEARD = 60.0  # seconds within which the store may carry out a call whose answer was lost
 _WAITING = frozenset({State.ACCEPTED})
 
 
@@ -69,17 +70,18 @@ class Recovery:
 
     def _let_go_of_unanswered(self) -> None:
         """Let go of what this process may have without knowing it: nobody runs it."""
-        for operation_id in list(self._process.unanswered):
+        for operation_id, since in list(self._process.unanswered.items()):
             operation = self._store.get(operation_id)
             if operation is not None and operation.worker == self._process.worker:
                 self.let_go_of(operation)
-            self._process.unanswered.discard(operation_id)
+            if operation is not None or time.monotonic() - since > UNHEARD:
+                self._process.unanswered.pop(operation_id, None)
 
     def is_abandoned(self, operation: Operation) -> bool:
         """Tell whether nobody runs an operation any more."""
         if self._process.has(operation.id):
             return False
-        if operation.id in self._process.unanswered and operation.worker == self._process.worker:
+        if self._process.is_unanswered(operation):
             return operation.state in CLAIMED
         now = self._store.now()
         # While the store was away nobody could renew: those who live do so first.
@@ -98,8 +100,7 @@ class Recovery:
         left = self._ledger.change(operation.id, self._after_loss, fence=operation.fence)
         if left is None:
             return False
-        if left.is_terminal:
-            self._store.discard(operation.id)
+        self._process.clear(left)
         logger.warning(
             "operation %s lost its process and is %s", left.shown, left.reason or "to be run again"
         )
@@ -108,7 +109,7 @@ class Recovery:
     def _after_loss(self, operation: Operation) -> Event | None:
         if not self.is_abandoned(operation):  # others have let it go, or renewed it, meanwhile
             return None
-        if operation.id in self._process.unanswered and operation.fence == 1:
+        if self._process.is_unanswered(operation) and operation.fence == 1:
             return Ended(Reason.INTERRUPTED)  # nobody heard of it: its request went on without
         return self._by_loss(operation)
 
@@ -127,7 +128,8 @@ class Recovery:
         for operation in self._ledger.find_all(Filter(states=_WAITING)):
             if time.monotonic() > end:
                 break
-            if operation.queue is not None or operation.id in self._process.flights:
+            # What is left of an earlier run here must be out of the way of the next one.
+            if operation.queue is not None or self._process.has(operation.id):
                 continue
             if self._has_waited_too_long(operation):
                 self._end(operation, Reason.EXPIRED_BEFORE_START)
@@ -161,11 +163,11 @@ class Recovery:
             begun = self._claim(flight) and self._begin(replayer, flight, *found)
             return begun
         except BaseException:
-            self._process.unanswered.add(operation.id)
+            self._process.note_unanswered(operation)
             raise
         finally:
             if not begun:
-                self._process.flights.drop(operation.id)
+                self._process.flights.drop(flight)
                 found[1].close()
 
     def _claim(self, flight: Flight) -> bool:
@@ -182,12 +184,15 @@ class Recovery:
             flight.run = replayer.replay(operation, request, body)
         except RuntimeError as error:
             logger.warning("operation %s is not run here: %s", operation.shown, error)
-            self._ledger.change(operation.id, self._by_loss, fence=operation.fence)
+            left = self._ledger.change(operation.id, self._by_loss, fence=operation.fence)
+            if left is not None:
+                self._process.clear(left)
             return False
         logger.warning("operation %s is run again (%d)", operation.shown, operation.fence)
         return True
 
     def _end(self, operation: Operation, reason: Reason) -> None:
-        if self._ledger.change(operation.id, Ended(reason), fence=operation.fence) is not None:
-            self._store.discard(operation.id)
+        ended = self._ledger.change(operation.id, Ended(reason), fence=operation.fence)
+        if ended is not None:
+            self._process.clear(ended)
             logger.warning("operation %s is not run again: %s", operation.shown, reason)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from itertools import takewhile
 
+from raincheck.backlog import TURN
 from raincheck.contracts import Filter
 from raincheck.flights import Flight, each
 from raincheck.operation import Operation, Reason, Renewed, State
@@ -31,7 +33,9 @@ class Upkeep:
     def renew_all(self) -> None:
         """Renew leases, and write progress."""
         each(self._renew, self._flights.all())
-        each(self._renew_waiting, self._process.backlog.ended())
+        end = time.monotonic() + TURN
+        waiting = self._process.backlog.ended()
+        each(self._renew_waiting, takewhile(lambda _: time.monotonic() < end, waiting))
 
     def heed_cancels(self) -> None:
         """Have handlers stop whose operations somebody has cancelled in another process."""
@@ -70,7 +74,7 @@ class Upkeep:
 
     def _renew(self, flight: Flight) -> None:
         """Write progress if there is any, and the lease if it is time."""
-        if flight.is_over:
+        if flight.is_over or flight.run is None:
             return
         # A store that was away may have come back without it.
         was_away = flight.renewed < self._process.health.last_failure
@@ -98,7 +102,7 @@ class Upkeep:
     def _save(self, flight: Flight) -> None:
         """Record it anew if the store has lost it; if others have ended it, have it stop."""
         with flight.lock:  # or its end would not know of the loss
-            if flight.is_over or flight.run is None:
+            if flight.is_over:
                 return
             stored = self._store.get(flight.operation.id)
             if stored is None:

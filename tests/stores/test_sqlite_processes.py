@@ -337,3 +337,11 @@ def test_asking_takes_no_life(path: Path, store: SQLiteStore) -> None:
         for _ in range(3):
             assert run("say(*map(store.lives, arguments))", path, *names) == ["True", "True"]
             assert all(store.lives(name) for name in names)
+
+
+def test_what_tells_who_lives_never_looks_unused(path: Path, store: SQLiteStore) -> None:
+    store.incarnation()
+    locks = path.with_name(f"{path.name}-processes")
+    os.utime(locks, (0, 0))
+    store.incarnation()
+    assert time.time() - locks.stat().st_mtime < 60

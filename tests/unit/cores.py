@@ -133,7 +133,7 @@ class CoreTests:
     @pytest.fixture
     def time(self, monkeypatch: pytest.MonkeyPatch) -> Time:
         time = Time()
-        for module in ("core", "flights", "health", "upkeep"):
+        for module in ("core", "flights", "health", "process", "recovery", "upkeep"):
             monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=time))
         return time
 

@@ -58,7 +58,7 @@ def start(core: Raincheck, method: str = "PUT", run: Run | None = None, **more: 
 
 def lost(core: Raincheck, operation: Operation) -> Operation:
     """Leave it in the store as that of a process which is gone."""
-    core.flights.drop(operation.id)
+    core.flights.drop(core.flights.get(operation.id))
     now = stored(core, operation)
     left = replace(now, version=now.version + 1, worker="gone")
     assert core.store.swap(now, left)

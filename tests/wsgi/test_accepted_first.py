@@ -94,6 +94,7 @@ def test_where_no_thread_can_be_started_what_was_accepted_runs_all_the_same(
     wrapped = wrap(Counting(), budget=0)
     monkeypatch.setattr(Race, "start", lambda race: False)
     accepted = call(wrapped)
+    assert current_operation().id is None, "what follows in this thread has nothing to do with it"
     assert follow(wrapped, accepted).content == b"1"
 
 

@@ -6,6 +6,8 @@ another request may have become the same operation: both have an `Idempotency-Ke
 
 from __future__ import annotations
 
+from contextvars import copy_context
+
 from raincheck.beginning import refuse_unaccepted
 from raincheck.keys import Sharing
 from raincheck.links import fill
@@ -43,7 +45,7 @@ class AcceptedFirst:
             race.drop()
             return self._answer(accepted.operation)
         if not race.start():
-            race.run()  # in this thread: it has been accepted
+            copy_context().run(race.run)  # in this thread: it has been accepted
         if self._sharing is None or race.candidate.budget == 0 or not race.has_ended_in_time():
             return self._started(accepted.operation)
         headers = race.recording.first_headers if race.recording is not None else None

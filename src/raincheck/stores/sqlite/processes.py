@@ -13,11 +13,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from raincheck.errors import StoreUnavailable
 
+FRESH = 3600.0  # seconds that the file may look unused
 # (pid, device, inode) of the file: (descriptor, offset)
 _HELD: dict[tuple[int, int, int], tuple[int, int]] = {}
 os.register_at_fork(after_in_child=_HELD.clear)
@@ -62,8 +65,12 @@ class ProcessLock:
             known = os.stat(self._path())
         except OSError:
             return self._take()  # which says what is wrong, if anything is
-        held = _HELD.get((os.getpid(), known.st_dev, known.st_ino))
-        return held or self._take()
+        held = _HELD.get((os.getpid(), known.st_dev, known.st_ino)) or self._take()
+        if time.time() - known.st_mtime > FRESH:
+            # It is never written, and what cleans temporary directories goes by its age.
+            with suppress(OSError):  # somebody else's, who lives and does the same
+                os.utime(held[0])
+        return held
 
     def _take(self) -> tuple[int, int]:
         path = self._path()

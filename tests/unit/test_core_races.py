@@ -1,0 +1,238 @@
+"""The core where two things happen at once, or one takes longer than it should."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from raincheck.backlog import Ending
+from raincheck.contracts import Filter
+from raincheck.core import Raincheck
+from raincheck.errors import Overloaded, StoreUnavailable
+from raincheck.operation import Ended, Operation, Reason, State
+from raincheck.process import LEASE
+from raincheck.recovery import UNHEARD
+from raincheck.starting import Start
+from tests.unit.cores import (
+    CoreTests,
+    FaultyStore,
+    LeaseOnlyStore,
+    Run,
+    Time,
+    accept,
+    answer,
+    body,
+    make_core,
+    poll,
+    stored,
+)
+from tests.unit.test_core_outages import AWAY
+from tests.unit.test_recovery import Replayer, start
+
+ANY = Filter()
+
+
+def look(core: Raincheck, time: Time, seconds: float) -> None:
+    """Let a process look every few seconds for what nobody runs."""
+    for _ in range(int(seconds // 5) + 1):
+        core.recover()
+        time.now += 5
+
+
+class TestTwoRuns(CoreTests):
+    """A process that was frozen, and takes up again what it was given up for."""
+
+    @pytest.fixture
+    def leases(self, time: Time) -> LeaseOnlyStore:
+        return LeaseOnlyStore(clock=time)
+
+    @pytest.fixture
+    def frozen(self, leases: LeaseOnlyStore, time: Time) -> Raincheck:
+        core = make_core(leases, time)
+        core.recovery.replayer = Replayer()
+        return core
+
+    @pytest.fixture
+    def first(self, frozen: Raincheck, leases: LeaseOnlyStore, time: Time) -> Operation:
+        """Return an operation of the frozen process that another one has released."""
+        operation = start(frozen)
+        look(make_core(leases, time), time, LEASE + 5)
+        assert stored(frozen, operation).state is State.ACCEPTED
+        return operation
+
+    @staticmethod
+    def second(core: Raincheck) -> Operation:
+        """Return the operation as the process runs it again."""
+        replayer: Any = core.recovery.replayer
+        ((again, *_),) = replayer.runs
+        assert isinstance(again, Operation)
+        return again
+
+    def test_the_late_end_of_the_first_leaves_the_second_in_flight(
+        self, frozen: Raincheck, first: Operation, time: Time
+    ) -> None:
+        frozen.finish(first, answer(first))
+        frozen.recover()
+        again = self.second(frozen)
+        frozen.land(first)
+        time.now += LEASE / 2
+        frozen.beat()
+        assert stored(frozen, again).lease == time.now + LEASE
+        frozen.finish(again, answer(again, body=b"second"))
+        assert body(frozen, poll(frozen, again.id)) == b"second"
+        assert len(frozen.flights) == 0
+
+    def test_an_end_of_the_first_that_waits_is_not_taken_for_the_seconds(
+        self, frozen: Raincheck, first: Operation, leases: LeaseOnlyStore
+    ) -> None:
+        leases.faults = frozenset({"get"})  # it blinks as the first run ends
+        frozen.finish(first, answer(first))
+        leases.faults = frozenset()
+        frozen.recover()
+        frozen.beat()
+        frozen.recover()
+        again = self.second(frozen)
+        frozen.finish(again, answer(again, body=b"second"))
+        frozen.beat()
+        assert body(frozen, poll(frozen, again.id)) == b"second"
+
+
+class TestWhatTakesLong(CoreTests):
+    """Requests that are slow to keep, and houses that are slow to clean."""
+
+    def test_a_lease_begins_when_the_request_is_kept(
+        self, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leases = LeaseOnlyStore(clock=time)
+        core, other = make_core(leases, time), make_core(leases, time)
+        look(other, time, 20)
+        write = leases.write_chunk
+
+        def write_slowly(*chunk: Any) -> None:
+            time.now += LEASE / 2 - 1
+            core.beat()
+            other.recover()
+            write(*chunk)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(leases, "write_chunk", write_slowly)
+            operation = start(core)  # of three chunks
+        other.recover()
+        assert stored(core, operation).state is State.RUNNING
+        assert stored(core, operation).lease == time.now + LEASE
+
+    def test_a_purge_lets_go_after_some_seconds_and_goes_on_at_the_next(
+        self, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        core = make_core(store, time, retention=60)
+        for _ in range(20):
+            core.finish(operation := accept(core), answer(operation))
+        time.now += 61
+        discard = store.discard
+
+        def discard_slowly(operation_id: str) -> None:
+            time.now += 1
+            discard(operation_id)
+
+        monkeypatch.setattr(store, "discard", discard_slowly)
+        began, turns = time.now, 0
+        while not core.purge():
+            assert time.now - began < 7
+            began, turns = time.now, turns + 1
+        assert turns == 4
+        assert not any(shelf.chunks for shelf in store._shelves.values())
+
+
+class TestLimits(CoreTests):
+    """Limits hold however things meet."""
+
+    def test_a_burst_exceeds_no_limit_of_a_process(self, store: FaultyStore, time: Time) -> None:
+        core, together = make_core(store, time, limits={"operations": 3}), threading.Barrier(8)
+        accepted, refused = list[Operation](), list[Overloaded]()
+
+        def meet() -> None:
+            together.wait(10)
+
+        def begin() -> None:
+            given = Start(method="PUT", route="/x", capture=meet)
+            try:
+                accepted.append(core.accept(Run(), given).operation)
+            except Overloaded as error:
+                refused.append(error)
+
+        threads = [threading.Thread(target=begin) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(accepted), len(refused), len(core.flights)) == (3, 5, 3)
+
+    def test_a_handler_has_its_time_while_the_store_is_away(
+        self, store: FaultyStore, time: Time, run: Run
+    ) -> None:
+        core = make_core(store, time, timeout=10)
+        accept(core, run)
+        store.faults = AWAY
+        time.now += 11
+        with pytest.raises(StoreUnavailable):
+            core.beat()
+        assert run.given_up is Reason.TIMEOUT
+
+    def test_what_is_being_cancelled_and_runs_too_long_has_failed(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core = make_core(store, time, timeout=10)
+        operation = accept(core)
+        core.cancel(operation.id)
+        core.finish(operation, Ending(Ended(Reason.TIMEOUT)))
+        ended = stored(core, operation)
+        assert (ended.state, ended.reason) == (State.FAILED, Reason.TIMEOUT)
+
+
+class TestLostAnswers(CoreTests):
+    """Records whose existence nobody heard of."""
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a driver's defect")])
+    def test_whatever_is_raised_after_the_record_leaves_nothing_running(
+        self,
+        core: Raincheck,
+        store: FaultyStore,
+        error: BaseException,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        create = store.create
+
+        def create_and_fail(*given: Any) -> Operation:
+            create(*given)
+            raise error
+
+        monkeypatch.setattr(store, "create", create_and_fail)
+        with pytest.raises(type(error)):
+            start(core)
+        core.recover()
+        ((operation,), _) = store.find(ANY)
+        assert operation.reason is Reason.INTERRUPTED
+
+    def test_a_record_that_comes_late_is_noticed_too(
+        self, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        core, create, late = make_core(store, time), store.create, list[Any]()
+
+        def create_later(*given: Any) -> Operation:
+            late.append(given)
+            raise StoreUnavailable("no answer")
+
+        monkeypatch.setattr(store, "create", create_later)
+        with pytest.raises(StoreUnavailable):
+            start(core)
+        time.now += UNHEARD / 2
+        core.recover()
+        create(*late[0])
+        core.recover()
+        ((operation,), _) = store.find(ANY)
+        assert operation.reason is Reason.INTERRUPTED
+        time.now += UNHEARD
+        core.recover()
+        assert not core._process.unanswered
