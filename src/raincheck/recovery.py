@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import takewhile
 from typing import IO
 
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Filter, Replayer
-from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.errors import StoreError, StoreUnavailable, WrongKey
 from raincheck.flights import Flight, each
 from raincheck.messages import Request
 from raincheck.operation import (
@@ -37,6 +38,8 @@ STEADY = 15.0
 # At a time; there are leases to renew, and other processes that can run some, too.
 AT_ONCE = 100
 TURN = 5.0  # seconds
+# Seconds for which what this process has no key for is left to others: a deploy may bring one.
+KEY_AWAITED = 600.0
 UNHEARD = 60.0  # seconds within which the store may carry out a call whose answer was lost
 _WAITING = frozenset({State.ACCEPTED})
 
@@ -51,6 +54,7 @@ class Recovery:
     def __init__(self, process: Process, requests: CapturedRequests) -> None:
         self.replayer: Replayer | None = None
         self.requests = requests
+        self._puzzling = set[str]()  # ids of what this process has no key for, and has said so
         self._process = process
         self._store = process.store
         self._ledger = process.ledger
@@ -125,33 +129,51 @@ class Recovery:
             most: How many at most.
         """
         taken, most, end = 0, min(most, AT_ONCE), time.monotonic() + TURN
-        for operation in self._ledger.find_all(Filter(states=_WAITING)):
-            if time.monotonic() > end:
-                break
-            # What is left of an earlier run here must be out of the way of the next one.
-            if operation.queue is not None or self._process.has(operation.id):
-                continue
-            if self._has_waited_too_long(operation):
-                self._end(operation, Reason.EXPIRED_BEFORE_START)
-            elif operation.application != self._process.application:
-                continue  # it has processes of its own
-            elif self.replayer is not None and self.replayer.is_ready and taken < most:
-                taken += self._run_again(self.replayer, operation)
+
+        def take(operation: Operation) -> None:
+            nonlocal taken
+            taken += self._take(operation, has_room=taken < most)
+
+        waiting = self._ledger.find_all(Filter(states=_WAITING))
+        each(take, takewhile(lambda _: time.monotonic() <= end, waiting))
         return taken
 
-    def _has_waited_too_long(self, operation: Operation) -> bool:
-        return self._store.now() - operation.updated > operation.retention
+    def _take(self, operation: Operation, *, has_room: bool) -> bool:
+        # What is left of an earlier run here must be out of the way of the next one.
+        if operation.queue is not None or self._process.has(operation.id):
+            return False
+        if self._has_waited(operation, operation.retention):
+            self._end(operation, Reason.EXPIRED_BEFORE_START)
+            return False
+        is_ours = operation.application == self._process.application  # others have their own
+        replayer = self.replayer
+        if not (is_ours and has_room and replayer is not None and replayer.is_ready):
+            return False
+        return self._run_again(replayer, operation)
 
-    def _run_again(self, replayer: Replayer, operation: Operation) -> bool:
+    def _has_waited(self, operation: Operation, seconds: float) -> bool:
+        return self._store.now() - operation.updated > seconds
+
+    def _read(self, operation: Operation) -> tuple[Request, IO[bytes]] | None:
+        """Return what an operation is run from; without it, it has ended, or is left to others."""
         try:
-            found = self.requests.read(operation)
+            if (found := self.requests.read(operation)) is not None:
+                return found
         except StoreUnavailable:
             raise
         except StoreError as error:
-            logger.error("operation %s can't be run again: %s", operation.shown, error)
-            found = None
+            if operation.id not in self._puzzling:
+                logger.error("operation %s can't be run again here: %s", operation.shown, error)
+            if isinstance(error, WrongKey) and not self._has_waited(operation, KEY_AWAITED):
+                self._puzzling.add(operation.id)
+                return None
+        self._puzzling.discard(operation.id)
+        self._end(operation, Reason.INTERRUPTED)
+        return None
+
+    def _run_again(self, replayer: Replayer, operation: Operation) -> bool:
+        found = self._read(operation)
         if found is None:
-            self._end(operation, Reason.INTERRUPTED)
             return False
         # In flight before it is claimed, or this process's own recovery might let it go.
         flight = Flight(operation, None, self._process.settings.timeout)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import pytest
+from cryptography.fernet import Fernet
 
 from raincheck.backlog import Ending
 from raincheck.contracts import Filter
@@ -15,7 +16,7 @@ from raincheck.marking import Terms
 from raincheck.messages import Request
 from raincheck.operation import Ended, Operation, Reason, State
 from raincheck.process import LEASE, LONG_LEASE
-from raincheck.recovery import STEADY
+from raincheck.recovery import KEY_AWAITED, STEADY
 from raincheck.starting import Captured, Start
 from tests.unit.cores import (
     CoreTests,
@@ -32,6 +33,7 @@ from tests.unit.cores import (
 
 REQUEST = Request("PUT", "/reports", headers=((b"authorization", b"secret"),))
 BODY = b"x" * 700_000
+KEYS = [Fernet.generate_key().decode() for _ in range(2)]
 
 
 @dataclass
@@ -120,6 +122,53 @@ class TestRecovery(CoreTests):
         assert len(replayer.runs) == 1
         frozen.beat()
         assert run.cancels == 1
+
+    def test_one_that_can_not_be_run_holds_up_no_other(
+        self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        poison, fine = start(core), start(core)
+        for operation in (poison, fine):
+            lost(core, operation)
+        other, replayer = self.second(store, time)
+        replay = replayer.replay
+
+        def refuse_poison(operation: Operation, *given: Any) -> Run:
+            if operation.id == poison.id:
+                raise ValueError("no scope can be made of it")
+            return replay(operation, *given)
+
+        monkeypatch.setattr(replayer, "replay", refuse_poison)
+        with pytest.raises(ValueError, match="no scope"):
+            other.recover()
+        assert [operation.id for operation, *_ in replayer.runs] == [fine.id]
+
+    def test_a_captured_request_lies_encrypted_and_is_run_by_who_has_the_key(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core = make_core(store, time, encryption_key=KEYS[0])
+        operation = lost(core, start(core))
+        kept = repr(store.read_request(operation.id)) + repr(store._shelves)
+        assert "secret" not in kept
+        assert "xxxx" not in kept
+        other, replayer = self.second(store, time, encryption_key=(KEYS[1], KEYS[0]))
+        other.recover()
+        ((_, request, content),) = replayer.runs
+        assert (request.headers, content) == (REQUEST.headers, BODY)
+
+    def test_who_has_another_key_says_so_and_leaves_it_to_others_for_some_minutes(
+        self, store: FaultyStore, time: Time, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        core = make_core(store, time, encryption_key=KEYS[0], retention=2 * KEY_AWAITED)
+        operation = lost(core, start(core))
+        other, replayer = self.second(store, time, encryption_key=KEYS[1])
+        for _ in range(3):
+            other.recover()
+        assert (stored(other, operation).state, replayer.runs) == (State.ACCEPTED, [])
+        assert caplog.text.count("can't be run again here") == 1
+        assert "encryption_key" in caplog.text
+        time.now += KEY_AWAITED + 1
+        other.recover()
+        assert stored(other, operation).reason is Reason.INTERRUPTED
 
     @pytest.mark.parametrize("method", ["POST", "PATCH"])
     def test_what_may_not_be_run_again_is_interrupted(
