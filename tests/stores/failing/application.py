@@ -2,7 +2,8 @@
 
 A handler of `/report?name=…&size=…` says in the directory TEST_GATES that it has started (a file
 `….started`), waits for `….go`, and answers with so many bytes; with `&half=1` it also says when it
-has sent one half (`….half`) and waits for `….rest`. TEST_LEASE is raincheck's lease in seconds, and
+has sent one half (`….half`) and waits for `….rest`. However it ends it says `….over`. When it is
+run again, all these names end in `-again`. TEST_LEASE is raincheck's lease in seconds, and
 TEST_STEADY how long a store must have answered before leases count.
 """
 
@@ -18,7 +19,7 @@ from urllib.parse import parse_qsl
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from raincheck import process, recovery
+from raincheck import current_operation, is_replay, process, recovery
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
 from tests.servers.material import OPTIONS, content
@@ -38,13 +39,21 @@ class Report:
     def __init__(self, query: str) -> None:
         self._asked = dict(parse_qsl(query))
 
+    def _gate(self, event: str) -> Path:
+        return GATES / f"{self._asked['name']}.{event}{'-again' if is_replay() else ''}"
+
     def say(self, event: str) -> None:
         """Tell the test how far it is."""
-        (GATES / f"{self._asked['name']}.{event}").touch()
+        self._gate(event).touch()
 
     def wait(self, event: str) -> None:
-        """Wait until the test lets it go on."""
-        while not (GATES / f"{self._asked['name']}.{event}").exists():
+        """Wait until the test lets it go on.
+
+        Raises:
+            OperationCancelled: It is to stop.
+        """
+        while not self._gate(event).exists():
+            current_operation().raise_if_cancelled()
             time.sleep(0.02)
 
     def parts(self) -> Iterator[tuple[bytes, bool]]:
@@ -65,29 +74,36 @@ async def _handler(scope: Scope, receive: Receive, send: Send) -> None:
         return
     report = Report(scope["query_string"].decode())
     report.say("started")
-    await _wait(report, "go")
-    headers = [(b"x-twice", b"1"), (b"x-twice", b"\xff2")]
-    await send({"type": "http.response.start", "status": 201, "headers": headers})
-    for part, half in report.parts():
-        await send({"type": "http.response.body", "body": part, "more_body": True})
-        if half:
-            report.say("half")
-            await _wait(report, "rest")
-    await send({"type": "http.response.body", "body": b""})
-    report.say("finished")
+    try:
+        await _wait(report, "go")
+        headers = [(b"x-twice", b"1"), (b"x-twice", b"\xff2"), (b"x-process", b"%d" % os.getpid())]
+        await send({"type": "http.response.start", "status": 201, "headers": headers})
+        for part, half in report.parts():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            if half:
+                report.say("half")
+                await _wait(report, "rest")
+        await send({"type": "http.response.body", "body": b""})
+        report.say("finished")
+    finally:
+        report.say("over")
 
 
 def _wsgi_handler(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     report = Report(environ["QUERY_STRING"])
     report.say("started")
-    report.wait("go")
-    start_response("201 Created", [("X-Twice", "1"), ("X-Twice", "\xff2")])
-    for part, half in report.parts():
-        yield part
-        if half:
-            report.say("half")
-            report.wait("rest")
-    report.say("finished")
+    try:
+        report.wait("go")
+        fields = [("X-Twice", "1"), ("X-Twice", "\xff2"), ("X-Process", str(os.getpid()))]
+        start_response("201 Created", fields)
+        for part, half in report.parts():
+            yield part
+            if half:
+                report.say("half")
+                report.wait("rest")
+        report.say("finished")
+    finally:
+        report.say("over")
 
 
 asgi = ASGIMiddleware(_handler, **OPTIONS)

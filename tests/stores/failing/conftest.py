@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,8 +65,25 @@ def site(command: str, backend: Backend, gates: Path) -> Iterator[Site]:
 @pytest.fixture
 def pair(backend: Backend, gates: Path) -> Iterator[tuple[Site, Site]]:
     """Two processes, one of each server, that share the store."""
+    with two_sites(backend, gates) as pair:
+        yield pair
+
+
+@pytest.fixture(params=[False, True], ids=["uvicorn first", "gunicorn first"])
+def stand_ins(
+    backend: Backend, gates: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Site, Site]]:
+    """Two processes that may run each other's requests again."""
+    again = {"max_attempts": 2, "retry": {"/**": True}, "application": "both"}
+    with two_sites(backend, gates, **again) as (one, two):
+        yield (two, one) if request.param else (one, two)
+
+
+@contextmanager
+def two_sites(backend: Backend, gates: Path, **options: Any) -> Iterator[tuple[Site, Site]]:
     with ExitStack() as stack:
         one, two = (
-            stack.enter_context(Site(command, backend, gates)) for command in SERVERS.values()
+            stack.enter_context(Site(command, backend, gates, **options))
+            for command in SERVERS.values()
         )
         yield one, two
