@@ -20,6 +20,7 @@ HANDLERS_OWN = "this handler always fails"
 CANCELLED = "raincheck.errors.OperationCancelled"  # which Flask takes for an error
 LEFT = "ClientDisconnect"  # while it uploads; but whoever was promised an answer has not left
 BROKEN_OFF = "raincheck.errors.StoreUnavailable"
+FORGOTTEN = "raincheck.errors.BodyMissing"  # what is deleted while it is sent must not look whole
 IDS_SHOWN = 6  # characters of an operation's id that logs show
 CUT_OFF = "Task cancelled, timeout graceful shutdown exceeded"  # uvicorn, of what stays synchronous
 CUT_SHORT = ("incomplete chunked read", "complete message body")  # httpx's words
@@ -209,16 +210,21 @@ def losses_have_a_reason(evidence: Evidence) -> Iterator[Violation]:
         if not blows:
             text = f"{path} is {lost.code}, and no process of it was struck: {pids}"
             yield Violation("losses have a reason", lost.rid, text)
-        elif evidence.works[lost.rid].is_repeatable and not _was_tried(evidence, lost, first):
+        elif evidence.works[lost.rid].is_repeatable and not _was_tried(evidence, path, asked):
             text = f"{path} is {lost.code} and was begun only {len(begins)} times: {blows}"
             yield Violation("losses have a reason", lost.rid, text)
 
 
-def _was_tried(evidence: Evidence, lost: Call, first: float) -> bool:
-    """Tell whether it may have been claimed as often as it may; a claim alone begins no handler."""
-    struck = [b for b in evidence.blows if b.pid != -1 and first <= b.end and b.begin <= lost.end]
-    most = evidence.facts.max_attempts
-    return len(evidence.begins.get(lost.rid, ())) >= most or len(struck) >= most
+def _was_tried(evidence: Evidence, path: str, asked: list[Call]) -> bool:
+    """Tell whether it was claimed as often as it may be, or was not meant to begin at all.
+
+    Of a request with a key that was refused as the store failed, there may be a record: who asks
+    again hears that nobody has run it.
+    """
+    claims = evidence.facts.claims.get(path.rpartition("/")[2], 0)
+    refused = (c for c in asked if c.key is not None and c.status in (None, 503))
+    is_refused = any(evidence.is_away(call.sent, call.broke or call.end) for call in refused)
+    return claims >= evidence.facts.max_attempts or (is_refused and claims == 1)
 
 
 def every_answer_is_explained(evidence: Evidence) -> Iterator[Violation]:
@@ -315,6 +321,9 @@ def servers_meet_no_defect(evidence: Evidence) -> Iterator[Violation]:
 def _is_expected(evidence: Evidence, error: str) -> bool:
     if any(text in error for text in (HANDLERS_OWN, CANCELLED, CUT_OFF)):
         return True
+    if FORGOTTEN in error:
+        deleted = (call.path for call in evidence.calls if call.purpose == "cancel")
+        return any(path.rpartition("/")[2][:IDS_SHOWN] in error for path in deleted)
     if BROKEN_OFF in error:  # where the store goes away while it is read, nothing else can be done
         return any(blow.pid == -1 for blow in evidence.blows)
     return LEFT in error and not any(

@@ -97,7 +97,7 @@ class Facts:
 
     Attributes:
         bound: Seconds after the last blow in which everything must have ended.
-        sees_death: Whether the store sees for itself whether a process lives.
+        claims: How often each operation was claimed, by its id, as the store has it.
         left: What was left in the store and on the disk after retention, by name.
     """
 
@@ -107,7 +107,7 @@ class Facts:
     max_attempts: int
     retention: float
     bound: float
-    sees_death: bool
+    claims: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, list[str]] = field(default_factory=dict)
 
 
@@ -173,9 +173,7 @@ class Evidence:
         ]
 
     def _is_lasting(self, blow: Blow) -> bool:
-        if blow.action in ("kill", "restart"):
-            return True
-        return not self.facts.sees_death and blow.seconds > self.facts.lease / 2
+        return blow.action in ("kill", "restart") or blow.seconds > self.facts.lease / 2
 
     def is_away(self, moment: float, until: float) -> bool:
         """Tell whether the store was away, or had been shortly before."""

@@ -74,6 +74,31 @@ def _in_redis(url: str) -> Left:
     return left
 
 
+def claims(kind: str, place: Any) -> dict[str, int]:
+    """Return how often each operation was claimed that the store remembers, by its id."""
+    readers: dict[str, Callable[[Any], Iterable[Any]]]
+    readers = {"sqlite": _sqlite_records, "redis": _redis_records, "postgresql": _pg_records}
+    documents = [json.loads(record) for record in readers[kind](place)]
+    return {document["id"]: document["fence"] for document in documents}
+
+
+def _sqlite_records(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT document FROM operations")]
+
+
+def _pg_records(url: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT document FROM raincheck_operations")
+        return [row[0] for row in rows]
+
+
+def _redis_records(url: str) -> list[bytes]:
+    with redis.Redis.from_url(url, socket_timeout=60) as client:
+        records: Any = [client.hget(key, "d") for key in client.scan_iter("*}:op", count=1000)]
+        return [record for record in records if record is not None]
+
+
 def on_disk(directory: Path, pids: Iterable[int]) -> list[str]:
     """Return the temporary files that are there, or that one of the processes holds open."""
     found = [str(path) for path in directory.rglob("*") if path.is_file()]

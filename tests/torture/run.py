@@ -66,7 +66,6 @@ class Plan:
             max_attempts=MAX_ATTEMPTS,
             retention=self.retention,
             bound=self.bound,
-            sees_death=self.store == "sqlite",
         )
 
     @property
@@ -87,6 +86,7 @@ class Plan:
         scale = self.lease / 30
         return {
             "LEASE": self.lease,
+            "LONG_LEASE": self.lease,
             "GAP": self.lease / 2,
             "STEADY": self.lease / 2,
             "BEAT": max(0.25, scale),
@@ -146,6 +146,10 @@ class _Torture:
         self._surroundings = Surroundings(plan.directory, url, plan.options, plan.constants)
         self._board = Board()
 
+    @property
+    def _place(self) -> Path | str:
+        return self._server.url if self._server else self._database
+
     async def perform(self) -> None:
         journal = Journal(self._plan.directory / CLIENTS)
         try:
@@ -155,7 +159,8 @@ class _Torture:
             left |= await self._leave_in_peace()
         finally:
             journal.close()
-        facts = replace(self._plan.facts, left=left)
+        claims = leftovers.claims(self._plan.store, self._place)
+        facts = replace(self._plan.facts, left=left, claims=claims)
         (self._plan.directory / FACTS).write_text(json.dumps(asdict(facts)))
 
     async def _let_loose(self, fleet: Fleet, journal: Journal) -> None:
@@ -211,8 +216,7 @@ class _Torture:
             return left | {"servers that did not answer": mute}
 
     def _left(self, fleet: Fleet) -> leftovers.Left:
-        place = self._server.url if self._server else self._database
-        left = leftovers.in_store(self._plan.store, place)
+        left = leftovers.in_store(self._plan.store, self._place)
         return left | {"temporary files": self._files(fleet)}
 
     def _files(self, fleet: Fleet) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.torture.run import Plan, torture
 
 SEED = 20261122
-SECONDS = 18.0
+SECONDS = 15.0
 # In so short a time it depends on chance whether something is run again.
 BUSY = ("requests", "202s", "polls", "spied", "kills", "stops", "KB verified")
 

@@ -22,9 +22,7 @@ NONCE = 7
 PID = 100
 POST = Work("r1", "work", "POST", seed=5, size=20, upload=3)
 GET = Work("r1", "work", "GET", seed=5, size=20)
-FACTS_OF_A_RUN = Facts(
-    seed=1, store="redis", lease=5, max_attempts=3, retention=60, bound=10, sees_death=False
-)
+FACTS_OF_A_RUN = Facts(seed=1, store="redis", lease=5, max_attempts=3, retention=60, bound=10)
 
 
 TRACEBACKS = """\
@@ -334,24 +332,19 @@ def lost_to_a_short_freeze() -> Story:
     return story
 
 
-def lost_to_a_freeze_that_the_store_sees_through() -> Story:
-    story = lost_for_no_reason()
-    story.facts = replace(story.facts, sees_death=True)
-    story.struck("freeze past the lease", 1.5, 9)
-    return story
-
-
 def lost_to_a_blow_to_another() -> Story:
     story = lost_for_no_reason()
     story.struck("kill", 1.5, 2, pid=PID + 1)
     return story
 
 
-def lost_though_repeatable() -> Story:
+def lost_though_repeatable(claims: int = 1) -> Story:
     story = Story(GET)
+    story.facts = replace(story.facts, claims={R.rpartition("/")[2]: claims})
     story.accepted()
     story.began()
-    story.struck("kill", 1.5, 2)
+    for number in range(3):
+        story.struck("kill", 1.5 + number / 10, 2, pid=PID + number)
     story.lost(3)
     return story
 
@@ -463,7 +456,6 @@ CAUGHT: dict[str, list[Callable[[], Story]]] = {
     "losses have a reason": [
         lost_for_no_reason,
         lost_to_a_short_freeze,
-        lost_to_a_freeze_that_the_store_sees_through,
         lost_to_a_blow_to_another,
         lost_though_repeatable,
     ],
@@ -532,7 +524,31 @@ def test_a_server_that_is_to_end_may_cut_off_what_it_promised_nothing() -> None:
     assert story.broken() == set()
 
 
-def test_where_only_leases_tell_a_long_freeze_is_an_excuse() -> None:
+def test_what_was_claimed_as_often_as_it_may_be_is_lost() -> None:
+    assert lost_though_repeatable(claims=3).broken() == set()
+
+
+def test_a_refused_request_may_have_left_a_record_that_nobody_runs() -> None:
+    story = Story(GET)
+    story.facts = replace(story.facts, claims={R.rpartition("/")[2]: 1})
+    story.asked(1, key="k", status=503, fields=(("retry-after", "5"),), pid=PID)
+    story.struck("store crash", 0.9, 1.2, pid=-1)
+    story.struck("kill", 1.3, 1.4)
+    story.accepted(key="k")
+    story.lost(3)
+    assert story.broken() == set()
+
+
+def test_a_response_may_be_deleted_while_it_is_sent() -> None:
+    story = ordinary()
+    error = "ERROR: raincheck.errors.BodyMissing: the body of operation 012345… is not all there"
+    story.errors.append(error)
+    assert story.broken() == {"servers meet no defect"}
+    story.call("cancel", 2.6, method="DELETE", status=204)
+    assert story.broken() == set()
+
+
+def test_a_long_freeze_is_an_excuse() -> None:
     story = lost_for_no_reason()
     story.struck("freeze past the lease", 1.5, 8)
     story.calls[-1] = replace(story.calls[-1], answered=8.5)

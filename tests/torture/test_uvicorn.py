@@ -11,6 +11,6 @@ from tests.torture.short import hold
 pytestmark = [pytest.mark.server, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("store", ["sqlite", "redis"])
+@pytest.mark.parametrize("store", ["sqlite", "redis", "postgresql"])
 def test_whatever_happens_no_promise_is_broken(store: str, tmp_path: Path) -> None:
     hold(store, "uvicorn", tmp_path)
