@@ -22,7 +22,8 @@ pytestmark = pytest.mark.server
 
 WORKERS = 3
 KILLED = [*GTHREAD, SYNC[0], GEVENT[0], UWSGI_PROCESSES]
-STOPPED = [GTHREAD[0], SYNC[0], GEVENT[0], UWSGI_PROCESSES, *SERVERS]
+STOPPED = [(kind, "") for kind in (GTHREAD[0], SYNC[0], GEVENT[0], UWSGI_PROCESSES, *SERVERS)]
+SEVERAL = [(kind, "--workers 2") for kind in (GTHREAD[0], SERVERS[0], SERVERS[2], SERVERS[4])]
 PATIENCE = 15.0  # seconds for a process to end
 REQUESTS = {
     "/read": ("GET", b""),
@@ -94,9 +95,14 @@ def test_what_may_not_be_run_again_is_interrupted(kind: WsgiKind, tmp_path: Path
         assert len(site.journal()) == 1
 
 
-@pytest.mark.parametrize("kind", STOPPED, ids=lambda kind: kind.name)
-def test_a_server_that_stops_releases_what_may_be_run_again(kind: Kind, tmp_path: Path) -> None:
-    site = site_of(kind, tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [pytest.param(*case, id=f"{case[0].name}{case[1]}") for case in (*STOPPED, *SEVERAL)],
+)
+def test_a_server_that_stops_releases_what_may_be_run_again(
+    kind: Kind, arguments: str, tmp_path: Path
+) -> None:
+    site = site_of(kind, tmp_path, arguments)
     accepted = {}
     with site.process, _client(site) as client:
         for path, (method, body) in REQUESTS.items():

@@ -1,4 +1,4 @@
-"""A short torture of gunicorn with two kinds of store."""
+"""A short torture of gunicorn with each kind of store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short torture of uvicorn with two kinds of store."""
+"""A short torture of uvicorn with each kind of store."""
 
 from __future__ import annotations
 
