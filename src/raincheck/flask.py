@@ -18,7 +18,7 @@ from werkzeug.routing import BuildError
 from werkzeug.wrappers import Response
 
 from raincheck.errors import ConfigurationError
-from raincheck.links import Resource
+from raincheck.links import Resource, encode_path
 from raincheck.wsgi import MOUNTED
 
 NAME = "raincheck"
@@ -45,6 +45,8 @@ def status_url(app: Flask) -> Callable[[Any, str], str]:
 
     def url(environ: Any, operation_id: str) -> str:
         adapter = app.url_map.bind_to_environ(environ)
+        # Werkzeug encodes all but this.
+        adapter.script_name = encode_path(adapter.script_name)
         values = {"operation_id": operation_id, "resource": Resource.RESPONSE}
         try:
             return adapter.build(f"{NAME}.{Resource.RESPONSE.name.lower()}", values)

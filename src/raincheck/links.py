@@ -66,6 +66,16 @@ def signature_of(request: Request) -> str | None:
 _PATH_SAFE = "/:@!$&'()*+,;="  # RFC 3986 §3.3, beside what `quote` never touches
 
 
+def encode_path(path: str, also_safe: str = "") -> str:
+    """Percent-encode a path, whatever is in it: when it is written, the operation is there."""
+    return quote(path, safe=_PATH_SAFE + also_safe, errors="replace")
+
+
+def _with_one_slash(path: str) -> str:
+    """Keep a path from being read as another host (RFC 3986 §4.2)."""
+    return "/" + path.lstrip("/") if path.startswith("//") else path
+
+
 def route_path(path: str, root_path: str) -> str:
     """Strip the mount point: servers and frameworks put it in front of `path`, or don't."""
     if root_path and path.startswith(root_path):
@@ -131,9 +141,10 @@ class Mount:
     def _place(self, source: Any, root_path: str, variant: Hashable) -> tuple[str, str]:
         place = self._places.get((root_path, variant))
         if place is None:
-            template = self._status_url(source, PLACEHOLDER)
-            above = route_path(unquote(template), root_path).partition(PLACEHOLDER)[0]
-            place = template, above
+            path = self._status_url(source, PLACEHOLDER)
+            above = route_path(unquote(path), root_path).partition(PLACEHOLDER)[0]
+            # It may be encoded already, or be what a server has decoded.
+            place = _with_one_slash(encode_path(path, also_safe="%")), above
             if len(self._places) >= _REMEMBERED:
                 self._places.clear()
             self._places[root_path, variant] = place
@@ -142,7 +153,8 @@ class Mount:
 
 def local_path(request: Request, prefix: str, operation_id: str) -> str:
     """Place R below the root of the application that `request` came to."""
-    return f"{quote(request.root_path.rstrip('/'), safe=_PATH_SAFE)}{prefix}/{operation_id}"
+    root_path = encode_path(request.root_path.rstrip("/"))
+    return _with_one_slash(f"{root_path}{prefix}/{operation_id}")
 
 
 def locate(request: Request, path: str, location: Location, public_url: str | None = None) -> Links:
@@ -158,14 +170,14 @@ def locate(request: Request, path: str, location: Location, public_url: str | No
 
 def _relative(request: Request, path: str) -> str:
     """Climb from the request's own path; a client resolves this against the URL it used."""
-    raw = request.raw_path.split(b"?")[0].decode("latin-1") or quote(request.path)
+    raw = request.raw_path.split(b"?")[0].decode("latin-1") or encode_path(request.path)
     here = _below_root(raw, request.root_path)
     return "../" * max(0, here.count("/") - 1) + _below_root(path, request.root_path).lstrip("/")
 
 
 def _below_root(path: str, root_path: str) -> str:
     """Strip the root path, which is decoded, from a path that is not, in whatever spelling."""
-    root = root_path.rstrip("/")
+    path, root = _with_one_slash(path), _with_one_slash(root_path.rstrip("/"))
     if route_path(unquote(path), root) == unquote(path):
         return path
     return "/" + "/".join(path.split("/")[1 + root.count("/") :])

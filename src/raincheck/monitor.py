@@ -76,6 +76,16 @@ def deleted(view: View) -> Response:
     return _accepted(view)
 
 
+def refused_deletion(view: View, request: Request) -> Response | None:
+    """Say why a DELETE of R must have no effect; None: it may have it."""
+    operation, result = view.operation, view.operation.result
+    if operation.coalesced:
+        return problem(409, "operation-shared", "Identical requests share it: it is let be.")
+    if result is None or result.status != 200:
+        return None
+    return _failed_precondition(_representation(operation, result), request)
+
+
 def repeated(view: View, first: Headers | None = None) -> Response:
     """Answer the original request of a terminal operation with what its handler has answered.
 
@@ -89,8 +99,9 @@ def repeated(view: View, first: Headers | None = None) -> Response:
         return gone("The response to this request is no longer kept.")
     if result is None:
         return _outcome(view, Request("GET", "/"))
-    result = result if first is None else replace(result, headers=first)
-    return _replay(operation.id, result)
+    if first is None:
+        return _replay(operation.id, _for_all(operation, result))
+    return _replay(operation.id, replace(result, headers=first))
 
 
 def key_reused() -> Response:
@@ -259,19 +270,36 @@ def _status(view: View, request: Request) -> Response:
 
 
 def _outcome(view: View, request: Request) -> Response:
-    operation = view.operation
-    status_field = (b"operation-status", operation.state.value.encode("ascii"))
+    operation, result = view.operation, view.operation.result
     if operation.state is State.CANCELLED:
         how = f" {EXPLANATIONS[operation.reason]}" if operation.reason else ""
-        return problem(410, "cancelled", f"The operation was cancelled.{how}", (status_field,))
-    if operation.result is None:
+        fields = (_status_field(operation),)
+        return problem(410, "cancelled", f"The operation was cancelled.{how}", fields)
+    if result is None:
         error = _error(operation)
-        return problem(500, error["code"], error["message"], (status_field,))
-    response = _never_202(_replay(operation.id, operation.result))
-    response = replace(response, headers=(*response.headers, status_field))
-    if response.status != 200 or operation.result.status != 200:
+        return problem(500, error["code"], error["message"], (_status_field(operation),))
+    response = _representation(operation, result)
+    if result.status != 200:
         return response
-    return _ranged(_conditional(_with_validator(response, operation.result), request), request)
+    return _ranged(_conditional(response, request), request)
+
+
+def _status_field(operation: Operation) -> tuple[bytes, bytes]:
+    return (b"operation-status", operation.state.value.encode("ascii"))
+
+
+def _representation(operation: Operation, result: Result) -> Response:
+    """Rebuild the response as R shows it, with what conditions on it are compared with."""
+    response = _never_202(_replay(operation.id, _for_all(operation, result)))
+    response = replace(response, headers=(*response.headers, _status_field(operation)))
+    return _with_validator(response, result) if result.status == 200 else response
+
+
+def _for_all(operation: Operation, result: Result) -> Result:
+    """Leave out what was for the one client who had the handler called, if others have it, too."""
+    if not operation.coalesced:
+        return result
+    return replace(result, headers=messages.without(result.headers, _PERSONAL))
 
 
 def _never_202(response: Response) -> Response:
@@ -312,17 +340,25 @@ def _with_validator(response: Response, result: Result) -> Response:
     return replace(response, headers=response.headers + extra)
 
 
+_PERSONAL = frozenset({b"set-cookie"})
 _CONTENT_FIELDS = frozenset({b"content-type", b"content-length", b"content-range"})
 
 
 def _conditional(response: Response, request: Request) -> Response:
     """Apply RFC 9110 §13.2.2 to what would be a 200."""
+    if (failed := _failed_precondition(response, request)) is not None:
+        return failed
     etag, modified = response.header(b"etag"), response.header(b"last-modified")
-    if messages.precondition_fails(request, etag, modified):
-        return problem(412, "precondition-failed", "The representation is another one.")
     if messages.is_not_modified(request, etag, modified):
         return Response(304, messages.without(response.headers, _CONTENT_FIELDS))
     return response
+
+
+def _failed_precondition(response: Response, request: Request) -> Response | None:
+    etag, modified = response.header(b"etag"), response.header(b"last-modified")
+    if messages.precondition_fails(request, etag, modified):
+        return problem(412, "precondition-failed", "The representation is another one.")
+    return None
 
 
 def _ranged(response: Response, request: Request) -> Response:

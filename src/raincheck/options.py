@@ -141,8 +141,8 @@ class Settings:
     keep_cookies: bool = False
     limits: Limits | Mapping[str, int] = field(default_factory=Limits)
     drain: float = 10.0
-    store: str | Store | None = None
-    bodies: str | None = None
+    store: str | Store | None = field(default=None, repr=False)
+    bodies: str | None = field(default=None, repr=False)
     application: str | None = None
     timeout: float | None = None
     retry: Mapping[str, bool] | None = None
@@ -153,7 +153,7 @@ class Settings:
     url_secret: str | Iterable[str] | None = field(default=None, repr=False)
     url_lifetime: float = 3_600.0
     encryption_key: str | Iterable[str] | None = field(default=None, repr=False)
-    webhook: str | Callable[[Any], str | None] | None = None
+    webhook: str | Callable[[Any], str | None] | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
     webhook_networks: Iterable[str] = ()
 

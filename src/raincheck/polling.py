@@ -170,7 +170,7 @@ class StatusMonitor:
         if operation is None or not _same(operation.id, poll.operation_id):
             return Answer(monitor.not_found())
         if isinstance(poll, Repeat):
-            return self._repeat(poll, operation)
+            return self._repeat(poll, operation, has_waited=sight is not None)
         signature = self._valid_signature(poll)
         if signature is None and not _may_see(poll.owner, operation):
             return Answer(monitor.not_found())
@@ -190,7 +190,7 @@ class StatusMonitor:
         is_valid = self._signer.is_valid(token, poll.operation_id, self._core.store.now())
         return token if is_valid else None
 
-    def _repeat(self, repeat: Repeat, operation: Operation) -> Answer:
+    def _repeat(self, repeat: Repeat, operation: Operation, *, has_waited: bool) -> Answer:
         """Answer as draft-ietf-httpapi-idempotency-key-header §2.6 has it, but let who comes early
         have the operation that runs instead of an error.
         """
@@ -200,6 +200,8 @@ class StatusMonitor:
         if operation.is_terminal:
             return Answer(monitor.repeated(view, repeat.first))
         wait = (repeat.candidate.budget or 0) if self._has_room else 0
+        if has_waited or not wait:  # whoever began it may have left unnoticed
+            self._core.leave_alone(operation)
         return Answer(monitor.started(view, repeat.candidate.applied), wait)
 
     @property
@@ -216,15 +218,18 @@ class StatusMonitor:
         return min(parse_prefer(prefer).wait or 0, self._core.settings.max_wait)
 
     def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
-        if poll.request.method == "DELETE" and not is_expired(operation, self._core.store.now()):
-            end = self._core.forget if operation.is_terminal else self._core.cancel
-            # None: it ended between the look and the step, so the other step is the right one.
-            operation = end(operation.id) or self._core.forget(operation.id) or operation
-            if not operation.forgotten and operation.state not in CANCELS:  # a newer raincheck's
-                return monitor.unavailable("This can't be cancelled now.", STORE_RETRY_AFTER)
-            return monitor.deleted(self._view(operation, poll.request, poll.path))
         view = self._view(operation, poll.request, poll.path, signature)
+        if poll.request.method == "DELETE" and not is_expired(operation, view.now):
+            return monitor.refused_deletion(view, poll.request) or self._delete(poll, operation)
         return monitor.read(view, poll.resource, poll.request)
+
+    def _delete(self, poll: Poll, operation: Operation) -> Response:
+        end = self._core.forget if operation.is_terminal else self._core.cancel
+        # None: it ended between the look and the step, so the other step is the right one.
+        operation = end(operation.id) or self._core.forget(operation.id) or operation
+        if not operation.forgotten and operation.state not in CANCELS:  # a newer raincheck's
+            return monitor.unavailable("This can't be cancelled now.", STORE_RETRY_AFTER)
+        return monitor.deleted(self._view(operation, poll.request, poll.path))
 
     def read(self, body: StoredBody) -> Iterator[bytes]:
         """Yield the bytes of a stored body, chunk by chunk.

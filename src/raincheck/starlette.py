@@ -17,7 +17,7 @@ from starlette.routing import NoMatchFound, Route
 
 from raincheck.asgi import MOUNTED
 from raincheck.errors import ConfigurationError
-from raincheck.links import Resource
+from raincheck.links import Resource, encode_path
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -73,7 +73,7 @@ def status_url(scope: Scope, operation_id: str) -> str:
         path = scope["app"].url_path_for(ROUTE, operation_id=operation_id)
     except NoMatchFound:
         raise ConfigurationError("mount monitor_routes() in the application") from None
-    return f"{scope.get('root_path', '').rstrip('/')}{path}"
+    return encode_path(f"{scope.get('root_path', '').rstrip('/')}{path}")
 
 
 def _route(resource: Resource, name: str | None) -> Route:

@@ -29,7 +29,7 @@ def owner_of(settings: Settings, source: Any) -> str | None:
     owner = settings.owner(source) if settings.owner is not None else None
     if owner is not None and not isinstance(owner, str):
         raise ConfigurationError(f"owner must return a str or None, not {type(owner).__name__}")
-    return owner
+    return owner or None  # an empty name is nobody's, and not the same one for all
 
 
 def webhook_of(settings: Settings, source: Any) -> str | None:

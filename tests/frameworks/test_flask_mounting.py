@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask, Response, abort, request
@@ -79,6 +80,22 @@ def test_links_follow_the_blueprint_below_a_prefix_that_the_server_strips(bench:
     assert accepted.headers["location"].startswith(f"{base}/pending/")
     path = accepted.headers["location"].removeprefix(base)
     assert until_done(client, path, base).data == b"the report"
+
+
+@pytest.mark.parametrize("root", ["/caf\xe9", "/a\r\nset-cookie: pwned=1", "/%41", "/100%"])
+def test_links_follow_the_blueprint_whatever_the_prefix(bench: Bench, root: str) -> None:
+    client, given = bench.mount(), {"SCRIPT_NAME": root.encode().decode("latin-1")}
+    accepted = client.get("/report", environ_overrides=given)
+    bench.go.set()
+    location = accepted.headers["location"]
+    assert location.isprintable()
+    below = f"http://localhost{root}"
+    assert unquote(location).startswith(f"{below}/pending/")
+    path = unquote(location).removeprefix(below)
+    headers = {"headers": BADGE, "environ_overrides": given}
+    while (done := client.get(path, **headers)).status_code == 202:
+        pass
+    assert done.data == b"the report"
 
 
 def test_the_application_guards_the_monitor(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -159,6 +160,21 @@ async def test_links_follow_a_mount_of_the_whole_application() -> None:
         http._transport = httpx.ASGITransport(app)
         location = (await http.get("/v1/report")).headers["location"]
         assert location.startswith("http://testserver/v1/pending/")
+        inner.state.event.set()
+        assert (await until_done(http, location, **LOGIN)).text == "the report"
+
+
+@pytest.mark.parametrize("tenant", ["caf%c3%a9", "a%0d%0aset-cookie:%20pwned=1", "%2541", "100%25"])
+async def test_links_follow_a_mount_whatever_its_name(tenant: str) -> None:
+    inner = mounted()
+    app = Starlette(routes=[Mount("/{tenant}", app=inner)])
+    async with client(inner) as http:
+        http._transport = httpx.ASGITransport(app)
+        accepted = await http.get(f"/{tenant}/report")
+        location = accepted.headers["location"]
+        assert location.isprintable()
+        assert unquote(location).startswith(f"http://testserver/{unquote(tenant)}/pending/")
+        assert "set-cookie" not in accepted.headers
         inner.state.event.set()
         assert (await until_done(http, location, **LOGIN)).text == "the report"
 

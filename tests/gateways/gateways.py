@@ -40,6 +40,11 @@ class Gateway:
     has_whole_bodies: bool = False
 
     @property
+    def is_sync(self) -> bool:
+        """Whether handlers run in threads, which nobody can stop."""
+        return self.command is GUNICORN
+
+    @property
     def reads_ahead(self) -> bool:
         """Whether raincheck reads the request body before the handler runs."""
         return self.command is GUNICORN

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateways.following import ASK, assert_accepted, assert_problem, end
+from tests.gateways.following import ASK, assert_accepted, assert_problem, end, start
 from tests.gateways.gateways import Site
 
 
@@ -109,6 +109,23 @@ class Keys:
         with site.client("annes") as anne, site.client("bobs") as bob:
             assert own(anne.post("/unique", headers=key)) != own(bob.post("/unique", headers=key))
 
+    def test_a_key_is_of_one_host(self, poller: httpx.Client) -> None:
+        key, host = new(), "X-Forwarded-Host"
+        first = own(poller.post("/unique", headers=key | {host: "one.test"}))
+        assert own(poller.post("/unique", headers=key | {host: "other.test"})) != first
+        assert own(poller.post("/unique", headers=key | {host: "ONE.test:8443"})) == first
+
+    def test_what_traces_and_proxies_add_makes_nobody_another_client(
+        self, poller: httpx.Client
+    ) -> None:
+        key = new()
+
+        def post(value: str) -> bytes:
+            fields = {"X-B3-TraceId": value, "CF-Ray": value, "X-Envoy-Attempt-Count": value}
+            return own(poller.post("/unique", headers=key | fields))
+
+        assert post("1") == post("2")
+
     def test_a_key_is_of_those_who_show_the_same_credentials(self, poller: httpx.Client) -> None:
         key = new()
         first = own(poller.post("/unique", headers=key | {"Authorization": "Bearer one"}))
@@ -160,3 +177,22 @@ class Keys:
 
         with ThreadPoolExecutor(3) as pool:
             assert len(set(pool.map(send, headers))) == 3
+
+    def test_requests_with_different_bodies_share_nothing(self, site: Site) -> None:
+        def send(body: bytes) -> bytes:
+            with site.client("coalescing") as client:
+                path = "/unique?seconds=1"
+                return own(client.request("GET", path, content=body))
+
+        with ThreadPoolExecutor(4) as pool:
+            first, second, other, _ = pool.map(send, (b"q=aa", b"q=aa", b"q=bb", b"q=cc"))
+        assert first == second != other
+
+    def test_nobody_may_cancel_or_delete_what_others_wait_for(self, site: Site) -> None:
+        with site.client("coalescing") as client:
+            accepted = start(client, "/unique?seconds=0.5")
+            url = accepted.headers["location"]
+            assert_problem(client.delete(url), 409, "operation-shared")
+            found = own(end(client, accepted))
+            assert_problem(client.delete(url), 409, "operation-shared")
+            assert own(client.get(url)) == found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
+import pytest
 
 from tests.gateways.following import ASK, assert_problem, cancelled, end, start, status
 from tests.gateways.gateways import Site
@@ -50,7 +53,7 @@ class Limiting:
             assert_problem(end(client, accepted), 500, "timeout")
             assert status(client, accepted)["error"]["code"] == "timeout"
 
-    def test_a_handler_that_outruns_its_cancellation_is_cancelled_and_says_so(
+    def test_a_handler_that_goes_on_whatever_anybody_wants_is_cancelled_all_the_same(
         self, site: Site
     ) -> None:
         with site.client() as client:
@@ -58,7 +61,20 @@ class Limiting:
             assert client.delete(accepted.headers["location"]).json()["status"] == "cancelling"
             ended = end(client, accepted)
             assert (ended.status_code, ended.headers["operation-status"]) == (410, "cancelled")
+            assert status(client, accepted)["status"] == "cancelled"
+
+    @pytest.mark.parametrize("path", ["/again", "/stubborn"])  # without a body, and with one
+    def test_a_sync_handler_that_never_looks_runs_to_its_end_and_its_response_is_discarded(
+        self, site: Site, path: str
+    ) -> None:
+        if not site.gateway.is_sync:
+            pytest.skip("its server cancels the task that waits for the handler")
+        with site.client() as client:
+            seconds, begun = 1.5, time.monotonic()
+            accepted = start(client, f"{path}?seconds={seconds}")
+            assert client.delete(accepted.headers["location"]).json()["status"] == "cancelling"
+            assert_problem(end(client, accepted), 410, "cancelled")
+            assert time.monotonic() - begun >= seconds
             document = status(client, accepted)
             assert document["status"] == "cancelled"
-            if "error" in document:  # else the framework has stopped it
-                assert document["error"]["code"] == "response_discarded"
+            assert document["error"]["code"] == "response_discarded"

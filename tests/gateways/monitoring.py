@@ -105,6 +105,17 @@ class Monitoring:
         for tail in ("", "/status", "/result"):
             assert_problem(client.get(url + tail), 410, "gone")
 
+    def test_a_delete_of_another_response_than_the_client_knows_has_no_effect(
+        self, client: httpx.Client, poller: httpx.Client
+    ) -> None:
+        accepted = start(client, "/fast")
+        url = accepted.headers["location"]
+        tag = end(poller, accepted).headers["etag"]
+        refused = client.delete(url, headers={"If-Match": '"other"'})
+        assert_problem(refused, 412, "precondition-failed")
+        assert client.get(url).content == b"fast\n"
+        assert client.delete(url, headers={"If-Match": tag}).status_code == 204
+
     # --- refusals of the monitor ---------------------------------------------------------------
 
     @pytest.mark.parametrize(

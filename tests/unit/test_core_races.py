@@ -11,10 +11,13 @@ from raincheck.backlog import Ending
 from raincheck.contracts import Filter
 from raincheck.core import Raincheck
 from raincheck.errors import Overloaded, StoreUnavailable
+from raincheck.messages import Request
 from raincheck.operation import Ended, Operation, Reason, State
+from raincheck.policy import Candidate
+from raincheck.polling import Repeat, StatusMonitor
 from raincheck.process import LEASE
 from raincheck.recovery import UNHEARD
-from raincheck.starting import Start
+from raincheck.starting import Key, Start
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -236,3 +239,22 @@ class TestLostAnswers(CoreTests):
         time.now += UNHEARD
         core.recover()
         assert not core._process.unanswered
+
+
+class TestAttendance(CoreTests):
+    """A client that waits for the response itself, under a key."""
+
+    def test_who_is_answered_202_under_the_same_key_ends_it(
+        self, store: FaultyStore, time: Time, run: Run
+    ) -> None:
+        core = make_core(store, time, timeout=10)
+        key = Key("value", "fingerprint")
+        operation = start(core, "POST", run, key=key, is_attended=True)
+        time.now += 60  # the first client has left, and nobody has noticed
+        repeat = Repeat(Request("POST", "/reports"), operation.id, key=key, candidate=Candidate(0))
+        assert StatusMonitor(core).look(repeat).response.status == 202
+        core.beat()
+        assert run.given_up is None
+        time.now += 11
+        core.beat()
+        assert run.given_up is Reason.TIMEOUT

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from raincheck.links import Resource, is_id, local_path, locate, origin, parse_target, route_path
+from raincheck.links import (
+    PLACEHOLDER,
+    Mount,
+    Resource,
+    is_id,
+    local_path,
+    locate,
+    origin,
+    parse_target,
+    route_path,
+)
 from raincheck.messages import Request
 
 ID = "0" * 32
@@ -85,6 +95,49 @@ def test_without_a_host_the_servers_address_serves() -> None:
 
 def test_a_root_path_is_quoted() -> None:
     assert url(request("/ä b/x", "/ä b"), "path") == f"/%C3%A4%20b/operations/{ID}"
+
+
+@pytest.mark.parametrize("location", ["absolute", "path", "relative"])
+def test_no_root_path_leads_to_another_host(location: Any) -> None:
+    asked = request("//evil.test/reports", "//evil.test")
+    assert not local_path(asked, "/operations", ID).startswith("//")
+    resolved = urljoin("http://api.test//evil.test/reports", url(asked, location))
+    assert urlsplit(resolved).netloc == "api.test"
+    public = url(asked, "absolute", "https://example.org/api")
+    assert public == f"https://example.org/api/operations/{ID}"
+
+
+@pytest.mark.parametrize(
+    ("root_path", "written"),
+    [
+        ("/caf\xe9", "/caf%C3%A9"),
+        ("/a\r\nset-cookie: pwned=1", "/a%0D%0Aset-cookie:%20pwned=1"),
+        ("/a;b=(1)!", "/a;b=(1)!"),
+        ("//evil.test", "/evil.test"),
+        ("/\udcff", "/%3F"),
+    ],
+)
+def test_a_mounted_path_can_be_written_into_a_header_field(root_path: str, written: str) -> None:
+    mount = Mount(lambda source, operation_id: f"{root_path}/pending/{operation_id}")
+    assert mount.template(None, root_path) == f"{written}/pending/{PLACEHOLDER}"
+    assert mount.covers(None, root_path, f"/pending/{ID}")
+    assert not mount.covers(None, root_path, f"/other/{ID}")
+
+
+def test_a_mounted_path_that_is_encoded_stays_as_it_is() -> None:
+    mount = Mount(lambda source, operation_id: f"/caf%C3%A9/p%20q/{operation_id}")
+    assert mount.template(None, "/caf\xe9") == f"/caf%C3%A9/p%20q/{PLACEHOLDER}"
+    assert mount.covers(None, "/caf\xe9", f"/p q/{ID}")
+
+
+@given(st.text())
+def test_every_mounted_path_can_be_written(root_path: str) -> None:
+    mount = Mount(lambda source, operation_id: f"/{root_path}/{operation_id}")
+    found = mount.template(None, f"/{root_path}")
+    assert found.isascii()
+    assert found.isprintable()
+    assert " " not in found
+    assert not found.startswith("//")
 
 
 @pytest.mark.parametrize(

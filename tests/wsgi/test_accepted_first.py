@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from raincheck import StoreUnavailable, current_operation, long_running
+from raincheck import StoreUnavailable, current_operation, long_running, options
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.race import Race
+from tests.support.wire import assert_problem
 from tests.support.wsgi import Untouchable, call, core_of, follow, path_of, until, wrap
 from tests.wsgi.test_promotion import Full, Slow, answer
 
@@ -88,6 +89,35 @@ def test_users_whom_the_server_knows_share_no_key() -> None:
     assert found == [b"1", b"2", b"1", b"3"]
 
 
+ANNE: dict[str, Any] = {"SSL_CLIENT_VERIFY": "SUCCESS", "SSL_CLIENT_S_DN": "CN=anne"}
+NOBODY: dict[str, Any] = {"SSL_CLIENT_VERIFY": "NONE", "SSL_CLIENT_S_DN": "", "HTTPS": "on"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (ANNE, ANNE | {"SSL_CLIENT_S_DN": "CN=bob"}),
+        (ANNE, NOBODY),
+        ({"SSL_CLIENT_CERT": "one"}, {"SSL_CLIENT_CERT": "other"}),
+        ({"SSL_CLIENT_S_DN": "CN=anne"}, {}),
+        ({"SSL_CLIENT_VERIFY": "SUCCESS"}, {"SSL_CLIENT_VERIFY": "NONE"}),
+        (ANNE | {"SSL_CLIENT_I_DN": "CN=ours"}, ANNE | {"SSL_CLIENT_I_DN": "CN=theirs"}),
+        ({"REMOTE_USER": "anne"}, ANNE),
+    ],
+)
+def test_users_whom_their_certificates_name_share_no_key(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    wrapped = wrap(Counting(), budget=60)
+    found = [post(wrapped, **user).content for user in (one, other, one, other)]
+    assert found == [b"1", b"2", b"1", b"2"]
+
+
+def test_a_certificate_that_is_none_changes_nothing() -> None:
+    wrapped = wrap(Counting(), budget=60)
+    assert [post(wrapped, **user).content for user in ({}, NOBODY)] == [b"1", b"1"]
+
+
 def test_where_no_thread_can_be_started_what_was_accepted_runs_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,6 +162,34 @@ def test_others_wait_for_the_first_as_long_as_their_budget() -> None:
     waiting.join(10)
     assert [each.content for each in found] == [b"done"]
     assert slow.calls == 1
+
+
+def test_an_operation_that_nobody_polls_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "SHORTEST_PATIENCE", 0)
+    told = threading.Event()
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        until(lambda: current_operation().cancelled)
+        told.set()
+        return answer(start_response)
+
+    wrapped = wrap(app, budget=0, abandon_after=0.2)
+    accepted = call(wrapped)
+    until(lambda: (core_of(wrapped).beat(), told.is_set())[1])  # type: ignore[func-returns-value]
+    assert_problem(follow(wrapped, accepted), 410, "cancelled")
+
+
+def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "SHORTEST_PATIENCE", 0)
+    slow = Slow()
+    wrapped = wrap(slow, budget=0, abandon_after=0.4)
+    accepted, end = call(wrapped), time.monotonic() + 1.2
+    while time.monotonic() < end:
+        assert call(wrapped, path_of(accepted)).status == 202
+        core_of(wrapped).beat()
+        time.sleep(0.02)
+    slow.go.set()
+    assert follow(wrapped, accepted).content == b"done"
 
 
 def test_a_marked_handler_under_a_key_is_answered_before_its_budget() -> None:

@@ -24,8 +24,8 @@ class Broken(Race):
         self.go.wait(10)
         raise OSError("a file that can't be closed")
 
-    def source(self) -> None:
-        return None
+    def source(self) -> dict[str, str]:
+        return {}
 
     def request(self) -> Request:
         return Request("GET", "/thing")

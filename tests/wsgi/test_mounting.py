@@ -71,6 +71,16 @@ def test_a_host_that_is_none_is_in_no_url(slow: Slow) -> None:
     assert accepted.header(b"location").startswith(b"/operations/")
 
 
+@pytest.mark.parametrize("port", ["", "\xb2", "\u0661", "9" * 5_000, "123456", "-1", "80 "])
+def test_a_port_that_is_none_breaks_no_request(slow: Slow, port: str) -> None:
+    app = wrap(slow, budget=0)
+    # Behind a unix socket gunicorn takes both from the Host.
+    accepted = call(app, "/x", SERVER_PORT=port, REMOTE_PORT=port, HTTP_HOST=f"h:{port}")
+    location = accepted.header(b"location").decode()
+    assert location.startswith(("/operations/", "http://h:/operations/"))
+    assert call(app, location.removeprefix("http://h:"), SERVER_PORT=port).status == 202
+
+
 def test_the_public_url_wins(slow: Slow) -> None:
     app = wrap(slow, budget=0, public_url="https://example.org/api")
     accepted = call(app, "/x", SCRIPT_NAME="/internal")

@@ -117,10 +117,21 @@ def test_a_handler_that_has_said_no_is_not_run_again() -> None:
     app.go.set()
 
 
-def test_a_request_of_a_user_whom_only_the_server_knows_is_not_run_again() -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"REMOTE_USER": "anne"},
+        {"SSL_CLIENT_VERIFY": "SUCCESS"},
+        {"SSL_CLIENT_S_DN": "CN=anne"},
+        {"SSL_CLIENT_CERT": "-----BEGIN CERTIFICATE-----"},
+    ],
+)
+def test_a_request_of_a_user_whom_only_the_server_knows_is_not_run_again(
+    told: dict[str, Any],
+) -> None:
     app = Lost()
     wrapped = wrap(app, budget=0)
-    done = lose(wrapped, app, call(wrapped, REMOTE_USER="anne"))
+    done = lose(wrapped, app, call(wrapped, **told))
     assert (done.status, b"interrupted" in done.content) == (500, True)
     assert len(app.environs) == 1
 

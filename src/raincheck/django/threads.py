@@ -163,10 +163,12 @@ class Exchange(Race):
             del error  # its traceback refers to this frame
 
     def _record_all(self, recording: Recording, content: Iterable[bytes]) -> None:
-        for chunk in content:
+        for n, chunk in enumerate(content):
+            if n and self.is_cancelled:  # the first piece may be all: then it has answered
+                return
             if recording.feed(chunk):
                 recording.flush()
-            if recording.is_over or self.is_cancelled:
+            if recording.is_over:
                 return
         self.complete(recording)
 

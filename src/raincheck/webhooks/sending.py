@@ -17,7 +17,7 @@ import httpcore
 
 from raincheck.webhooks.guard import Guard, NotSent
 
-DEADLINE = 15.0  # seconds for all of it, from the look-up of the host to the status
+DEADLINE = 15.0  # seconds for all of it but the look-up of the host, which only the system ends
 CONNECTING = 5.0  # seconds for one address
 MOST_BYTES = 64 * 1024  # that are read; more than any status and its headers need
 

@@ -152,12 +152,14 @@ class Exchange(Race):
         if self._status is None:
             raise AssertionError("a body was sent before start_response was called")
         recording = self._begin()
+        if recording is not None and self._sent and self.is_cancelled:
+            return False  # not at the first piece, which may be all: then it has answered
         self._sent += len(data)
         if recording is None:
             return self._channel.put(data, is_last=self._sent == self._declared)
         if recording.feed(data):
             recording.flush()
-        return not (recording.is_over or self.is_cancelled)
+        return not recording.is_over
 
     def _begin(self) -> Recording | None:
         """Settle where the response goes, and send its status and header fields there."""

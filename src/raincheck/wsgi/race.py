@@ -25,6 +25,7 @@ from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
 from raincheck.starting import Accepted, Captured, Key, Start
+from raincheck.wsgi.translation import certified_user
 from raincheck.wsgi.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Race:
     def _start(self, terms: Terms, sharing: Sharing | None) -> Start:
         owner = self.gateway.owner(self.source())
         if sharing is not None:
-            self.key = self._key(sharing, owner or self.remote_user())
+            self.key = self._key(sharing, owner or self._told_user())
         return Start(
             method=self._method,
             route=self.path,
@@ -217,9 +218,12 @@ class Race:
     def _capture(self) -> Captured | None:
         request, body = self.request(), self.body()
         # Neither a user whom no field names nor a path that is no UTF-8 can be told again.
-        if body is None or self.remote_user() is not None or "\ufffd" in request.path:
+        if body is None or self._told_user() is not None or "\ufffd" in request.path:
             return None
         return Captured(request, body)
+
+    def _told_user(self) -> str | None:
+        return self.remote_user() or certified_user(self.source())
 
     def _publish(self, operation: Operation, terms: Terms) -> None:
         """From here on the handler answers to the store."""

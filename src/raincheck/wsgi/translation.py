@@ -119,8 +119,30 @@ def to_length(value: str | None) -> int | None:
     return int(value) if len(value) < 20 else sys.maxsize  # `int` refuses thousands of digits
 
 
+_PORT_DIGITS = 5
+
+
 def _address(host: str | None, port: str | None) -> tuple[str, int] | None:
-    return (host, int(port)) if host and port and str(port).isdigit() else None
+    """Put an address together; None without a port that makes sense: it may be the client's."""
+    digits = str(port)
+    if not host or len(digits) > _PORT_DIGITS or not (digits.isascii() and digits.isdigit()):
+        return None
+    return host, int(digits)
+
+
+_OF_CERTIFICATES = ("SSL_CLIENT_CERT", "SSL_CLIENT_S_DN", "SSL_CLIENT_I_DN", "SSL_CLIENT_M_SERIAL")
+
+
+def certified_user(source: Any) -> str | None:
+    """Name the user whom a server knows by a certificate, as mod_ssl and those like it tell.
+
+    Args:
+        source: The environ, or a request of Django's, whose `META` it is.
+    """
+    environ: Mapping[str, Any] = getattr(source, "META", source)
+    parts = [str(environ.get(name) or "") for name in _OF_CERTIFICATES]
+    is_known = parts[0] or parts[1] or environ.get("SSL_CLIENT_VERIFY") == "SUCCESS"
+    return "\0".join(("certificate", *parts)) if is_known else None
 
 
 def to_status_line(status: int) -> str:
