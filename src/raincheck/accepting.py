@@ -145,7 +145,8 @@ class Accepting:
 
     def _name(self, key: Key) -> str:
         """Return by what the store knows a key: other applications may use it, too."""
-        return sha256(f"{self._process.application}\0{key.value}".encode()).hexdigest()
+        name = f"{self._process.application}\0{key.value}"
+        return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
     def mark(self, operation: Operation, terms: Terms) -> None:
         """Take what a handler says of itself after its operation was accepted.

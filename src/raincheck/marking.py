@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
 from raincheck.errors import OperationCancelled
 
 if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+    from anyio.lowlevel import RunVar
+
     from raincheck.operation import Progress
 
 # The attribute says which of two functions one has. Decorators above copy it (functools.wraps).
 MARK = "__raincheck__"
 EFFECTIVE = "marked"  # the function that `long_running` returned
 BYPASSED = "marked, but without effect here"  # the one that it was given
+_MARKS_AT_ONCE = 16  # in one event loop, where they have to be recorded
 MESSAGE_LIMIT = 1_000  # characters of a progress message
 
 
@@ -239,7 +243,25 @@ def _defer_in_thread(terms: Terms) -> Awaitable[object] | None:
         return None
     from anyio import to_thread  # there is a gateway, so it is imported already
 
-    return to_thread.run_sync(request.defer, terms)
+    return to_thread.run_sync(request.defer, terms, limiter=_threads_of_loop())
+
+
+@functools.cache
+def _threads() -> RunVar[CapacityLimiter]:
+    from anyio.lowlevel import RunVar
+
+    return RunVar("raincheck-marks")
+
+
+def _threads_of_loop() -> CapacityLimiter:
+    """Return threads that are not anyio's own: sync handlers may hold all of those."""
+    try:
+        return _threads().get()
+    except LookupError:
+        from anyio import CapacityLimiter
+
+        _threads().set(limiter := CapacityLimiter(_MARKS_AT_ONCE))
+        return limiter
 
 
 class CurrentOperation:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from raincheck.asgi import RaincheckMiddleware, stopping
+from raincheck.heartbeat import Heartbeat
 from tests.support.asgi import core_of
 from tests.support.wire import Clock, Handler, wrap
 
@@ -14,6 +15,13 @@ from tests.support.wire import Clock, Handler, wrap
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "GRACE", 0.03)
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nothing recovered but by the test."""
+    monkeypatch.setattr(Heartbeat, "ensure", lambda *args, **kwargs: None)
+    monkeypatch.setattr(Heartbeat, "recover_soon", lambda *args, **kwargs: None)
 
 
 @pytest.fixture

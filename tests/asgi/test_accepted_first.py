@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import Any
 
 import anyio
 import pytest
 
 from raincheck import current_operation, long_running, options
+from raincheck.asgi import RaincheckMiddleware
 from raincheck.asgi.upload import IN_MEMORY
 from raincheck.errors import StoreUnavailable
 from raincheck.operation import Operation
@@ -273,6 +275,53 @@ async def test_neither_timeout_nor_abandonment_counts_while_the_client_waits(
         await anyio.to_thread.run_sync(core_of(app).beat)
         handler.go.set()
     assert calling.status == 201
+
+
+async def until_late(app: RaincheckMiddleware, operation_id: str) -> None:
+    """Have the clockwork turn until the timeout of an operation was taken note of."""
+    with anyio.fail_after(5):
+        while not core_of(app).store.get(operation_id).is_terminal:  # type: ignore[union-attr]
+            await anyio.to_thread.run_sync(core_of(app).beat)
+
+
+class Gate(MemoryStore):
+    """Has an operation recorded and then keeps the answer for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made, self.may = list[Operation](), threading.Event()
+
+    def create(self, *arguments: Any) -> Operation:
+        self.made.append(super().create(*arguments))
+        assert self.may.wait(10)
+        return self.made[-1]
+
+
+async def test_both_count_for_who_has_left_while_it_was_recorded(handler: Handler) -> None:
+    store = Gate()
+    app = wrap(handler, store=store, budget=60, timeout=0.05)
+    async with anyio.create_task_group() as group:
+        group.start_soon(Call(app, http_scope("/", "POST", [KEY])).run)
+        while not store.made:  # noqa: ASYNC110 - set by a thread
+            await anyio.sleep(0.002)
+        group.cancel_scope.cancel()  # as servers do
+    store.may.set()
+    await until_late(app, store.made[0].id)
+
+
+@pytest.mark.parametrize("budget", [60, None])
+async def test_both_count_from_when_the_client_has_left(
+    handler: Handler, budget: float | None
+) -> None:
+    app = wrap(handler, budget=budget, timeout=0.05)
+    leaving = Call(app, http_scope("/", "POST", [KEY]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(leaving.run)
+        await handler.begun.wait()
+        leaving.leave()
+        with anyio.fail_after(5):
+            again = await call(app, "/", "POST", [KEY, (b"prefer", b"wait=0")])
+        await until_late(app, path_of(again).rpartition("/")[2])
 
 
 async def test_both_count_from_the_202(handler: Handler) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import anyio
 import pytest
 
+from raincheck import StoreUnavailable, long_running
+from raincheck.operation import Operation
+from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, follow, http_scope, path_of
 from tests.support.handlers import (
     SHORT,
@@ -141,3 +145,154 @@ async def test_an_application_that_heeds_only_disconnects_is_stopped_by_one() ->
     await call(wrapped, path_of(accepted), "DELETE")
     assert (await follow(wrapped, accepted)).status == 410
     assert stopped == ["http.disconnect"]
+
+
+class Own(BaseException):
+    """What no framework knows."""
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_an_exception_of_a_kind_of_its_own_is_one_and_no_shutdown(grouped: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise BaseExceptionGroup("several", [Own()]) if grouped else Own
+
+    wrapped = wrap(app, budget=0)
+    done = await follow(wrapped, await call(wrapped))
+    assert (done.status, b'"exception"' in done.content) == (500, True)
+
+
+# --- ends of responses -------------------------------------------------------------------------
+
+TRAILERS = {"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]}
+ALL = {"type": "http.response.body", "body": b"all"}
+HALF = {"type": "http.response.body", "body": b"half", "more_body": True}
+
+
+@pytest.mark.parametrize("rest", [[ALL], []])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_trailers_before_the_end_of_the_body_are_no_response(
+    announced: bool, rest: list[Any]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        await send(start | {"trailers": announced})
+        await send(HALF)
+        await send(TRAILERS)
+        for message in rest:
+            await send(message)
+
+    wrapped = wrap(app, budget=0)
+    done = await follow(wrapped, await call(wrapped))
+    assert (done.status, b"half" in done.content) == (500, False)
+
+
+@pytest.mark.parametrize("late", [[ALL, HALF], [ALL, TRAILERS, HALF], [ALL, TRAILERS, TRAILERS]])
+async def test_what_is_sent_after_the_end_is_refused_and_is_not_in_the_response(
+    late: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        await send(start | {"trailers": TRAILERS in late})
+        *sent, refused = late
+        for message in sent:
+            await send(message)
+        with pytest.raises(RuntimeError, match="after"):
+            await send(refused)
+
+    wrapped = wrap(app, budget=0)
+    done = await follow(wrapped, await call(wrapped))
+    assert (done.status, done.content) == (200, b"all")
+    assert "raised" not in caplog.text
+
+
+# --- servers that leave ------------------------------------------------------------------------
+
+
+class Refusing(MemoryStore):
+    """Takes no operation, but only when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def create(self, *_: Any) -> Operation:
+        self.asked.set()
+        assert self.may.wait(10)
+        raise StoreUnavailable("down")
+
+
+async def leave(app: Any, reached: threading.Event, **request: Any) -> None:
+    """Have a server leave when something is reached."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(Call(app, http_scope(**request)).run)
+        with anyio.fail_after(5):
+            while not reached.is_set():  # noqa: ASYNC110 - set by a thread
+                await anyio.sleep(0.002)
+        group.cancel_scope.cancel()
+
+
+async def test_a_mark_of_who_outlives_its_server_and_is_not_deferred_holds_nothing() -> None:
+    store, ended = Refusing(), anyio.Event()
+
+    @long_running
+    async def marked() -> None: ...
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await marked()
+                await answer(send)
+                ended.set()
+
+    await leave(wrap(app, store=store), store.asked)
+    store.may.set()
+    with anyio.fail_after(5):
+        await ended.wait()
+
+
+async def test_what_was_raised_before_the_server_left_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Refusing()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not store.asked.is_set():  # noqa: ASYNC110 - set by a thread
+            await anyio.sleep(0.002)
+        raise ValueError("mine")
+
+    await leave(wrap(app, store=store), store.asked)
+    store.may.set()
+    await until_said(caplog, "ValueError: mine")
+
+
+async def test_who_is_marked_fails_and_has_its_server_leave_is_logged_and_reads_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failed, receiving = threading.Event(), list[int]()
+
+    @long_running
+    async def marked() -> None:
+        failed.set()
+        raise ValueError("mine")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await marked()
+
+    async def around(scope: Any, receive: Any, send: Any) -> None:
+        async def none_comes() -> Any:
+            receiving.append(1)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                receiving.pop()
+
+        await wrapped(scope, none_comes, send)
+
+    wrapped = wrap(app, budget=60)
+    await leave(around, failed, method="POST", headers=[(b"content-length", b"5")])
+    await until_said(caplog, "ValueError: mine")
+    with anyio.fail_after(5):
+        while receiving:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.002)

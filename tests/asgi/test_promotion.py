@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from raincheck import StoreUnavailable, current_operation, long_running
@@ -175,6 +177,57 @@ async def test_what_a_finished_request_left_behind_defers_nothing() -> None:
 
     assert (await call(wrap(app, budget=60, store=Untouchable()))).status == 200
     assert late == [None]
+
+
+@pytest.mark.parametrize("begins", ["before it was answered", "behind its answer"])
+async def test_only_what_a_request_can_still_be_answered_for_is_within_it(begins: str) -> None:
+    others = list[Call]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/other":
+            with anyio.move_on_after(10 * SHORT):
+                await until_deferred()
+            await answer(send)
+            return
+        is_behind = begins == "behind its answer"
+        if is_behind:
+            await answer(send)
+        # As uvicorn begins a request that was pipelined: in the context of the one before.
+        others.append(await call(wrapped, "/other"))
+        if not is_behind:
+            await answer(send)
+
+    wrapped = wrap(app)
+    await call(wrapped, "/first")
+    with anyio.fail_after(5):
+        while not others:  # noqa: ASYNC110 - the first one may have been deferred
+            await anyio.sleep(SHORT / 10)
+    assert others[0].status == (202 if begins == "behind its answer" else 200)
+
+
+@pytest.fixture
+async def no_threads() -> AsyncIterator[None]:
+    """Leave handlers none of anyio's threads."""
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    holders = [object() for _ in range(int(limiter.total_tokens))]
+    for holder in holders:
+        limiter.acquire_on_behalf_of_nowait(holder)
+    yield
+    for holder in holders:
+        limiter.release_on_behalf_of(holder)
+
+
+@pytest.mark.usefixtures("no_threads")
+async def test_a_mark_with_terms_waits_for_no_thread_of_handlers() -> None:
+    @long_running(timeout=60)
+    async def marked() -> None: ...
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await marked()
+        await answer(send)
+
+    wrapped = wrap(app, budget=0)
+    assert (await follow(wrapped, await call(wrapped))).status == 200
 
 
 async def test_frameworks_may_change_the_scope_in_place() -> None:

@@ -21,11 +21,19 @@ from raincheck import heartbeat, is_replay, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.contracts import Filter
 from raincheck.errors import StoreUnavailable
-from raincheck.heartbeat import Heartbeat
-from raincheck.operation import Reason
 from raincheck.starlette import monitor_routes, status_url
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
+from tests.support.asgi import (
+    Call,
+    call,
+    core_of,
+    follow,
+    http_scope,
+    inside,
+    lose,
+    path_of,
+    recover,
+)
 from tests.support.handlers import answer, read_body, wrap
 
 pytestmark = pytest.mark.anyio
@@ -52,29 +60,9 @@ class Handler:
         await send({"type": "http.response.body", "body": bytes(reversed(body))})
 
 
-async def lose(app: RaincheckMiddleware) -> None:
-    """Have all that runs in this process be released, as at its shutdown."""
-    for exchange in list(app._gateway._exchanges):
-        exchange.give_up(Reason.SHUTDOWN)
-    while app._gateway._exchanges:  # noqa: ASYNC110 - no event tells
-        await anyio.sleep(0.002)
-
-
-async def recover(app: RaincheckMiddleware) -> None:
-    app._gateway.running_loop()
-    await anyio.to_thread.run_sync(core_of(app).recover)
-
-
 @pytest.fixture(autouse=True)
 def no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raincheck.marking._known_terms", set())
-
-
-@pytest.fixture
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have nothing recovered but by the test."""
-    monkeypatch.setattr(Heartbeat, "ensure", lambda *args, **kwargs: None)
-    monkeypatch.setattr(Heartbeat, "recover_soon", lambda *args, **kwargs: None)
 
 
 @pytest.fixture
@@ -302,9 +290,7 @@ async def test_a_replay_comes_in_from_outside_whatever_mounted_applications_have
     if monitored:
         assert (await call(app, f"/sub/pending/{'0' * 32}")).status == 404
     accepted = await call(app, "/top")
-    inner: Any = app.middleware_stack
-    while not isinstance(inner, RaincheckMiddleware):
-        inner = inner.app
+    inner = inside(app)
     await lose(inner)
     assert (await call(app, "/sub/slow")).status == 202
     await recover(inner)
@@ -375,9 +361,7 @@ async def test_a_replay_that_is_cancelled_before_it_has_come_in_is_stopped(
     middleware = [Middleware(Slow), Middleware(RaincheckMiddleware, store=store, budget=0)]
     app = Starlette(routes=[Route("/", report)], middleware=middleware)
     accepted = await call(app)
-    inner: Any = app.middleware_stack
-    while not isinstance(inner, RaincheckMiddleware):
-        inner = inner.app
+    inner = inside(app)
     await lose(inner)
     await recover(inner)
     with anyio.fail_after(10):

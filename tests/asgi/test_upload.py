@@ -14,7 +14,9 @@ import anyio
 import pytest
 
 from raincheck.admission import Spooled
+from raincheck.asgi.file_threads import in_file_thread
 from raincheck.asgi.upload import IN_MEMORY, Upload
+from raincheck.spool import SpoolFile
 from tests.support.asgi import Call, call, follow, http_scope, path_of
 from tests.support.handlers import SHORT, answer, read_body, until_deferred, wrap
 
@@ -285,3 +287,30 @@ async def test_an_upload_that_nobody_closes_is_closed_with_its_last_reference() 
     assert len(files()) == 1
     del kept
     await until_closed()  # the thread that has written may not have let go of it yet
+
+
+@pytest.mark.parametrize("headers", [[], [(b"idempotency-key", b"8e03978e")]])
+async def test_what_there_is_no_thread_to_put_aside_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, headers: list[Any]
+) -> None:
+    failures = list[Any]()
+
+    async def fails_once(work: Any, *arguments: Any) -> Any:
+        if work is SpoolFile and not failures:
+            failures.append(work)
+            raise RuntimeError("can't start new thread")
+        return await in_file_thread(work, *arguments)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not failures:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.002)
+        await answer(send, await read_body(receive))
+
+    monkeypatch.setattr("raincheck.asgi.upload.in_file_thread", fails_once)
+    chunks = body(*[300_000] * 8)
+    done = await call(wrap(app, limits=GENEROUS), "/", "POST", [*LENGTH, *headers], chunks)
+    assert failures
+    if headers:
+        assert done.status == 503
+    else:
+        assert (done.status, done.content) == (200, b"".join(chunks))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.test import RequestFactory
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -33,6 +34,8 @@ class Seen:
 
     statuses: ClassVar[list[int]] = []
     is_refusing = False
+    is_asking = False  # the project itself, before anything is let in
+    told = b""  # then
     taken_apart = threading.Event()  # an upload that is run again
 
 
@@ -42,6 +45,8 @@ def outer(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
     def middleware(request: HttpRequest) -> HttpResponse:
         if Seen.is_refusing and not request.path.startswith("/operations/"):
             return HttpResponse("not today", status=403)
+        if Seen.is_asking and is_replay():
+            Seen.told = get_response(RequestFactory().get("/token")).content
         request.let_in = True
         response = get_response(request)
         if is_replay() and request.path == "/upload":
@@ -72,6 +77,10 @@ def tell(request: HttpRequest) -> HttpResponse:
     return JsonResponse(told)
 
 
+def token(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("a token")
+
+
 @csrf_exempt
 def upload(request: HttpRequest) -> HttpResponse:
     """Tell of an uploaded file, taken apart before the gate is open."""
@@ -84,7 +93,7 @@ def upload(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"again": is_replay(), "file": [file.name, len(file.read())]})
 
 
-urlpatterns = [path("tell/é你", tell), path("upload", upload)]
+urlpatterns = [path("tell/é你", tell), path("upload", upload), path("token", token)]
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +101,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "BEAT", FAST)
     monkeypatch.setattr(heartbeat, "RECOVER", FAST)
     monkeypatch.setattr(Seen, "is_refusing", False)
+    monkeypatch.setattr(Seen, "is_asking", False)
+    monkeypatch.setattr(Seen, "told", b"")
     Seen.statuses.clear()
     Seen.taken_apart.clear()
 
@@ -145,6 +156,17 @@ def test_what_middleware_around_refuses_the_second_time_is_the_response(way: str
         answer = lose(accepted)
     assert (answer.status, answer.content) == (403, b"not today")
     assert field(answer, "operation-status") == "failed"
+
+
+def test_a_request_of_middleware_around_is_not_taken_for_the_one_that_is_run_again(
+    way: str,
+) -> None:
+    with losing(way) as (site, lose):
+        accepted = site.accepted("/tell/é你")
+        Seen.is_asking = True
+        answer = lose(accepted)
+    assert (answer.status, Seen.told) == (200, b"a token")
+    assert json.loads(answer.content)["path"] == "/tell/é你"
 
 
 def test_an_upload_that_the_view_has_taken_apart_is_captured_all_the_same(way: str) -> None:

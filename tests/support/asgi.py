@@ -11,6 +11,7 @@ import anyio
 
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.core import Raincheck
+from raincheck.operation import Reason
 
 Message = dict[str, Any]
 Pairs = Sequence[tuple[bytes, bytes]]
@@ -20,6 +21,29 @@ BACKENDS = ("asyncio", "trio")
 def core_of(middleware: RaincheckMiddleware) -> Raincheck:
     """Return the core of a middleware, to turn its clockwork by hand."""
     return middleware._gateway.core
+
+
+def inside(app: Any) -> RaincheckMiddleware:
+    """Return the middleware in the stack of a Starlette application that was called before."""
+    inner = app.middleware_stack
+    while not isinstance(inner, RaincheckMiddleware):
+        inner = inner.app
+    return inner
+
+
+async def lose(app: RaincheckMiddleware) -> None:
+    """Have all that runs in this process be released, as at its shutdown."""
+    running = list(app._gateway._exchanges)
+    for exchange in running:
+        exchange.give_up(Reason.SHUTDOWN)
+    while app._gateway._exchanges.intersection(running):  # noqa: ASYNC110 - no event tells
+        await anyio.sleep(0.002)
+
+
+async def recover(app: RaincheckMiddleware) -> None:
+    """Run what was lost again, here."""
+    app._gateway.running_loop()
+    await anyio.to_thread.run_sync(core_of(app).recover)
 
 
 def http_scope(

@@ -74,8 +74,8 @@ class RaincheckMiddleware:
             decision = None if scope["method"] in NEVER_DEFERRED else self._unasked[path]
         if decision is None:
             await self.app(scope, receive, send)
-        # `is_nested`, without the call.
-        elif (outer := CURRENT.get()) is not None and not outer.over:
+        # `is_nested`, without the call for most requests.
+        elif (outer := CURRENT.get()) is not None and not outer.over and not _is_answered(outer):
             await self._within(outer, scope, receive, send)
         # Most requests: what else there may be to look at costs them nothing.
         elif type(decision) is Candidate and decision.budget and scope["method"] in self._plain:
@@ -106,7 +106,7 @@ class RaincheckMiddleware:
 
     async def _within(self, outer: Deferrable, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request within one that may be deferred, or is run again: once is enough."""
-        if isinstance(outer, Replay) and outer.is_for(self._gateway):
+        if isinstance(outer, Replay) and outer.is_for(self._gateway, scope):
             await outer.come_in(scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -144,6 +144,14 @@ class RaincheckMiddleware:
     def _template(self, scope: Scope) -> str | None:
         """Return the path of R where the application has mounted it, with a placeholder."""
         return self._mount.template(scope, scope.get("root_path", "")) if self._mount else None
+
+
+def _is_answered(outer: Deferrable) -> bool:
+    """Tell whether a request can't be deferred any more, but its application is not over.
+
+    Some servers begin the client's next request in the context of this one.
+    """
+    return isinstance(outer, Exchange) and outer.started and outer.capture is None
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raincheck.asgi.exchange import Exchange
-from raincheck.asgi.translation import send_response, to_request
+from raincheck.asgi.long_polls import until_gone
+from raincheck.asgi.translation import send_response
 from raincheck.asgi.upload import Upload
 from raincheck.beginning import refuse_unaccepted, refuse_unread
 from raincheck.keys import Sharing, key_of
@@ -61,8 +62,8 @@ class AcceptedFirst(Exchange):
                 await self._accept()
         except BaseException:
             self._server_left = True
-            if self._reader is not None:
-                self._reader.cancel()
+            self._stop_reading()
+            self._leave_alone()
             raise
         if not is_read:
             has_room = not isinstance(self.upload, Upload) or self.upload.has_room
@@ -73,7 +74,7 @@ class AcceptedFirst(Exchange):
                 return  # it has not come whole, and nobody is there to be told
         if self._refusal is not None:
             await self._close_upload()
-            await send_response(self.scope, self.server_send, self._refusal)
+            await send_response(self.arrived, self.server_send, self._refusal)
         elif self._other is not None:
             await self._close_upload()
             await self._answer(self._other)
@@ -110,16 +111,18 @@ class AcceptedFirst(Exchange):
 
     def _begin(self, operation: Operation) -> None:
         self._detach(operation)
+        if self._server_left:
+            self._leave_alone()
         self.task = self.loop.spawn(self._run())
         if self.is_cancelled:  # before there was anything to stop
             self.stop()
 
-    def _start(self, owner: str | None) -> Start:
-        request = to_request(self.scope, self.path, self.root_path)
+    def _start(self, owner: str | None, webhook: str | None) -> Start:
         if self._sharing is not None:
-            self._key = key_of(self._sharing, request, self.route, owner, self.kept_body())
+            body = self.kept_body()
+            self._key = key_of(self._sharing, self.described(), self.route, owner, body)
         waits = self._sharing is not None and self.candidate.budget != 0
-        return replace(super()._start(owner), is_attended=waits)
+        return replace(super()._start(owner, webhook), is_attended=waits)
 
     # --- answering -----------------------------------------------------------------------------
 
@@ -129,14 +132,24 @@ class AcceptedFirst(Exchange):
         if self._sharing is None or budget == 0:
             return False
         timers = self.loop.watch(self, budget) if budget is not None else {}
+        listener = self.loop.spawn(self._listen(self.server_receive))
         try:
             while not self._has_ended and not self._is_due:
                 await self._pause()
         finally:
             timers.pop(self, None)
-            if self.operation is not None:
-                self.gateway.core.leave_alone(self.operation)
+            listener.cancel()
+            self._leave_alone()
         return self._has_ended
+
+    async def _listen(self, receive: Receive) -> None:
+        await until_gone(receive)
+        self.budget_is_over()
+
+    def _leave_alone(self) -> None:
+        """Say that the client waits for the response no longer."""
+        if self.operation is not None:
+            self.gateway.core.leave_alone(self.operation)
 
     @property
     def _has_ended(self) -> bool:
@@ -151,7 +164,7 @@ class AcceptedFirst(Exchange):
         """Answer with what the operation has come to; where another request runs it, wait."""
         assert self._key is not None  # noqa: S101 - or there would be nothing to share
         repeat = Repeat(
-            request=to_request(self.scope, self.path, self.root_path),
+            request=self.described(),
             operation_id=operation.id,
             path=fill(self.template, operation.id),
             key=self._key,
@@ -160,7 +173,7 @@ class AcceptedFirst(Exchange):
         )
         send, receive = self.server_send, self.server_receive
         response = await self.gateway.answer(lambda: repeat, receive)
-        await self.gateway.send(self.scope, send, response)
+        await self.gateway.send(self.arrived, send, response)
 
     def budget_is_over(self) -> None:
         """Have the server's task send the 202."""

@@ -29,6 +29,7 @@ class Capture:
         self._loop = loop
         self._expects_trailers = False
         self._trailers: Headers = ()
+        self._is_body_over = False
         self._is_complete = False
 
     @property
@@ -99,6 +100,8 @@ class Capture:
             await self._end_of_body()
 
     async def _take_trailers(self, message: Message) -> None:
+        if not (self._expects_trailers and self._is_body_over) or self._is_complete:
+            raise RuntimeError("trailers were sent that were not announced, or not after the body")
         self._trailers += tuple((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
         if not message.get("more_trailers", False):
             await self._complete()
@@ -120,6 +123,7 @@ class Capture:
             os.close(descriptor)
 
     async def _end_of_body(self) -> None:
+        self._is_body_over = True
         if not self._expects_trailers:
             await self._complete()
 
@@ -130,8 +134,8 @@ class Capture:
     def _expect_body(self) -> None:
         if not self._recording.has_started:
             raise RuntimeError("a body was sent before http.response.start")
-        if self._is_complete:
-            raise RuntimeError("a body was sent after the response was complete")
+        if self._is_body_over:
+            raise RuntimeError("a body was sent after the last one")
 
 
 def _pieces(descriptor: int, offset: int | None, count: int | None) -> Iterator[bytes]:

@@ -18,9 +18,9 @@ from asgiref.sync import markcoroutinefunction
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.receiving import Receiving
 from raincheck.asgi.stopping import Stopping
-from raincheck.asgi.translation import send_response, to_request
+from raincheck.asgi.translation import send_response
 from raincheck.errors import RaincheckError
-from raincheck.links import fill, route_path
+from raincheck.links import fill
 from raincheck.marking import CURRENT, NO_TERMS, Terms
 from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
@@ -71,9 +71,7 @@ class Exchange(Receiving):
         self.server_receive: Receive = receive
         self.server_send: Send = send
         self.candidate = candidate
-        # Frameworks change both in place when they route to what they have mounted.
-        self.path: str = scope["path"]
-        self.root_path: str = scope.get("root_path", "")
+        self.arrived: Scope = {**scope}
         self.template = template
         self.started = False  # the application's response, towards the server
         self.over = False  # the application has returned or raised
@@ -114,13 +112,20 @@ class Exchange(Receiving):
         """End the application as the server ends this task; after the 202, leave it alone."""
         if self._is_deciding:
             self._server_left = True
-        elif self.capture is None and not self.over and not isinstance(error, GeneratorExit):
-            if self._reader is not None:
-                self._reader.cancel()
+        elif self.capture is None and not isinstance(error, GeneratorExit):
+            self._stop_reading()
             self._stays = True
             self._open_gate()
-            await self.loop.see_off(self.task, self._is_over, self._pause)
+            if not self.over:
+                await self.loop.see_off(self.task, self._is_over, self._pause)
+            self._log_error()
             await self._close_upload()
+
+    def _log_error(self) -> None:
+        """Log what the application has raised, of which the server is not told any more."""
+        if isinstance(self.error, Exception):
+            logger.error("%r raised when its server had left", self.path, exc_info=self.error)
+        self.error = None
 
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
@@ -135,8 +140,7 @@ class Exchange(Receiving):
             while not self.over:
                 self._open_gate()  # again and again: a thread may have marked in this very moment
                 await self._pause()
-        if self._reader is not None:
-            self._reader.cancel()
+        self._stop_reading()
         await self._close_upload()
 
     async def _accept(self) -> None:
@@ -161,12 +165,16 @@ class Exchange(Receiving):
         self._open_gate()
         self._wake()
         if self.operation is None and self._server_left:
+            self._stays = True
+            self._log_error()
             self.task.cancel()
         elif self.operation is not None and self.over:
             await self._conclude()
 
     def _create(self) -> Accepted:
-        return self.gateway.core.accept(self, self._start(self.gateway.owner(self.scope)))
+        known = self.known()
+        start = self._start(self.gateway.owner(known), self.gateway.webhook(known))
+        return self.gateway.core.accept(self, start)
 
     def _mark(self, operation: Operation) -> None:
         """Record what the handler has said of itself meanwhile, or that nobody heard of it."""
@@ -178,29 +186,22 @@ class Exchange(Receiving):
             raise
         self._recorded = terms
 
-    def _start(self, owner: str | None) -> Start:
+    def _start(self, owner: str | None, webhook: str | None) -> Start:
         self._recorded = self.terms
         return Start(
-            method=self.scope["method"],
+            method=self.arrived["method"],
             route=self.route,
             owner=owner,
             progress=self.progress,
             terms=self._recorded,
             capture=self._capture,
             key=self._key,
-            webhook=self.gateway.webhook(self.scope),
+            webhook=webhook,
         )
-
-    @property
-    def route(self) -> str:
-        """The request's path, without the root path."""
-        return route_path(self.path, self.root_path)
 
     def _capture(self) -> Captured | None:
         body = self.gateway.body_to_capture(self)
-        if body is None:
-            return None
-        return Captured(to_request(self.scope, self.path, self.root_path), body)
+        return None if body is None else Captured(self.described(), body)
 
     def _detach(self, operation: Operation) -> None:
         """From here on the application answers to the store, and nothing to the server."""
@@ -212,13 +213,13 @@ class Exchange(Receiving):
             self.report(self.progress)  # it came while the operation was being recorded
 
     async def _send_accepted(self, operation: Operation) -> None:
-        send, scope = self.server_send, self.scope
+        send = self.server_send
         # The server's objects for this request can go.
         del self.server_send, self.server_receive
-        request = to_request(scope, self.path, self.root_path)
         path = fill(self.template, operation.id)
-        response = self.gateway.monitor.started(operation, request, self.candidate.applied, path)
-        await send_response(scope, send, response)
+        started, applied = self.gateway.monitor.started, self.candidate.applied
+        response = started(operation, self.described(), applied, path)
+        await send_response(self.arrived, send, response)
 
     def budget_is_over(self) -> None:
         """Let the server's task promote the request, unless its response has started."""
@@ -273,7 +274,7 @@ class Exchange(Receiving):
             if self.stopping is not None:
                 await self.stopping.until_outside()
             is_exit = isinstance(error, (KeyboardInterrupt, SystemExit))
-            is_exit = is_exit or self.loop.was_cancelled(self.task)
+            is_exit = is_exit or self.loop.was_cancelled(self.task, error)
             await capture.conclude(error, is_cancelled=self.is_cancelled, is_exit=is_exit)
         finally:
             self.gateway.release(self)

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
+async def until_gone(receive: Receive) -> None:
+    """Wait until a client leaves of which nothing more is to be read."""
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    except Exception:  # a server's own way to say that nobody is there
+        logger.debug("a waiting client is taken to be gone", exc_info=True)
+
+
 class LongPoll:
     """One client that waits.
 
@@ -50,11 +59,7 @@ class LongPoll:
                 listener.cancel()
 
     async def _listen(self, receive: Receive) -> None:
-        try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        except Exception:  # a server's own way to say that nobody is there
-            logger.debug("a waiting client is taken to be gone", exc_info=True)
+        await until_gone(receive)
         self._wake()
 
     async def _pause(self) -> None:

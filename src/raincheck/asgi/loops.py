@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 import anyio
 import anyio.to_thread
 
+from raincheck.asgi.thread_waits import waits_for_thread
+
 if TYPE_CHECKING:
     import trio
 
@@ -71,8 +73,8 @@ class Loop(Protocol):
         """Call a function in the loop's thread, at once if this is it."""
         ...
 
-    def was_cancelled(self, task: Task) -> bool:
-        """Tell whether somebody has cancelled a task that ends as cancelled."""
+    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
+        """Tell whether somebody has cancelled a task that has ended with an error."""
         ...
 
     async def see_off(
@@ -200,7 +202,7 @@ class AsyncioLoop(_Threads):
             raise interruption
         return recording.result()
 
-    def was_cancelled(self, task: Task) -> bool:
+    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
         return isinstance(task, asyncio.Task) and task.cancelling() > 0
 
     async def see_off(
@@ -214,36 +216,10 @@ class AsyncioLoop(_Threads):
                 task.cancel()
 
     async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
-        while not is_over() and _waits_for_thread(task):  # noqa: ASYNC110 - no event tells
+        while not is_over() and waits_for_thread(task):  # noqa: ASYNC110 - no event tells
             await anyio.sleep(_THREAD_CHECK)
         if not is_over():
             task.cancel()
-
-
-# Where the usual ways into a thread wait for it. Cancelling a task there abandons the thread:
-# the work goes on, and "cancelled" would be a lie.
-_THREAD_HOPS = {
-    ("anyio", "run_sync"),
-    ("asyncio", "to_thread"),
-    ("asgiref", "__call__"),
-    ("litestar", "sync_to_thread"),
-    ("litestar", "_run_sync_asyncio"),
-    ("falcon", "wrapper"),
-}
-
-
-def _waits_for_thread(task: Task) -> bool:
-    coroutine: Any = task.get_coro() if isinstance(task, asyncio.Task) else None
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
-        if frame is not None:
-            module: str = frame.f_globals.get("__name__", "")
-            if module == "raincheck.asgi.capture":  # this thread stores what the handler sends
-                return False
-            if (module.partition(".")[0], frame.f_code.co_name) in _THREAD_HOPS:
-                return True
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
-    return False
 
 
 class TrioLoop(_Threads):
@@ -310,8 +286,11 @@ class TrioLoop(_Threads):
             with suppress(self._trio.RunFinishedError):  # there is nobody left to be told
                 self._token.run_sync_soon(function)
 
-    def was_cancelled(self, task: Task) -> bool:
-        return True  # nobody but trio can raise its `Cancelled`
+    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
+        cancelled = self._trio.Cancelled  # which nobody but trio can raise
+        if isinstance(error, BaseExceptionGroup):
+            return error.subgroup(cancelled) is not None
+        return isinstance(error, cancelled)
 
     async def see_off(
         self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]

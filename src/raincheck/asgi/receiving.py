@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from raincheck.asgi.arrival import Arrival
 from raincheck.asgi.translation import has_body
 from raincheck.asgi.upload import Upload
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope
+    from starlette.types import Message, Receive
 
     from raincheck.asgi.gateway import Gateway
     from raincheck.asgi.loops import Loop, Task
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from raincheck.asgi.stored_upload import StoredUpload
 
 
-class Receiving:
+class Receiving(Arrival):
     """Receives for a handler; the rest of the exchange is with its subclass."""
 
     # As those of the subclass: to set them on each instance would cost every request.
@@ -35,16 +36,10 @@ class Receiving:
 
     gateway: Gateway
     loop: Loop
-    scope: Scope
     server_receive: Receive
     upload: Upload | StoredUpload | None
     capture: Any
     operation: Any
-
-    @property
-    def route(self) -> str:
-        """The request's path, without the root path."""
-        raise NotImplementedError
 
     def _needs_no_202(self) -> bool:
         raise NotImplementedError
@@ -67,7 +62,7 @@ class Receiving:
             False if it is too large, the client has left, or the application has answered.
         """
         upload: Upload | None = None
-        while not self.body_is_complete and has_body(self.scope):
+        while not self.body_is_complete and has_body(self.arrived):
             if upload is None:
                 upload = self.upload = self._new_upload()
             if self._needs_no_202() or self.client_is_gone or upload.is_too_large:
@@ -93,6 +88,10 @@ class Receiving:
             upload.end_reading()
             self._wake()
 
+    def _stop_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+
     async def _close_upload(self) -> None:
         for upload in (self.upload, self.kept):
             if upload is not None:
@@ -107,7 +106,7 @@ class Receiving:
     async def _keep(self, message: Message) -> None:
         """Keep what the handler reads of the body, where the request may have to be run again."""
         if self.kept is None:
-            may = self.gateway.core.may_need_again(self.scope["method"], self.route)
+            may = self.gateway.core.may_need_again(self.arrived["method"], self.route)
             self._is_unkept = self._is_unkept or not may
             if self._is_unkept:
                 return

@@ -2,7 +2,8 @@
 
 The request goes in where requests came in: at the outermost application that is known. When it
 comes to the middleware, it is answered 202 there as the first one was, and the rest goes on.
-That it is a replay says an object in the task's context, which no client can put there.
+That it is a replay says an object in the task's context, and another one in the scope that it is
+this very request: what is around may send requests of its own. No client can put either there.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import logging
 from typing import IO, TYPE_CHECKING, Any
 
+from raincheck.admission import Spooled
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.loops import Loop
 from raincheck.asgi.stored_upload import StoredUpload
 from raincheck.asgi.translation import to_scope
+from raincheck.asgi.upload import Upload
 from raincheck.marking import CURRENT
 from raincheck.messages import Request
 from raincheck.operation import Operation
@@ -81,6 +84,9 @@ class Replayer:
         return run
 
 
+REPLAY = "raincheck.replay"  # in the scope of a request that is run again
+
+
 class Replay(Exchange):
     """A request that is run again; nobody waits for its response but the store."""
 
@@ -99,8 +105,8 @@ class Replay(Exchange):
         super().__init__(gateway, scope, _nothing, _nowhere, Candidate(None), loop=loop)
         self.operation = operation
         self.capture = Capture(gateway.core, operation, loop)
-        self.body_is_complete = True
-        self.upload = StoredUpload(body)
+        self._stored = StoredUpload(body)
+        self._sign = scope[REPLAY] = object()
         self._is_inside = False
         self._is_entered = False
 
@@ -117,7 +123,7 @@ class Replay(Exchange):
             outermost = self.gateway.surroundings.outermost(self.gateway)
             if outermost is self.gateway.app:
                 self._is_entered = True
-            await outermost(self.scope, self.receive, self._send_outside)
+            await outermost(self.scope, self._receive_outside, self._send_outside)
         except BaseException as raised:
             error = raised
         if not self._is_inside:
@@ -128,16 +134,49 @@ class Replay(Exchange):
 
     async def come_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Go on at the middleware: as after a 202, of which nobody hears."""
-        self._is_inside = self._is_entered = True
+        self._is_entered = True
         self.scope = scope
-        self.server_receive = receive
+        await self._take_body(receive)
+        self._is_inside = True
         self.task = self.loop.spawn(self._run())
         await send({"type": "http.response.start", "status": 202, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def is_for(self, gateway: Gateway) -> bool:
-        """Tell whether it has come to where it came in first."""
-        return gateway is self.gateway and not self._is_entered
+    async def _take_body(self, receive: Receive) -> None:
+        """Have the handler receive what is handed on to the middleware, and not from outside."""
+        if receive == self._receive_outside:
+            self.upload, self.body_is_complete = self._stored, True
+            return
+        # All of it, now: once it is told of a response, what is around may let go of the rest.
+        self.server_receive = receive
+        try:
+            is_whole = await self._read_ahead()
+        finally:
+            self._stop_reading()
+        if not is_whole:
+            raise RuntimeError("the body of a request that is run again was not handed on whole")
+
+    def _new_upload(self) -> Upload:
+        limit = self.gateway.core.limits.request_body
+        return Upload(limit, Spooled(limit))  # it was let in before, so there is room
+
+    async def _keep(self, message: Message) -> None:
+        """Keep nothing: the store has it."""
+
+    async def _close_upload(self) -> None:
+        await super()._close_upload()
+        await self._stored.close()
+
+    def is_for(self, gateway: Gateway, scope: Scope) -> bool:
+        """Tell whether it has come to where it came in first, and this is not another request."""
+        is_it = gateway is self.gateway and scope.get(REPLAY) is self._sign
+        return is_it and not self._is_entered
+
+    async def _receive_outside(self) -> Message:
+        if (message := await self._stored.take()) is not None:
+            return message
+        await self._end().wait_for_disconnect()
+        return {"type": "http.disconnect"}
 
     async def _send_outside(self, message: Message) -> None:
         if not self._is_inside:

@@ -6,8 +6,8 @@ from typing import IO, TYPE_CHECKING
 from weakref import finalize
 
 import anyio
-import anyio.to_thread
 
+from raincheck.asgi.file_threads import in_file_thread
 from raincheck.spool import PIECE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class StoredUpload:
         """Return the next message for the handler; None when it has had them all."""
         if self._is_drained:
             return None
-        piece = await anyio.to_thread.run_sync(self._file.read, PIECE)
+        piece = await in_file_thread(self._file.read, PIECE)
         self._is_drained = len(piece) < PIECE
         return {"type": "http.request", "body": piece, "more_body": not self._is_drained}
 
@@ -35,4 +35,4 @@ class StoredUpload:
         """Let go of the file."""
         self._is_drained = True
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._close)
+            await in_file_thread(self._close)

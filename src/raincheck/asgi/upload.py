@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
-from anyio.lowlevel import RunVar
 
 from raincheck.admission import Spooled
+from raincheck.asgi.file_threads import in_file_thread
 from raincheck.spool import SpoolFile
 
 if TYPE_CHECKING:
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 IN_MEMORY = 1024 * 1024  # bytes; what exceeds them goes to a temporary file
-_FILES_AT_ONCE = 8
-# Not anyio's own: handlers in threads may hold all of those and wait for what is read here.
-_THREADS: RunVar[anyio.CapacityLimiter] = RunVar("raincheck-uploads")
-
-_T = TypeVar("_T")
 
 
 class Upload:
@@ -74,10 +68,10 @@ class Upload:
         try:
             if message.get("body"):
                 if self._file is None:
-                    self._file = await _in_thread(SpoolFile, self._spooled)
-                await _in_thread(self._file.append, message["body"])
+                    self._file = await in_file_thread(SpoolFile, self._spooled)
+                await in_file_thread(self._file.append, message["body"])
                 message = {**message, "body": b""}
-        except OSError as error:
+        except Exception as error:  # of the file, or there can't be a thread
             logger.warning("an upload is not read ahead: %s", error)
             self.has_room = False
         if message.get("body") or not message.get("more_body"):  # or it says nothing any more
@@ -126,7 +120,7 @@ class Upload:
         async with self._taking:
             if file.is_drained:
                 return b""
-            piece = await _in_thread(file.peek)
+            piece = await in_file_thread(file.peek)
             file.position += len(piece)  # not in the thread: a cancelled handler has not got it
             return piece
 
@@ -134,13 +128,4 @@ class Upload:
         """Delete the file, if there is one, whether it was read or not."""
         if self._file is not None and not self._file.is_closed:
             with anyio.CancelScope(shield=True):
-                await _in_thread(self._file.close)  # that of a GiB takes its time
-
-
-async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
-    try:
-        limiter = _THREADS.get()
-    except LookupError:
-        limiter = anyio.CapacityLimiter(_FILES_AT_ONCE)
-        _THREADS.set(limiter)
-    return await anyio.to_thread.run_sync(work, *arguments, limiter=limiter)
+                await in_file_thread(self._file.close)  # that of a GiB takes its time

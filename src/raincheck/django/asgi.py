@@ -21,6 +21,7 @@ from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.replay import Replay, Surroundings
+from raincheck.beginning import is_accepted_first
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.django.bodies import Body, take_body
 from raincheck.django.contexts import Luggage, forget_caches, in_transaction
@@ -42,23 +43,32 @@ _CONVERSATION = "raincheck.django"  # in an exchange's scope
 _AS_IT_IS = "raincheck.response"  # in the message that begins a response
 
 
-class _BodyOfDjango:
-    """What is to be known of an exchange whose body Django has read."""
+class _Exchange(Exchange):
+    body_is_complete = True  # Django has read it
 
-    scope: Scope
+    @property
+    def _conversation(self) -> Conversation:
+        conversation: Conversation = self.scope[_CONVERSATION]
+        return conversation
 
     def kept_body(self) -> Any:
         """Return the whole body, of which the handler may have read some; None if it is gone."""
-        conversation: Conversation = self.scope[_CONVERSATION]
-        return conversation.body.pieces()
+        return self._conversation.body.pieces()
+
+    async def _accept(self) -> None:
+        # Before there is an operation: Django closes what a handler needs when the client leaves.
+        self._conversation.keep()
+        await super()._accept()
+
+    async def _record(self) -> None:
+        await super()._record()
+        if self.operation is None:
+            self._conversation.let_go()
 
 
-class _Exchange(_BodyOfDjango, Exchange):
-    body_is_complete = True
-
-
-class _AcceptedFirst(_BodyOfDjango, AcceptedFirst):
-    body_is_complete = True
+class _AcceptedFirst(_Exchange, AcceptedFirst):
+    async def _listen(self, receive: Receive) -> None:
+        """Do nothing: Django listens, and cancels whoever waits."""
 
 
 class _Project(Surroundings):
@@ -134,19 +144,19 @@ class AsyncGateway(Gateway):
         scope = self._scope(conversation)
         given = (self, scope, conversation.receive, conversation.send, candidate, template)
         exchange: Exchange
-        if sharing is not None or candidate.budget == 0:
+        if is_accepted_first(candidate, sharing):
             exchange = _AcceptedFirst(*given, sharing=sharing)
         else:
             exchange = _Exchange(*given)
         await exchange.serve()
-        if exchange.operation is None:
-            conversation.end()
         return conversation.outcome()
 
     async def let_in(self, replay: Replay, request: HttpRequest) -> HttpResponseBase:
         """Go on with a request that is run again, where it comes to raincheck's middleware."""
         conversation = Conversation(request, self._take_body(request))
         scope = self._scope(conversation)
+        conversation.keep()
+        replay.body_is_complete = True  # Django has read it
         await replay.come_in(scope, conversation.receive, conversation.send)
         return conversation.outcome()
 
@@ -205,8 +215,6 @@ class Conversation:
             self._response = message[_AS_IT_IS]
         elif message["type"] == "http.response.start":
             self._accepted = Response(message["status"], tuple(message["headers"]))
-            if not self._is_over:
-                self._kept = keep_for_handler(self.request)
         elif self._accepted is not None:
             status, headers = self._accepted.status, self._accepted.headers
             self._response = to_response(Response(status, headers, message["body"]))
@@ -241,6 +249,17 @@ class Conversation:
         finally:
             await sync_to_async(response.close)()  # sends `request_finished`
         return False
+
+    def keep(self) -> None:
+        """Keep what the chain needs, although it may answer to the store."""
+        if self._kept is None and not self._is_over:
+            self._kept = keep_for_handler(self.request)
+
+    def let_go(self) -> None:
+        """Leave that to Django, after all: the chain answers to the server."""
+        if self._kept is not None:
+            self._kept.let_go()
+            self._kept = None
 
     def end(self) -> None:
         """Take note that the chain is over."""

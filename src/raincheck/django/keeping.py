@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.asgi import ASGIRequest
@@ -15,21 +16,27 @@ class Kept:
     """Things whose `close` is called by whoever believes that the request is over."""
 
     def __init__(self) -> None:
-        self._closers: list[Callable[[], None]] = []
+        self._things: list[Any] = []
+        self._closers: list[Callable[[], None]] = []  # called meanwhile, and not heeded yet
 
     def keep(self, thing: Any) -> None:
-        """Have `thing.close()` do nothing until `close` is called."""
-        self._closers.append(thing.close)
-        thing.close = _not_yet
+        """Have `thing.close()` do nothing until `close` or `let_go` is called."""
+        self._things.append(thing)
+        thing.close = partial(self._closers.append, thing.close)
 
     def close(self) -> None:
         """Close everything that was kept."""
+        for thing in self.let_go():
+            thing.close()
+
+    def let_go(self) -> list[Any]:
+        """Leave what was kept to whoever closes it, or has wanted to; return it."""
+        things, self._things = self._things, []
+        for thing in things:
+            del thing.close
         while self._closers:
             self._closers.pop()()
-
-
-def _not_yet() -> None:
-    """Stand in for the `close` of something that is still used."""
+        return things
 
 
 def keep_for_handler(request: HttpRequest) -> Kept:

@@ -130,9 +130,10 @@ class RaincheckMiddleware:
     def _enter_again(self, request: HttpRequest) -> Answer | None:
         """Go on with a request that is run again, if this is one and has not come here before."""
         replay: object = CURRENT.get()
-        if isinstance(replay, Replay) and not replay.is_inside:
+        if isinstance(replay, Replay) and replay.is_for(request):
             return replay.come_in(request)
-        if isinstance(replay, AsyncReplay) and replay.is_for(replay.gateway):
+        scope = getattr(request, "scope", {})
+        if isinstance(replay, AsyncReplay) and replay.is_for(replay.gateway, scope):
             return cast(AsyncGateway, replay.gateway).let_in(replay, request)
         return None
 

@@ -3,7 +3,8 @@
 What is around raincheck's middleware, such as authentication, has to see the request again, too. So
 it comes in at a chain of its own, the outermost middleware first. At raincheck's it is answered 202
 as the first time, and the rest of the chain goes on. That it is a replay says an object in the
-context of the thread, which no client can put there.
+context of the thread, and another one in the environ that it is this very request: what is around
+may send requests of its own. No client can put either there.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from raincheck.wsgi.gateway import Gateway
 
 logger = logging.getLogger("raincheck")
+
+REPLAY = "raincheck.replay"  # in the environ of a request that is run again
 
 
 class Replayer(replay.Replayer):
@@ -67,12 +70,17 @@ class Replay(Exchange):
         super().__init__(replayer.gateway, Candidate(0), method, path)
         self._replayer = replayer
         self._environ = environ
+        self._sign = environ[REPLAY] = object()
         self._stored = body
         self.is_inside = False  # it has come to raincheck's middleware
 
     def start(self) -> bool:
         """Begin at the outermost middleware, in another thread; False if there can't be one."""
         return self._in_thread(self._come_to_the_project)
+
+    def is_for(self, request: HttpRequest) -> bool:
+        """Tell whether this is the request, and has not come to raincheck's middleware before."""
+        return request.META.get(REPLAY) is self._sign and not self.is_inside
 
     def come_in(self, request: HttpRequest) -> HttpResponseBase:
         """Go on at raincheck's middleware: as after a 202, of which nobody hears."""
