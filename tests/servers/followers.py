@@ -60,7 +60,7 @@ def _get(client: httpx.Client, url: str, query: dict[str, float] | None = None) 
     """Ask, and once more if nothing came: uwsgi closes one of some thousands, by itself, too."""
     try:
         return client.get(url, params=query)
-    except httpx.RemoteProtocolError:
+    except (httpx.RemoteProtocolError, httpx.ReadError):
         return client.get(url, params=query)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.torture.evidence import Call, Evidence, grouped
-from tests.torture.work import NOTES
+from tests.torture.work import MAKES_SAFE, NOTES
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 LOST = frozenset({"interrupted", "shutdown"})  # reasons that need a blow as an excuse
@@ -210,9 +210,15 @@ def losses_have_a_reason(evidence: Evidence) -> Iterator[Violation]:
         if not blows:
             text = f"{path} is {lost.code}, and no process of it was struck: {pids}"
             yield Violation("losses have a reason", lost.rid, text)
-        elif evidence.works[lost.rid].is_repeatable and not _was_tried(evidence, path, asked):
+        elif _is_known_as_repeatable(evidence, lost) and not _was_tried(evidence, path, asked):
             text = f"{path} is {lost.code} and was begun only {len(begins)} times: {blows}"
             yield Violation("losses have a reason", lost.rid, text)
+
+
+def _is_known_as_repeatable(evidence: Evidence, lost: Call) -> bool:
+    """Tell whether it may be repeated by its method, or its handler has begun and said so."""
+    work = evidence.works[lost.rid]
+    return work.method in MAKES_SAFE or (work.is_repeatable and lost.rid in evidence.begins)
 
 
 def _was_tried(evidence: Evidence, path: str, asked: list[Call]) -> bool:

@@ -528,6 +528,14 @@ def test_what_was_claimed_as_often_as_it_may_be_is_lost() -> None:
     assert lost_though_repeatable(claims=3).broken() == set()
 
 
+def test_a_mark_that_nobody_has_heard_of_makes_nothing_repeatable() -> None:
+    story = Story(replace(POST, route="again"))
+    story.accepted()
+    story.struck("kill", 1.5, 2)
+    story.lost(3)
+    assert story.broken() == set()
+
+
 def test_a_refused_request_may_have_left_a_record_that_nobody_runs() -> None:
     story = Story(GET)
     story.facts = replace(story.facts, claims={R.rpartition("/")[2]: 1})
