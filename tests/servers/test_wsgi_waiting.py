@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +45,7 @@ def test_fast_requests_stay_fast_while_more_slow_ones_come_than_there_are_thread
         fast_times = []
         while time.monotonic() < end:
             fast_times.append(seconds_to_answer(client, fast, 200))
-        # Without a cap the last of them would have to wait for the budgets of three before it.
+        # Without a cap the last of them would have to wait for the budgets of three before it, and
+        # a fast one for as many.
         assert max(slow_times) < 3 * BUDGET
-        assert statistics.median(fast_times) < BUDGET / 2
+        assert max(fast_times) < 2 * BUDGET
