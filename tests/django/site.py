@@ -74,6 +74,8 @@ class Background:
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:  # what has answered may have a response to close yet
+            await asyncio.wait(tasks, timeout=0.1)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
