@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from typing import IO
 from weakref import finalize
 
 from raincheck.admission import Spooled
@@ -26,16 +27,16 @@ class SpoolFile:
     """
 
     def __init__(self, spooled: Spooled) -> None:
-        # finalize, too: whoever should close it may be cancelled first.
-        descriptor, name = tempfile.mkstemp(prefix="raincheck-")
+        # Never named, where the system can do that: a killed process would leave the name behind.
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - see below
         self._lock = threading.Lock()  # a closed descriptor may soon be another file's
-        self._descriptor = descriptor
+        self._descriptor = file.fileno()
         self._spooled = spooled
         self._counted = [0]  # bytes
-        self._close = finalize(self, _close, descriptor, spooled, self._counted)
+        # finalize, too: whoever should close it may be cancelled first.
+        self._close = finalize(self, _close, file, spooled, self._counted)
         self.size = 0
         self.position = 0
-        os.unlink(name)
 
     @property
     def is_closed(self) -> bool:
@@ -98,6 +99,6 @@ class SpoolFile:
             self._close()
 
 
-def _close(descriptor: int, spooled: Spooled, counted: list[int]) -> None:
-    os.close(descriptor)
+def _close(file: IO[bytes], spooled: Spooled, counted: list[int]) -> None:
+    file.close()
     spooled.add(-counted[0])

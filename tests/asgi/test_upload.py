@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -17,8 +18,8 @@ from raincheck.admission import Spooled
 from raincheck.asgi.file_threads import in_file_thread
 from raincheck.asgi.upload import IN_MEMORY, Upload
 from raincheck.spool import SpoolFile
-from tests.support.asgi import Call, call, follow, http_scope, path_of
-from tests.support.handlers import SHORT, answer, read_body, until_deferred, wrap
+from tests.support.asgi import PATIENT, Call, call, follow, http_scope, path_of
+from tests.support.handlers import SHORT, answer, read_body, until_deferred, until_said, wrap
 
 pytestmark = pytest.mark.anyio
 
@@ -34,13 +35,19 @@ def files() -> list[str]:
             found.append(os.readlink(descriptor))
         except FileNotFoundError:
             continue
-    return [name for name in found if "/raincheck-" in name]
+    return [name for name in found if name.startswith(f"{tempfile.gettempdir()}{os.sep}")]
 
 
 async def until_closed() -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENT):
         while files():  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a test's temporary files where those of no other are."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def body(*sizes: int) -> list[bytes]:
@@ -161,13 +168,25 @@ async def test_the_event_loop_touches_no_file(monkeypatch: pytest.MonkeyPatch) -
     threads: list[int] = []
     for name in ("pread", "pwrite"):
         note(os, name)
-    note(tempfile, "mkstemp")
+    note(tempfile, "TemporaryFile")
     await test_a_large_body_arrives_whole([3 * IN_MEMORY], 0)
     assert len(threads) > 3
     assert threading.get_ident() not in threads
 
 
 # --- what becomes of the file --------------------------------------------------------------------
+
+
+def test_a_process_that_is_killed_at_once_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_killed(*arguments: object, **options: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(os, "unlink", is_killed)
+    with contextlib.suppress(SystemExit):
+        SpoolFile(Spooled(1)).close()
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_body_that_is_never_read_is_deleted() -> None:
@@ -262,7 +281,7 @@ async def test_the_body_of_a_server_that_gives_up_is_deleted() -> None:
     await until_closed()
 
 
-@pytest.mark.parametrize("where", ["mkstemp", "pwrite"])
+@pytest.mark.parametrize("where", ["TemporaryFile", "pwrite"])
 async def test_a_full_disk_leaves_the_request_synchronous_and_whole(
     monkeypatch: pytest.MonkeyPatch, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,10 +289,10 @@ async def test_a_full_disk_leaves_the_request_synchronous_and_whole(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await anyio.sleep(3 * SHORT)
+        await until_said(caplog, "No space left")
         await answer(send, await read_body(receive))
 
-    monkeypatch.setattr(tempfile if where == "mkstemp" else os, where, fail)
+    monkeypatch.setattr(os if where == "pwrite" else tempfile, where, fail)
     chunks = body(*[500_000] * 6)
     done = await call(wrap(app, limits=GENEROUS), "/", "POST", LENGTH, chunks)
     assert (done.status, done.content) == (200, b"".join(chunks))
