@@ -221,6 +221,11 @@ class Liveness(Protocol):
 class Run(Protocol):
     """A handler that runs in this process, as the core needs to see it. Thread-safe."""
 
+    @property
+    def is_stranded(self) -> bool:
+        """Whether it will never go on: its event loop has ended before it."""
+        ...
+
     def request_cancel(self) -> None:
         """Ask the handler to stop; returns at once."""
         ...

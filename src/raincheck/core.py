@@ -276,8 +276,9 @@ class Raincheck:
         try:
             with self.health.noticing():
                 each(lambda step: step(), steps)
-        finally:
-            care.stop_late()  # whether there is a store or not
+        finally:  # whether there is a store or not
+            care.give_up_stranded()
+            care.stop_late()
 
     def _hand_over(self) -> None:
         self._backlog.hand_over(self._write, self._record)

@@ -70,6 +70,7 @@ class Run:
 
     cancels: int = 0
     given_up: Reason | None = None
+    is_stranded: bool = False
 
     def request_cancel(self) -> None:
         self.cancels += 1

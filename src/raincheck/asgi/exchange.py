@@ -267,7 +267,7 @@ class Exchange(Receiving):
     async def _conclude(self) -> None:
         """End the operation, if its response did not."""
         capture, error, self.error = self.capture, self.error, None
-        if capture is None or self._is_concluded:
+        if capture is None or self._is_concluded or self.is_stranded:
             return
         self._is_concluded = True
         try:
@@ -313,6 +313,11 @@ class Exchange(Receiving):
         await self.send(message)
 
     # --- what the handler and others say -------------------------------------------------------
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether it will never go on: its event loop has ended before it."""
+        return self.loop.has_ended
 
     @property
     def operation_id(self) -> str | None:
@@ -361,6 +366,8 @@ class Exchange(Receiving):
         if self.capture is not None:
             self.capture.give_up(reason)
         self.request_cancel()
+        if self.is_stranded:
+            self.gateway.release(self)
 
     def abort(self) -> None:
         """Cancel the application's task, whatever it waits for: the process is about to end."""

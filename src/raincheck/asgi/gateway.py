@@ -90,12 +90,12 @@ class Gateway:
             drain_with_the_reactor(self)
 
     def release(self, exchange: Exchange) -> None:
-        """Let go of an exchange whose application is over."""
+        """Let go of an exchange whose application is over; from any thread if its loop is."""
         self._exchanges.discard(exchange)
         if exchange.operation is not None:
             self.core.land(exchange.operation)
-        if not self._exchanges and self._idle is not None:
-            self._idle.set()
+        if not self._exchanges and self._idle is not None and self._loop is not None:
+            self._loop.call(self._idle.set)
 
     async def show(
         self,

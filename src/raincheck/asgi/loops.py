@@ -49,8 +49,13 @@ class Loop(Protocol):
         """Whether it still runs; from any thread."""
         ...
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will ever go on in it again; from any thread."""
+        ...
+
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> Task:
-        """Run a coroutine on its own; it handles its exceptions.
+        """Run a coroutine on its own; it handles its exceptions. Nothing begins in a loop's end.
 
         Args:
             eager: Whether it may begin before this returns.
@@ -148,6 +153,10 @@ class AsyncioLoop(_Threads):
     def is_alive(self) -> bool:
         return self.loop.is_running()
 
+    @property
+    def has_ended(self) -> bool:
+        return self.loop.is_closed()
+
     if sys.version_info >= (3, 12):
 
         def spawn(
@@ -183,10 +192,11 @@ class AsyncioLoop(_Threads):
             self.loop.call_at(due, self._tick, group, context=_NOWHERE)
 
     def call(self, function: Callable[[], None]) -> None:
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() != self._thread:
+            with suppress(RuntimeError):  # it is closed: there is nobody left to be told
+                self.loop.call_soon_threadsafe(function)
+        elif not self.has_ended:  # else this is another thread, to which that number has come
             function()
-        elif not self.loop.is_closed():  # else there is nobody left to be told
-            self.loop.call_soon_threadsafe(function)
 
     async def record(self, function: Callable[..., _T], *args: Any) -> _T:
         # In a task of its own: a scope of anyio does not keep off what asyncio itself cancels.
@@ -236,10 +246,14 @@ class TrioLoop(_Threads):
     @property
     def is_alive(self) -> bool:
         try:
-            self._token.run_sync_soon(lambda: None)
+            self._token.run_sync_soon(_nothing, idempotent=True)
             return True
         except self._trio.RunFinishedError:
             return False
+
+    @property
+    def has_ended(self) -> bool:
+        return not self.is_alive
 
     def is_current(self) -> bool:
         return self._trio.lowlevel.current_trio_token() is self._token
@@ -253,7 +267,10 @@ class TrioLoop(_Threads):
             with scope:
                 await coroutine
 
-        self._trio.lowlevel.spawn_system_task(run, context=copy_context())
+        try:
+            self._trio.lowlevel.spawn_system_task(run, context=copy_context())
+        except RuntimeError:  # the last tasks of this run are over
+            coroutine.close()
         return scope
 
     def waiter(self) -> _TrioWaiter:
@@ -330,6 +347,10 @@ class _TrioWaiter:
             return self._trio.lowlevel.Abort.SUCCEEDED
 
         await self._trio.lowlevel.wait_task_rescheduled(abort)
+
+
+def _nothing() -> None:
+    """Be called only to see whether anything is."""
 
 
 def running_loop(known: Loop | None) -> Loop:

@@ -334,6 +334,11 @@ class Race:
         if self.operation is not None:
             self.gateway.core.report(self.operation, progress)
 
+    @property
+    def is_stranded(self) -> bool:
+        """Whether it will never go on: a thread always does."""
+        return False
+
     def request_cancel(self) -> None:
         """Have the handler know that nobody waits for it; no thread can be stopped."""
         self.is_cancelled = True
