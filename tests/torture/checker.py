@@ -155,7 +155,7 @@ def strangers_see_nothing(evidence: Evidence) -> Iterator[Violation]:
     spied = [c for c in evidence.calls if c.purpose in ("spy", "nobody's") and c.status is not None]
     answers = Counter((c.digest, c.code) for c in spied if c.status == 404 and c.method == "GET")
     for call in spied:
-        is_excused = call.status == 503 and evidence.is_away(call.sent, call.end)
+        is_excused = call.status == 503 and evidence.is_away(call.sent, call.end, call.pid)
         if call.status != 404 and not is_excused:
             yield Violation("strangers see nothing", call.rid, _shown(call))
     if len(answers) > 1:
@@ -297,7 +297,7 @@ def _is_refused(evidence: Evidence, call: Call) -> bool:
     has_a_time = "retry-after" in call.header
     if call.purpose == "start":  # another rule looks into what it has begun
         return call.status in (429, 503) and has_a_time
-    return call.status == 503 and has_a_time and evidence.is_away(call.sent, call.end)
+    return call.status == 503 and has_a_time and evidence.is_away(call.sent, call.end, call.pid)
 
 
 _EXPLANATIONS = (

@@ -175,10 +175,22 @@ class Evidence:
     def _is_lasting(self, blow: Blow) -> bool:
         return blow.action in ("kill", "restart") or blow.seconds > self.facts.lease / 2
 
-    def is_away(self, moment: float, until: float) -> bool:
-        """Tell whether the store was away, or had been shortly before."""
-        store = (blow for blow in self.blows if blow.pid == -1)
-        return any(blow.begin <= until and moment <= blow.end + TAKES for blow in store)
+    def is_away(self, moment: float, until: float, pid: int = 0) -> bool:
+        """Tell whether the store was away, or had been shortly before.
+
+        Args:
+            pid: Of the process that says so; while it was frozen it could not learn more.
+        """
+        return any(
+            blow.begin <= until and moment <= blow.end + TAKES + self._frozen(pid, blow.end, moment)
+            for blow in self.blows
+            if blow.pid == -1
+        )
+
+    def _frozen(self, pid: int, since: float, until: float) -> float:
+        """Return for how many seconds a process was frozen."""
+        freezes = (b for b in self.blows if b.pid == pid and b.action.startswith("freeze"))
+        return sum(max(0.0, min(b.end, until) - max(b.begin, since)) for b in freezes)
 
 
 # --- reading the logs -------------------------------------------------------------------------

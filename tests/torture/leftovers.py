@@ -103,8 +103,9 @@ def on_disk(directory: Path, pids: Iterable[int]) -> list[str]:
     """Return the temporary files that are there, or that one of the processes holds open."""
     found = [str(path) for path in directory.rglob("*") if path.is_file()]
     for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                found.append(os.readlink(link))
+        with suppress(FileNotFoundError):  # the process has ended
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    found.append(os.readlink(link))
     inside = [name for name in found if name.startswith(f"{directory}{os.sep}")]
     return [name for name in inside if SERVERS_OWN not in name]

@@ -28,7 +28,7 @@ SERVERS = KINDS
 CLIENT_COUNT = 20
 OWNERS = 5
 MAX_ATTEMPTS = 3
-ANSWERS = 10.0  # seconds in which a server that has nothing to do answers
+ANSWERS = 30.0  # seconds in which a server that has nothing to do answers
 POKE = 0.25  # seconds between looks at what is left
 
 

@@ -127,6 +127,24 @@ def test_an_ordinary_run_breaks_nothing() -> None:
     assert ordinary().broken() == set()
 
 
+def woken_after_an_outage(frozen: int = PID) -> Story:
+    """Tell of a process that is frozen when it has just seen that the store is away."""
+    story = Story()
+    story.accepted()
+    story.began()
+    story.struck("store crash", 2, 3, pid=-1)
+    story.struck("freeze past the lease", 3.1, 12, pid=frozen)
+    fields = (("retry-after", "5"),)
+    story.call("poll", 9, answered=12.1, status=503, code="unavailable", fields=fields)
+    return story
+
+
+def test_who_was_frozen_may_not_know_yet_that_the_store_is_back() -> None:
+    story = woken_after_an_outage()
+    story.responded(12.3)
+    assert story.broken() == set()
+
+
 def test_a_run_full_of_excused_misfortune_breaks_nothing() -> None:
     story = Story(GET)
     story.accepted()
@@ -380,6 +398,12 @@ def unavailable_for_no_reason() -> Story:
     return story
 
 
+def unavailable_though_another_was_frozen() -> Story:
+    story = woken_after_an_outage(frozen=PID + 1)
+    story.responded(12.3)
+    return story
+
+
 def unavailable_without_a_time() -> Story:
     story = ordinary()
     story.struck("store crash", 2, 3, pid=-1)
@@ -465,6 +489,7 @@ CAUGHT: dict[str, list[Callable[[], Story]]] = {
         not_found,
         gone_too_early,
         unavailable_for_no_reason,
+        unavailable_though_another_was_frozen,
         unavailable_without_a_time,
         failed_for_an_unknown_reason,
     ],

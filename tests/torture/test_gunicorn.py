@@ -8,7 +8,7 @@ import pytest
 
 from tests.torture.short import hold
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize("store", ["redis", "sqlite"])
