@@ -19,7 +19,7 @@ from raincheck.asgi.upload import IN_MEMORY
 from raincheck.errors import StoreUnavailable
 from raincheck.operation import Operation
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import Call, call, core_of, follow, http_scope, path_of
+from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import answer, read_body, wrap
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def test_the_first_client_gets_the_whole_response_and_later_ones_get_it_wi
     handler: Handler,
 ) -> None:
     handler.go.set()
-    app = wrap(handler, budget=5)
+    app = wrap(handler, budget=60)
     first = await call(app, "/", "POST", [KEY, (b"content-length", b"3")], [b"a", b"bc"])
     again = await call(app, "/", "POST", [KEY, (b"content-length", b"3")], [b"abc"])
     assert (first.status, first.content) == (again.status, again.content) == (201, b"abc")
@@ -69,7 +69,7 @@ async def test_the_first_client_gets_the_whole_response_and_later_ones_get_it_wi
 
 
 async def test_a_client_that_leaves_finds_its_operation_again(handler: Handler) -> None:
-    app = wrap(handler, budget=5)
+    app = wrap(handler, budget=60)
     leaving = Call(app, http_scope("/", "POST", [KEY]))
     async with anyio.create_task_group() as group:
         group.start_soon(leaving.run)
@@ -96,12 +96,12 @@ async def test_who_comes_while_it_runs_is_given_the_same_operation(handler: Hand
 
 
 async def test_who_waits_has_the_response_as_soon_as_it_is_there(handler: Handler) -> None:
-    app, calls = wrap(handler, budget=30), list[Call]()
+    app, calls = wrap(handler, budget=60), list[Call]()
 
     async def ask() -> None:
         calls.append(await call(app, "/", "POST", [KEY]))
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENT):
         async with anyio.create_task_group() as group:
             for _ in range(5):
                 group.start_soon(ask)
@@ -114,18 +114,18 @@ async def test_who_waits_has_the_response_as_soon_as_it_is_there(handler: Handle
 async def test_above_the_limit_of_pollers_a_repetition_is_answered_at_once(
     handler: Handler,
 ) -> None:
-    app = wrap(handler, budget=30, limits={"pollers": 0})
+    app = wrap(handler, budget=60, limits={"pollers": 0})
     first = Call(app, http_scope("/", "POST", [KEY]))
     async with anyio.create_task_group() as group:
         group.start_soon(first.run)
         await handler.begun.wait()
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENT):
             assert (await call(app, "/", "POST", [KEY])).status == 202
         handler.go.set()
     assert first.status == 201
 
 
-@pytest.mark.parametrize("budget", [30, None])
+@pytest.mark.parametrize("budget", [60, None])
 async def test_a_marked_handler_is_not_waited_for(budget: float | None) -> None:
     go = anyio.Event()
 
@@ -138,7 +138,7 @@ async def test_a_marked_handler_is_not_waited_for(budget: float | None) -> None:
         await answer(send)
 
     wrapped = wrap(app, budget=budget)
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         accepted = await call(wrapped, "/", "POST", [KEY])
         assert accepted.status == 202
         go.set()
@@ -153,7 +153,7 @@ async def test_an_exception_is_the_operations_end(caplog: pytest.LogCaptureFixtu
         calls += 1
         raise ValueError("broken")
 
-    wrapped = wrap(app, budget=5)
+    wrapped = wrap(app, budget=60)
     for _ in range(2):
         done = await call(wrapped, "/", "POST", [KEY])
         assert (done.status, done.error, b'"exception"' in done.content) == (500, None, True)
@@ -229,7 +229,7 @@ async def test_over_the_limit_what_exceeds_its_budget_stays_synchronous(handler:
 
 
 async def test_identical_requests_share_one_operation_while_it_runs(handler: Handler) -> None:
-    app, calls = wrap(handler, budget=30, coalesce=["/shared"]), list[Call]()
+    app, calls = wrap(handler, budget=60, coalesce=["/shared"]), list[Call]()
 
     async def ask(path: str = "/shared") -> None:
         calls.append(await call(app, path))
@@ -256,7 +256,7 @@ async def test_a_handler_knows_its_operation_from_the_start() -> None:
         await answer(send)
 
     accepted = await call(wrap(app, budget=0), "/")
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         while not seen:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
     assert path_of(accepted).endswith(str(seen[0]))
@@ -279,7 +279,7 @@ async def test_neither_timeout_nor_abandonment_counts_while_the_client_waits(
 
 async def until_late(app: RaincheckMiddleware, operation_id: str) -> None:
     """Have the clockwork turn until the timeout of an operation was taken note of."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         while not core_of(app).store.get(operation_id).is_terminal:  # type: ignore[union-attr]
             await anyio.to_thread.run_sync(core_of(app).beat)
 
@@ -309,6 +309,7 @@ async def test_both_count_for_who_has_left_while_it_was_recorded(handler: Handle
     await until_late(app, store.made[0].id)
 
 
+@pytest.mark.usefixtures("by_hand")  # or a beat might end it before its client asks again
 @pytest.mark.parametrize("budget", [60, None])
 async def test_both_count_from_when_the_client_has_left(
     handler: Handler, budget: float | None
@@ -319,7 +320,7 @@ async def test_both_count_from_when_the_client_has_left(
         group.start_soon(leaving.run)
         await handler.begun.wait()
         leaving.leave()
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENT):
             again = await call(app, "/", "POST", [KEY, (b"prefer", b"wait=0")])
         await until_late(app, path_of(again).rpartition("/")[2])
 
@@ -339,7 +340,7 @@ async def test_an_upload_that_is_too_large_to_be_deferred_arrives_whole() -> Non
 
     wrapped = wrap(app, budget=0, limits={"request_body": 10})
     body = [b"x" * 9] * 5
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         done = await call(wrapped, "/", "POST", [(b"content-length", b"45")], body)
     assert (done.status, done.content) == (200, b"x" * 45)
 

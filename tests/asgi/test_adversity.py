@@ -17,7 +17,7 @@ from raincheck import StoreUnavailable, current_operation, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import Call, Message, call, core_of, follow, http_scope, path_of
+from tests.support.asgi import PATIENT, Call, Message, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, read_body, slow, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
@@ -50,13 +50,13 @@ class Gate(MemoryStore):
 
 
 async def until_asked(store: Gate) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         while not store.asked.is_set():  # noqa: ASYNC110 - set by a thread
             await anyio.sleep(0.002)
 
 
 async def until_idle(app: RaincheckMiddleware) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         while core_of(app).is_busy:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
 
@@ -64,6 +64,11 @@ async def until_idle(app: RaincheckMiddleware) -> None:
 async def brief(scope: Any, receive: Any, send: Any) -> None:
     with anyio.move_on_after(10 * SHORT):
         await until_deferred()
+    await answer(send)
+
+
+async def deferred(scope: Any, receive: Any, send: Any) -> None:
+    await until_deferred()
     await answer(send)
 
 
@@ -81,7 +86,7 @@ async def test_a_mark_after_a_promotion_that_failed_does_not_hang(budget: float 
         await marked()
         await answer(send)
 
-    with anyio.fail_after(3):
+    with anyio.fail_after(PATIENT):
         assert (await call(wrap(app, store=Full(), budget=budget))).content == b"done"
 
 
@@ -132,7 +137,7 @@ async def test_a_server_that_leaves_while_the_operation_is_recorded_leaves_nothi
         await until_asked(store)
         group.cancel_scope.cancel()
     store.may.set()
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         await ended.wait()
     await until_idle(wrapped)
     assert server.sent == []
@@ -153,7 +158,7 @@ async def test_threads_may_mark_in_the_moment_the_budget_is_over() -> None:
     async def one() -> None:
         found.append(await call(wrapped))
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENT):
         async with anyio.create_task_group() as group:
             for _ in range(30):
                 group.start_soon(one)
@@ -200,7 +205,7 @@ async def test_a_handler_that_gives_up_receiving_is_still_promoted() -> None:
         with anyio.move_on_after(3 * SHORT):
             await receive()
         second.set()
-        with anyio.move_on_after(3):
+        with anyio.move_on_after(PATIENT):
             await goes_on.wait()
         await answer(send, await read_body(receive))
 
@@ -220,7 +225,7 @@ async def test_an_exception_does_not_wait_for_a_body_that_is_read_ahead() -> Non
 
     wrapped = wrap(app)
     server, receive = upload(wrapped, anyio.Event())
-    with pytest.raises(ValueError, match="mine"), anyio.fail_after(2):
+    with pytest.raises(ValueError, match="mine"), anyio.fail_after(PATIENT):
         await wrapped(server.scope, receive, server.send)
 
 
@@ -296,7 +301,7 @@ async def test_progress_of_any_kind_breaks_neither_poll_nor_operation(
 
     wrapped = wrap(app, store=f"sqlite:///{tmp_path}/operations.db")
     try:
-        with anyio.fail_after(3):
+        with anyio.fail_after(PATIENT):
             accepted = await call(wrapped)
             assert accepted.error is None
             status = await call(wrapped, f"{path_of(accepted)}/status")
@@ -356,7 +361,7 @@ async def test_an_absurd_content_length_is_the_applications_affair() -> None:
 async def test_a_scope_with_the_least_that_asgi_demands_is_enough() -> None:
     least = ("type", "asgi", "http_version", "method", "path", "headers")
     scope = {name: value for name, value in http_scope().items() if name in least}
-    wrapped = wrap(brief)
+    wrapped = wrap(deferred)
     accepted = await Call(wrapped, scope | {"headers": [], "http_version": "1.0"}).run()
     location = accepted.header(b"location")
     assert location is not None
@@ -379,7 +384,7 @@ async def test_a_body_that_cannot_be_read_now_is_a_503() -> None:
         def read_chunks(self, *_: Any) -> Any:
             raise StoreUnavailable("down")
 
-    wrapped = wrap(brief, store=Down())
+    wrapped = wrap(deferred, store=Down())
     done = await follow(wrapped, await call(wrapped))
     assert (done.error, done.status) == (None, 503)
 
@@ -389,7 +394,7 @@ async def test_a_body_that_ends_early_is_cut_and_not_awaited_for_ever() -> None:
         def read_chunks(self, *arguments: Any) -> Any:
             yield from (chunk[:-1] for chunk in super().read_chunks(*arguments))
 
-    wrapped = wrap(brief, store=Short())
+    wrapped = wrap(deferred, store=Short())
     accepted = await call(wrapped)
-    with anyio.fail_after(3):
+    with anyio.fail_after(PATIENT):
         assert (await follow(wrapped, accepted)).error is not None

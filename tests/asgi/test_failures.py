@@ -11,7 +11,7 @@ import pytest
 from raincheck import StoreUnavailable, long_running
 from raincheck.operation import Operation
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import Call, call, follow, http_scope, path_of
+from tests.support.asgi import PATIENT, Call, call, follow, http_scope, path_of
 from tests.support.handlers import (
     SHORT,
     Untouchable,
@@ -129,7 +129,7 @@ async def test_a_response_that_is_too_large_fails_and_stops_its_handler() -> Non
     accepted = await call(wrapped)
     done = await follow(wrapped, accepted)
     assert (done.status, b"response_too_large" in done.content) == (500, True)
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         await ended.wait()
 
 
@@ -225,7 +225,7 @@ async def leave(app: Any, reached: threading.Event, **request: Any) -> None:
     """Have a server leave when something is reached."""
     async with anyio.create_task_group() as group:
         group.start_soon(Call(app, http_scope(**request)).run)
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENT):
             while not reached.is_set():  # noqa: ASYNC110 - set by a thread
                 await anyio.sleep(0.002)
         group.cancel_scope.cancel()
@@ -248,21 +248,22 @@ async def test_a_mark_of_who_outlives_its_server_and_is_not_deferred_holds_nothi
 
     await leave(wrap(app, store=store), store.asked)
     store.may.set()
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         await ended.wait()
 
 
 async def test_what_was_raised_before_the_server_left_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = Refusing()
+    store, raises = Refusing(), threading.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         while not store.asked.is_set():  # noqa: ASYNC110 - set by a thread
             await anyio.sleep(0.002)
+        raises.set()
         raise ValueError("mine")
 
-    await leave(wrap(app, store=store), store.asked)
+    await leave(wrap(app, store=store), raises)
     store.may.set()
     await until_said(caplog, "ValueError: mine")
 
@@ -293,6 +294,6 @@ async def test_who_is_marked_fails_and_has_its_server_leave_is_logged_and_reads_
     wrapped = wrap(app, budget=60)
     await leave(around, failed, method="POST", headers=[(b"content-length", b"5")])
     await until_said(caplog, "ValueError: mine")
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         while receiving:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)

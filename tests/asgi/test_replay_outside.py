@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from raincheck import is_replay
+from raincheck import is_replay, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import call, follow, inside, lose, recover
+from tests.support.asgi import PATIENT, call, follow, inside, lose, recover
 from tests.support.handlers import answer, read_body, until_said, wrap
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("by_hand")]
@@ -65,7 +65,7 @@ async def again(around: Any, routes: list[Route], *request: Any, budget: float =
     await lose(inside(first))
     await call(second, "/operations/none")  # it knows its loop and surroundings from then on
     await recover(inside(second))
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENT):
         return await follow(second, accepted)
 
 
@@ -141,6 +141,7 @@ async def test_a_request_of_what_is_around_is_not_taken_for_the_one_that_is_run_
                     assert (await own.get("/token")).content == b"a token"
             await self.app(scope, receive, send)
 
+    @long_running
     async def x(request: Request) -> Response:
         if not is_replay():
             await anyio.sleep_forever()
@@ -150,7 +151,7 @@ async def test_a_request_of_what_is_around_is_not_taken_for_the_one_that_is_run_
         return PlainTextResponse("a token")
 
     assert (
-        await again(Asks, [Route("/x", x), Route("/token", token)], "/x", budget=0.2)
+        await again(Asks, [Route("/x", x), Route("/token", token)], "/x", budget=60)
     ).content == b"the right one"
 
 
@@ -184,7 +185,7 @@ async def test_handlers_in_all_threads_get_the_bodies_of_their_replays() -> None
     first, second = wrap(app, store=store, budget=0), wrap(app, store=store)
     accepted = [await call(first, "/", "PUT", LENGTHS[5], [b"hello"]) for _ in range(2)]
     await lose(first)
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENT):
         await recover(second)
         await recover(second)
         for one in accepted:

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.support.asgi import Call, call, follow, http_scope
+from tests.support.asgi import PATIENT, Call, call, follow, http_scope
 from tests.support.handlers import SHORT, Untouchable, answer, read_body, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +74,7 @@ async def test_an_answer_before_the_end_of_an_upload_streams_through() -> None:
             return {"type": "http.request", "body": b"x", "more_body": True}
 
     server = EndlessUpload(wrap(app), http_scope("/", "POST", [(b"content-length", b"9")]))
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         await server.run()
     assert (server.status, server.content) == (413, b"too large")
 

@@ -24,6 +24,7 @@ from raincheck.errors import StoreUnavailable
 from raincheck.starlette import monitor_routes, status_url
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import (
+    PATIENT,
     Call,
     call,
     core_of,
@@ -34,7 +35,7 @@ from tests.support.asgi import (
     path_of,
     recover,
 )
-from tests.support.handlers import answer, read_body, wrap
+from tests.support.handlers import answer, read_body, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
 
@@ -227,7 +228,7 @@ async def test_a_replay_goes_through_the_whole_application_and_its_start_up_is_n
         assert accepted.status == 202
         await begun.wait()
         await stop.send({"type": "lifespan.shutdown"})
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENT):
             while len(seen) < 2:  # noqa: ASYNC110 - its heartbeat takes it up
                 await anyio.sleep(0.02)
         group.cancel_scope.cancel()
@@ -276,7 +277,7 @@ async def test_a_replay_comes_in_from_outside_whatever_mounted_applications_have
         return Response("again")
 
     async def below(request: Request) -> Response:
-        await anyio.sleep(0.1)
+        await until_deferred()
         return Response()
 
     monitor = Mount("/pending", routes=monitor_routes())
@@ -364,7 +365,7 @@ async def test_a_replay_that_is_cancelled_before_it_has_come_in_is_stopped(
     inner = inside(app)
     await lose(inner)
     await recover(inner)
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENT):
         await outside.wait()
         await call(app, path_of(accepted), "DELETE")
         while (await call(app, path_of(accepted))).status != 410:  # noqa: ASYNC110
@@ -391,7 +392,7 @@ async def test_what_a_handler_reads_while_it_is_deferred_is_kept_in_order(
     body = [bytes([n]) * 200_000 for n in range(15)]
     headers = [(b"content-length", b"%d" % (15 * 200_000))]
     accepted = await call(first, "/", "POST", headers, body)
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENT):
         while not runs:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.005)
     await lose(first)

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from raincheck.asgi import RaincheckMiddleware, stopping
-from tests.support.asgi import call, follow, path_of
+from tests.support.asgi import PATIENT, call, follow, path_of
 from tests.support.handlers import wrap
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ class Work:
         self.ended = True
 
     async def until_begun(self) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENT):
             while not self.begun.is_set():  # noqa: ASYNC110 - set by a thread
                 await anyio.sleep(0.002)
 

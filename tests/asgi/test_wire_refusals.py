@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from raincheck.monitor import PROBLEM
-from tests.support.asgi import call, core_of, follow, path_of
+from tests.support.asgi import PATIENT, call, core_of, follow, path_of
 from tests.support.wire import BODY, Clock, Handler, assert_problem, document, finished, wrap
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +115,7 @@ async def test_deleting_a_response_forgets_it(app: Any, handler: Handler) -> Non
 
 
 async def test_cancelling_is_said_until_the_handler_has_stopped(app: Any, handler: Handler) -> None:
+    may_end = handler.may_end = anyio.Event()
     accepted = await call(app, "/thing")
     path = path_of(accepted)
     asked = await call(app, path, "DELETE")
@@ -122,6 +123,7 @@ async def test_cancelling_is_said_until_the_handler_has_stopped(app: Any, handle
     assert asked.header(b"location") == accepted.header(b"location")
     assert document(await call(app, f"{path}/status"))["status"] == "cancelling"
     assert not handler.ended.is_set()
+    may_end.set()
     done = await follow(app, accepted)
     assert handler.ended.is_set()
     assert_problem(done, 410, "cancelled")
@@ -171,7 +173,7 @@ async def test_see_other_polls_m_and_ends_in_a_303(handler: Handler) -> None:
     assert_problem(await call(app, response), 404, "result-not-ready")
     handler.go.set()
     await handler.ended.wait()
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         while (done := await call(app, monitor)).status != 303:  # noqa: ASYNC110
             await anyio.sleep(0.002)
     assert done.header(b"location") == f"http://testserver{response}".encode()

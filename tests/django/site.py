@@ -17,10 +17,13 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
+from raincheck.wsgi import leaving
 from tests.support import asgi, wsgi
 from tests.support.django_settings import configure
 
 configure()
+
+from tests.django.views import Gate  # noqa: E402 - needs the settings
 
 OURS = "raincheck.django.RaincheckMiddleware"
 SYNC = f"{__name__}.sync_middleware"
@@ -65,17 +68,17 @@ class Background:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.run(self._cancel_all())
+        self.run(self._end_all())
         self.run(self._loop.shutdown_asyncgens())
         self.run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _cancel_all(self) -> None:
+    async def _end_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         if tasks:  # what has answered may have a response to close yet
-            await asyncio.wait(tasks, timeout=0.1)
+            await asyncio.wait(tasks, timeout=PATIENT)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -180,9 +183,13 @@ def serving(
         "RAINCHECK": {"STORE": "memory:", "BUDGET": SOON} | options,
         **(settings or {}),
     }
+    before = leaving.running()
     with ExitStack() as stack:
         stack.enter_context(override_settings(**chosen))
         loop = None if interface == "wsgi" else stack.enter_context(Background())
+        # No handler of this test is to do, say or leave anything in the next one.
+        stack.callback(lambda: until(lambda: leaving.running() <= before))
+        stack.callback(Gate.opened.set)
         yield Site(loop)
 
 

@@ -40,16 +40,16 @@ def stopped(command: str, made: Database, store: Path, path: str, **options: Any
 def test_a_handler_that_runs_is_waited_for(
     made: Database, tmp_path: Path, command: str, path: str
 ) -> None:
-    status, took = stopped(command, made, tmp_path / "s.db", path)
+    status, took = stopped(command, made, tmp_path / "s.db", path, DRAIN=60)
     assert status["status"] == "succeeded", status
-    assert took < 10
+    assert took < 30
 
 
 def test_a_handler_within_a_sync_middleware_is_waited_for(made: Database, tmp_path: Path) -> None:
     chain = {"within": ["tests.django.project.asking_around"]}
-    status, took = stopped(DRAINED, made, tmp_path / "s.db", "/sleep?seconds=1", **chain)
+    status, took = stopped(DRAINED, made, tmp_path / "s.db", "/sleep?seconds=1", DRAIN=60, **chain)
     assert status["status"] == "succeeded", status
-    assert took < 10
+    assert took < 30
 
 
 @pytest.mark.parametrize("path", ["/sleep?seconds=60", "/sleep/async?seconds=60"])
@@ -61,7 +61,7 @@ def test_a_handler_is_not_waited_for_beyond_the_setting(
         command += " --graceful-timeout 3"
     status, took = stopped(command, made, tmp_path / "s.db", path, DRAIN=0.5, MAX_ATTEMPTS=1)
     assert (status["status"], status["error"]["code"]) == ("failed", "shutdown")
-    assert 0.5 < took < 10
+    assert 0.5 < took < 30
 
 
 def test_a_handler_ends_with_a_server_that_tells_nobody(made: Database, tmp_path: Path) -> None:
@@ -69,4 +69,4 @@ def test_a_handler_ends_with_a_server_that_tells_nobody(made: Database, tmp_path
     status, took = stopped(UVICORN, made, tmp_path / "s.db", path, MAX_ATTEMPTS=1)
     assert status["status"] == "failed"
     assert status["error"]["code"] in ("shutdown", "interrupted")
-    assert took < 5
+    assert took < 30

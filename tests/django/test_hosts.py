@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.django.site import OURS, field, path_of, serving, until
+from tests.django.site import LONG, OURS, field, path_of, serving, until
 from tests.django.views import Gate
 
 MOUNTED = {"ROOT_URLCONF": "tests.django.mounted"}
@@ -59,8 +59,8 @@ def test_headers_of_a_proxy_are_not_trusted_unless_the_project_does(way: str) ->
 
 
 def test_the_monitor_is_where_the_project_includes_it(way: str) -> None:
-    with serving(way, settings=MOUNTED) as site:
-        accepted = site.accepted("/held")
+    with serving(way, settings=MOUNTED, BUDGET=LONG) as site:  # nothing else is to be deferred
+        accepted = site.accepted("/held", headers=[(b"prefer", b"respond-async")])
         path = path_of(accepted)
         assert path.startswith("/pending/")
         assert site.call(path).status == 202

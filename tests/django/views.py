@@ -37,15 +37,18 @@ class Gate:
     """Where views wait until a test lets them go on."""
 
     opened = threading.Event()
+    reached = threading.Event()
     seen: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def reset(cls) -> None:
         cls.opened = threading.Event()
+        cls.reached = threading.Event()
         cls.seen = {}
 
     @classmethod
     def wait(cls) -> None:
+        cls.reached.set()
         assert cls.opened.wait(10), "nobody opened the gate"
 
     @classmethod

@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+
+import httpx
 
 from tests.support.processes import ROOT, ServerProcess
 
@@ -21,6 +24,18 @@ LISTENING = {
     "gunicorn": ["--bind", "127.0.0.1:{port}", "--no-control-socket"],
     "runserver": ["{port}"],
 }
+
+
+def asked(ask: Callable[[], httpx.Response], status: int) -> httpx.Response:
+    """Ask, and again where a machine under load has made a difference of 200 and 202.
+
+    What is fast may outlast its budget there, and what is slow may be over as soon as the budget.
+    """
+    for _ in range(9):
+        response = ask()
+        if response.status_code == status or response.status_code not in (200, 202):
+            break
+    return response
 
 
 def docstring(name: str) -> str:

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from raincheck.demo.application import app
 from raincheck.demo.archive import build_archive
 from raincheck.demo.instructions import instructions
 from raincheck.errors import OperationCancelled
+from tests.examples.running import asked
 from tests.support.polling import poll
 from tests.support.processes import ServerProcess
 
@@ -74,14 +76,17 @@ def watch(client: httpx.Client, status: str) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
     while (document := client.get(status).json())["status"] == "running":
         assert client.get("/").status_code == 200
-        seen.append(document["progress"])
+        seen += [document["progress"]] if "progress" in document else []
         time.sleep(0.02)
     return seen
 
 
 def open_temporary_files(server: ServerProcess) -> int:
-    links = Path(f"/proc/{server.pid}/fd").iterdir()
-    return sum(os.readlink(link).endswith("(deleted)") for link in links)
+    count = 0
+    for link in Path(f"/proc/{server.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has just been closed
+            count += os.readlink(link).endswith("(deleted)")
+    return count
 
 
 # --- through the wire ---------------------------------------------------------------------------
@@ -98,7 +103,7 @@ def test_the_index_says_what_to_try(server: ServerProcess, client: httpx.Client)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_small_package_is_answered_at_once(client: httpx.Client, method: str) -> None:
     path = "/archives/sqlite3" if method == "GET" else "/archives"
-    response = client.request(method, path, json={"package": "sqlite3"})
+    response = asked(lambda: client.request(method, path, json={"package": "sqlite3"}), 200)
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/x-xz"
     assert response.headers["content-disposition"] == 'attachment; filename="sqlite3.tar.xz"'
@@ -181,7 +186,7 @@ def test_a_finished_archive_outlives_the_server_process(tmp_path: Path) -> None:
 @pytest.mark.server
 def test_an_interrupted_demo_shuts_down_without_a_traceback(tmp_path: Path) -> None:
     with demo(tmp_path) as server:
-        assert httpx.get(server.url).status_code == 200
+        assert httpx.get(server.url, timeout=SLOW).status_code == 200
         server.signal(signal.SIGINT)
         output = server.wait()
         assert server.process is not None

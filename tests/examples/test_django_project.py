@@ -195,7 +195,7 @@ def test_an_operation_belongs_to_the_user_who_started_it(
     assert bob.delete(location).status_code == 404
     assert poll(ada, location, timeout=SLOW).status_code == 200
     assert visitor.get(location).status_code == 200  # ada again, with a session
-    stranger = httpx.get(location)
+    stranger = httpx.get(location, timeout=SLOW)
     assert (stranger.status_code, stranger.headers["location"].partition("?")[0]) == (302, "/login")
 
 
@@ -206,7 +206,8 @@ def test_requests_are_refused_before_any_202(
     assert visitor.post("/exports", data=forged({}, visitor)).status_code == 400
     assert visitor.post("/exports", data={"format": "csv"}).status_code == 403  # CSRF
     assert visitor.post("/api/exports", json={"format": "csv"}).status_code == 401
-    wrong = httpx.post(f"{server.url}/api/exports", headers={"Authorization": "Bearer 1:2:3"})
+    headers = {"Authorization": "Bearer 1:2:3"}
+    wrong = httpx.post(f"{server.url}/api/exports", headers=headers, timeout=SLOW)
     assert wrong.status_code == 401
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.examples.running import EXAMPLES, SLOW, docstring, start
+from tests.examples.running import EXAMPLES, SLOW, asked, docstring, start
 from tests.support.polling import poll
 
 DESCRIBED = ["starlette_app.py", "fastapi_app.py", "flask_app.py", "django_project/manage.py"]
@@ -48,7 +48,7 @@ def test_every_example_is_tested() -> None:
 
 @pytest.mark.server
 def test_starlette_answers_few_digits_at_once(starlette_app: httpx.Client) -> None:
-    response = starlette_app.get("/pi/10")
+    response = asked(lambda: starlette_app.get("/pi/10"), 200)
     assert (response.status_code, response.text) == (200, "3141592653\n")
 
 

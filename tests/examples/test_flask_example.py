@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.examples.running import SLOW, commands, docstring, documented, prepare, serve
+from tests.examples.running import SLOW, asked, commands, docstring, documented, prepare, serve
 from tests.support.polling import poll
 from tests.support.processes import ServerProcess
 
@@ -77,13 +77,17 @@ def test_a_documented_command_is_answered_as_it_says(
     server: ServerProcess, tmp_path: Path, line: str, status: int
 ) -> None:
     line = line.replace("http://127.0.0.1:8000", server.url) + " -s -w '%{stderr}%{http_code}'"
-    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, timeout=SLOW)
+    for _ in range(9):
+        done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, timeout=SLOW)
+        if (status, done.stderr) != (200, b"202"):  # what is fast may outlast its budget under load
+            break
     assert done.stderr.decode() == str(status)
 
 
 def test_both_workers_find_the_readings_of_all_stations(ada: httpx.Client, directory: Path) -> None:
     found = select(directory, "SELECT station, count(*) FROM reading GROUP BY station")
-    assert [(station, DAYS) for station in ada.get("/stations").json()] == found
+    stations = asked(lambda: ada.get("/stations"), 200).json()
+    assert [(station, DAYS) for station in stations] == found
 
 
 def test_an_unmarked_view_that_takes_long_is_promoted(ada: httpx.Client) -> None:
@@ -135,7 +139,7 @@ def test_an_operation_belongs_to_the_user_who_started_it(
     with client_of(server, "bob") as bob:
         assert bob.get(location).status_code == 404
         assert bob.delete(location).status_code == 404
-    assert httpx.get(location).status_code == 404
+    assert httpx.get(location, timeout=SLOW).status_code == 404
     assert poll(ada, location).status_code == 200
 
 
@@ -143,8 +147,9 @@ def test_an_operation_belongs_to_the_user_who_started_it(
 def test_the_readings_are_the_same_streamed_and_deferred(
     ada: httpx.Client, directory: Path, preference: str
 ) -> None:
-    response = ada.get("/readings.csv", headers={"Prefer": preference})
-    assert response.status_code == (202 if preference else 200)
+    expected = 202 if preference else 200
+    response = asked(lambda: ada.get("/readings.csv", headers={"Prefer": preference}), expected)
+    assert response.status_code == expected
     if preference:
         response = poll(ada, response.headers["location"], timeout=SLOW)
         assert response.headers["content-length"] == str(len(response.content))
@@ -152,8 +157,8 @@ def test_the_readings_are_the_same_streamed_and_deferred(
         assert response.headers["transfer-encoding"] == "chunked"
     head, *rows = csv.reader(io.StringIO(response.text, newline=""))
     assert head == ["station", "day", "millimetres"]
-    expected = select(directory, "SELECT * FROM reading ORDER BY station, day")
-    assert [(station, day, float(amount)) for station, day, amount in rows] == expected
+    kept = select(directory, "SELECT * FROM reading ORDER BY station, day")
+    assert [(station, day, float(amount)) for station, day, amount in rows] == kept
 
 
 def test_waitress_serves_it_as_well(directory: Path) -> None:

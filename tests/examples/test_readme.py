@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 
 from raincheck.operation import Operation, State
 from raincheck.webhooks.message import compose
+from tests.examples.running import SLOW, asked
 from tests.support.polling import poll
 from tests.support.processes import ROOT, ServerProcess
 
@@ -60,9 +62,9 @@ def test_every_kind_of_block_is_known() -> None:
 def test_an_application_can_be_pasted(framework: str, tmp_path: Path) -> None:
     with (
         server(APPLICATIONS[FRAMEWORKS.index(framework)], tmp_path) as running,
-        httpx.Client(base_url=running.url) as client,
+        httpx.Client(base_url=running.url, timeout=SLOW) as client,
     ):
-        accepted = client.get("/report")
+        accepted = asked(lambda: client.get("/report"), 202)
         assert accepted.status_code == 202
         done = poll(client, accepted.headers["location"])
     assert done.status_code == 200
@@ -88,7 +90,7 @@ OTHERS = [n for n, text in enumerate(PYTHON) if text not in NOT_SERVED_ALONE]
 def test_other_blocks_serve_requests(n: int, tmp_path: Path) -> None:
     with server(PYTHON[n], tmp_path) as running:
         host = {"host": "testserver"}
-        assert httpx.get(f"{running.url}/nowhere", headers=host).status_code == 404
+        assert httpx.get(f"{running.url}/nowhere", headers=host, timeout=SLOW).status_code == 404
 
 
 def test_the_store_that_is_shown_passes_the_test_that_is_shown(tmp_path: Path) -> None:
@@ -104,14 +106,14 @@ def test_the_hooks_are_taken_by_gunicorn(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(GUNICORN)
     with (
         server(APPLICATIONS[0], tmp_path) as running,
-        httpx.Client(base_url=running.url) as client,
+        httpx.Client(base_url=running.url, timeout=SLOW) as client,
     ):
         accepted = client.get("/report")
         assert accepted.status_code == 202
         running.terminate()
     with server(APPLICATIONS[0], tmp_path) as running:
         location = httpx.URL(accepted.headers["location"]).path
-        assert httpx.get(f"{running.url}{location}").text == "the report\n"
+        assert httpx.get(f"{running.url}{location}", timeout=SLOW).text == "the report\n"
 
 
 def test_django_is_drained_under_asgi(tmp_path: Path) -> None:
@@ -130,17 +132,17 @@ def test_django_is_drained_under_asgi(tmp_path: Path) -> None:
     command = ["-m", "uvicorn", "app:application", "--port", "{port}"]
     environment = {"XDG_STATE_HOME": str(tmp_path / "state")}
     with ServerProcess(command, cwd=tmp_path, env=environment) as running:
-        location = httpx.get(f"{running.url}/report").headers["location"]
+        location = httpx.get(f"{running.url}/report", timeout=SLOW).headers["location"]
         running.terminate()
     with ServerProcess(command, cwd=tmp_path, env=environment) as running:
         path = httpx.URL(location).path
-        assert httpx.get(f"{running.url}{path}").text == "the report"
+        assert httpx.get(f"{running.url}{path}", timeout=SLOW).text == "the report"
 
 
 def test_what_was_killed_is_run_again(tmp_path: Path) -> None:
     with (
         server(RUN_AGAIN, tmp_path) as running,
-        httpx.Client(base_url=running.url) as client,
+        httpx.Client(base_url=running.url, timeout=SLOW) as client,
     ):
         accepted = client.post("/exports")
         assert accepted.status_code == 202
@@ -161,12 +163,13 @@ def test_the_receiver_hears_of_the_end(tmp_path: Path) -> None:
     with server(RECEIVER, tmp_path / "receiver", WEBHOOK_SECRET=secret, **logged) as receiver:
         told = TOLD.replace("127.0.0.1:8001", f"127.0.0.1:{receiver.port}")
         with server(told, tmp_path / "sender", WEBHOOK_SECRET=secret) as running:
-            accepted = httpx.post(f"{running.url}/exports").json()
-            deadline = time.monotonic() + 30
+            accepted = httpx.post(f"{running.url}/exports", timeout=SLOW).json()
+            deadline = time.monotonic() + SLOW
             while "POST /ended" not in log.read_text():
                 assert time.monotonic() < deadline, running.kill()
                 time.sleep(0.05)
-        assert httpx.post(f"{receiver.url}/ended", content=PAYLOAD).status_code == 401
+        forged = httpx.post(f"{receiver.url}/ended", content=PAYLOAD, timeout=SLOW)
+        assert forged.status_code == 401
         printed = receiver.terminate()
     assert f"{accepted['id']} has succeeded" in printed
 
@@ -237,11 +240,14 @@ EXCHANGES = [
 
 def test_the_wire_looks_as_it_is_shown(starlette: ServerProcess) -> None:
     (started, accepted), (polled, response), _ = EXCHANGES
-    answer = exchange(starlette, started)
+    for _ in range(9):
+        answer = exchange(starlette, started)
+        if not answer.startswith("HTTP/1.1 200 "):  # as it may under load: slow is what is over
+            break
     assert normalised(answer) == normalised(accepted)
     location = re.search(r"^location: http://[^/]*(\S+)$", answer, re.MULTILINE)
     assert location is not None
-    with httpx.Client(base_url=starlette.url) as client:
+    with httpx.Client(base_url=starlette.url, timeout=SLOW) as client:
         poll(client, location[1])
     polled = re.sub(r"/operations/[0-9a-f]{32}", location[1], polled)
     assert normalised(exchange(starlette, polled)) == normalised(response)
@@ -251,10 +257,14 @@ def test_a_request_is_repeated_as_it_is_shown(tmp_path: Path) -> None:
     request, response = EXCHANGES[2]
     with (
         server(RUN_AGAIN, tmp_path) as running,
-        httpx.Client(base_url=running.url) as client,
+        httpx.Client(base_url=running.url, timeout=SLOW) as client,
     ):
-        # The second one does not wait for its budget.
-        answers = exchange(running, request), exchange(running, f"{request}\nprefer: wait=0")
+        for _ in range(9):
+            # The second one does not wait for its budget.
+            answers = exchange(running, request), exchange(running, f"{request}\nprefer: wait=0")
+            if not answers[1].startswith("HTTP/1.1 200 "):  # as it may under load: all is over
+                break
+            request = re.sub('"[0-9a-f-]+"', f'"{uuid.uuid4()}"', request)
         locations = [re.findall(r"^location: (\S+)$", text, re.MULTILINE) for text in answers]
         assert locations[0] == locations[1] != []
         poll(client, locations[0][0])

@@ -33,7 +33,7 @@ class Choosing:
             assert replayed.headers.get_list("set-cookie") == baked
 
     def test_after_its_retention_a_response_is_gone(self, site: Site) -> None:
-        with site.client("tight") as client:
+        with site.client("brief") as client:
             accepted = start(client, "/fast")
             url, deadline = accepted.headers["location"], time.monotonic() + 20
             while (response := end(client, accepted)).status_code == 200:

@@ -11,7 +11,7 @@ import httpx
 from tests.gateways.transcript import Transcript
 from tests.support.processes import ServerProcess, children
 
-TIMEOUT = 30.0  # seconds; a machine under load is slow
+TIMEOUT = 60.0  # seconds; a machine under load is slow
 UVICORN = "-m uvicorn --factory {app} --port {port} --log-level warning --no-access-log"
 GUNICORN = (
     "-m gunicorn {app}() --bind 127.0.0.1:{port} --log-level warning "

@@ -59,13 +59,13 @@ class Keys:
         self, poller: httpx.Client
     ) -> None:
         key = new()
-        first = poller.post("/unique/slow?seconds=1", content=b"order", headers=key)
-        again = poller.post("/unique/slow?seconds=1", content=b"order", headers=key)
+        first = poller.post("/unique/slow?seconds=3", content=b"order", headers=key)
+        again = poller.post("/unique/slow?seconds=3", content=b"order", headers=key)
         assert_accepted(first)
         assert_accepted(again)
         assert again.headers["location"] == first.headers["location"]
         replayed = own(end(poller, first))
-        assert own(poller.post("/unique/slow?seconds=1", content=b"order", headers=key)) == replayed
+        assert own(poller.post("/unique/slow?seconds=3", content=b"order", headers=key)) == replayed
 
     def test_who_comes_in_time_waits_for_the_first(self, site: Site) -> None:
         key = new()
@@ -73,8 +73,8 @@ class Keys:
 
     def test_a_key_and_a_preference_go_together(self, poller: httpx.Client) -> None:
         headers = new() | ASK
-        first = poller.post("/unique?seconds=0.5", headers=headers)
-        again = poller.post("/unique?seconds=0.5", headers=headers)
+        first = poller.post("/unique?seconds=3", headers=headers)
+        again = poller.post("/unique?seconds=3", headers=headers)
         for accepted in (first, again):
             assert_accepted(accepted)
             assert accepted.headers["preference-applied"] == "respond-async"
@@ -161,7 +161,7 @@ class Keys:
     # --- coalescing ----------------------------------------------------------------------------
 
     def test_identical_requests_at_the_same_time_share_a_run(self, site: Site) -> None:
-        request = ("GET", "/unique?seconds=1")
+        request = ("GET", "/unique?seconds=3")
         assert len(together(site, 3, *request, variant="coalescing")) == 1
 
     def test_who_comes_after_the_end_has_a_run_of_its_own(self, site: Site) -> None:
@@ -181,7 +181,7 @@ class Keys:
     def test_requests_with_different_bodies_share_nothing(self, site: Site) -> None:
         def send(body: bytes) -> bytes:
             with site.client("coalescing") as client:
-                path = "/unique?seconds=1"
+                path = "/unique?seconds=3"
                 return own(client.request("GET", path, content=body))
 
         with ThreadPoolExecutor(4) as pool:

@@ -57,7 +57,7 @@ class Limiting:
         self, site: Site
     ) -> None:
         with site.client() as client:
-            accepted = start(client, "/stubborn?seconds=1.5")
+            accepted = start(client, "/stubborn?seconds=3")
             assert client.delete(accepted.headers["location"]).json()["status"] == "cancelling"
             ended = end(client, accepted)
             assert (ended.status_code, ended.headers["operation-status"]) == (410, "cancelled")
@@ -70,7 +70,7 @@ class Limiting:
         if not site.gateway.is_sync:
             pytest.skip("its server cancels the task that waits for the handler")
         with site.client() as client:
-            seconds, begun = 1.5, time.monotonic()
+            seconds, begun = 3, time.monotonic()
             accepted = start(client, f"{path}?seconds={seconds}")
             assert client.delete(accepted.headers["location"]).json()["status"] == "cancelling"
             assert_problem(end(client, accepted), 410, "cancelled")

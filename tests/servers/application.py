@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -39,6 +40,17 @@ class Call:
     def content(self) -> bytes:
         """The body that the query describes."""
         return content(int(self.number("seed")), int(self.number("size")))
+
+    async def pause(self, name: str = "seconds") -> None:
+        """Work for so long; with `deferred=1` in the query not before there is an operation.
+
+        However busy the machine is: else both the budget and the work may be over when this
+        process runs again.
+        """
+        if self.number("deferred"):
+            while current_operation().id is None:  # noqa: ASYNC110 - no event tells
+                await anyio.sleep(0.01)
+        await anyio.sleep(self.number(name))
 
     async def start(self, length: int | None = None) -> None:
         """Send status and header fields, one of them twice."""
@@ -70,34 +82,40 @@ async def fast(call: Call) -> None:
 
 
 async def slow(call: Call) -> None:
-    await anyio.sleep(call.number("seconds"))
+    await call.pause()
     await call.respond(call.content)
 
 
 async def thread(call: Call) -> None:
-    await anyio.to_thread.run_sync(time.sleep, call.number("seconds"))
+    def work() -> None:
+        while call.number("deferred") and current_operation().id is None:
+            time.sleep(0.01)
+        time.sleep(call.number("seconds"))
+
+    await anyio.to_thread.run_sync(work)
     await call.respond(call.content)
 
 
 async def upload(call: Call) -> None:
     """Work, read the body, work on, and send it back."""
-    await anyio.sleep(call.number("before"))
+    if call.number("before"):
+        await call.pause("before")
     body = await call.read()
     if body is None:
         note(f"left {call.name}")
         return
-    await anyio.sleep(call.number("after"))
+    await call.pause("after")
     await call.respond(body)
 
 
 async def failing(call: Call) -> None:
-    await anyio.sleep(call.number("seconds"))
+    await call.pause()
     raise RuntimeError("this handler always fails")
 
 
 async def streaming(call: Call) -> None:
     """Send the body in ten parts, with a pause before the response and one within it."""
-    await anyio.sleep(call.number("before"))
+    await call.pause("before")
     await call.start()
     body = call.content
     size = len(body) // 10
@@ -123,11 +141,18 @@ async def listening(call: Call) -> None:
     """Tell what a handler hears that watches for its client to leave."""
     await call.read()
     heard = "nothing"
-    with anyio.move_on_after(call.number("seconds")):
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cancel_later, group, call)
         heard = (await call.receive())["type"]
+        group.cancel_scope.cancel()
     note(f"{heard} {call.name}")
     await anyio.sleep(call.number("after"))
     await call.respond(heard.encode())
+
+
+async def _cancel_later(group: TaskGroup, call: Call) -> None:
+    await call.pause()
+    group.cancel_scope.cancel()
 
 
 HANDLERS: dict[str, Callable[[Call], Awaitable[None]]] = {

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.servers.material import content
-from tests.servers.servers import ANY, Site, http_client, status, wait_until
+from tests.servers.servers import ANY, DEFERRED, Site, http_client, status, wait_until
 from tests.support.polling import poll
 from tests.support.processes import free_port
 
@@ -143,7 +143,7 @@ def client(proxy: str) -> Iterator[httpx.Client]:
 
 
 by_mapping = pytest.mark.parametrize("mapping", MAPPINGS, ids=lambda mapping: mapping.name)
-QUERY = {"seconds": 0.6, "seed": 1, "size": 10_000}
+QUERY = DEFERRED | {"seconds": 0.6, "seed": 1, "size": 10_000}
 
 
 @by_mapping

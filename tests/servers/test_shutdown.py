@@ -16,13 +16,13 @@ from tests.servers.servers import ANY, SERVERS, Kind, Site, http_client
 pytestmark = pytest.mark.server
 
 BUDGET = 0.1  # seconds
-DRAIN = 1.2  # seconds
+DRAIN = 4.0  # seconds: some more than the short call takes, on a machine under load
 CALLS = {
     "long": "/slow/long?seconds=600",
-    "thread": "/thread/thread?seconds=5",  # can't be stopped: the process ends after it
-    "short": "/slow/short?seconds=0.8&seed=1&size=300000",
+    "thread": "/thread/thread?seconds=9",  # can't be stopped: the process ends after it
+    "short": "/slow/short?seconds=0.8&seed=1&size=300000&deferred=1",
 }
-PATIENCE = 15.0  # seconds for a process to end: some more than its threads take
+PATIENCE = 60.0  # seconds for a process to end: some more than its threads take
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def test_an_application_without_lifespan_is_drained_too(
     directory = tmp_path_factory.mktemp("shutdown")
     site = Site(ANY, directory, app="without_lifespan", budget=BUDGET, drain=DRAIN)
     with site.process, http_client(site.url) as client:
-        assert client.get("/slow/late?seconds=0.5").status_code == 202
+        assert client.get("/slow/late?seconds=0.5&deferred=1").status_code == 202
         client.close()
         assert ends(site)
     assert [operation.state for operation in site.operations("/slow/late")] == ["succeeded"]

@@ -46,6 +46,16 @@ class Call:
         """The body that the query describes."""
         return content(int(self.number("seed")), int(self.number("size")))
 
+    def pause(self, name: str = "seconds") -> None:
+        """Work for so long; with `deferred=1` in the query not before there is an operation.
+
+        However busy the machine is: else both the budget and the work may be over when this
+        process runs again.
+        """
+        while self.number("deferred") and current_operation().id is None:
+            time.sleep(0.01)
+        time.sleep(self.number(name))
+
     def start(self, length: int | None = None, extra: Iterable[tuple[str, str]] = ()) -> Write:
         """Send status and header fields, one of them twice."""
         headers = [("X-Note", "one"), ("X-Ran-By", str(os.getpid())), ("X-Note", "two"), *extra]
@@ -64,31 +74,31 @@ def fast(call: Call) -> Iterable[bytes]:
 
 
 def slow(call: Call) -> Iterable[bytes]:
-    time.sleep(call.number("seconds"))
+    call.pause()
     return call.respond(call.content)
 
 
 def echo(call: Call) -> Iterable[bytes]:
     """Send the path back."""
-    time.sleep(call.number("seconds"))
+    call.pause()
     return call.respond(call.path.encode())
 
 
 def upload(call: Call) -> Iterable[bytes]:
     """Work, read the body, and send it back."""
-    time.sleep(call.number("before"))
+    call.pause("before")
     length = call.environ.get("CONTENT_LENGTH")
     body = call.environ["wsgi.input"].read(*([int(length)] if length else []))
     return call.respond(body)
 
 
 def failing(call: Call) -> Iterable[bytes]:
-    time.sleep(call.number("seconds"))
+    call.pause()
     raise RuntimeError("this handler always fails")
 
 
 def cookies(call: Call) -> Iterable[bytes]:
-    time.sleep(call.number("seconds"))
+    call.pause()
     call.start(2, [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
     return [b"ok"]
 
@@ -118,14 +128,14 @@ def _parts(call: Call) -> Iterator[bytes]:
 
 def streaming(call: Call) -> Iterable[bytes]:
     """Send the body in ten parts, with a pause before the response and one within it."""
-    time.sleep(call.number("before"))
+    call.pause("before")
     call.start()
     return Closing(call, _parts(call))
 
 
 def written(call: Call) -> Iterable[bytes]:
     """Send one half of the body by `write()`."""
-    time.sleep(call.number("seconds"))
+    call.pause()
     body = call.content
     half = len(body) // 2
     write = call.start(len(body))
@@ -136,7 +146,7 @@ def written(call: Call) -> Iterable[bytes]:
 
 def file(call: Call) -> Iterable[bytes]:
     """Send a file in the way that the server is best at."""
-    time.sleep(call.number("seconds"))
+    call.pause()
     call.start(int(call.number("size")))
     wrapper: Callable[[IO[bytes]], Iterable[bytes]]
     wrapper = call.environ.get("wsgi.file_wrapper", FileWrapper)

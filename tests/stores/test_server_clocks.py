@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from raincheck.stores import open_store
+from raincheck.stores import open_store, patience
 from tests.support.real_servers import postgresql_url, redis_url
 from tests.support.unreliable import Proxy
 
@@ -49,7 +49,11 @@ def silent_once(then: Callable[[], None]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_an_attempt_that_failed_does_not_make_the_time_wrong(kind: str, name: str) -> None:
+def test_an_attempt_that_failed_does_not_make_the_time_wrong(
+    kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A second attempt is made, however slow the first one was.
+    monkeypatch.setattr(patience, "ENOUGH", 60.0)
     find, namespace, usual = SERVERS[kind]
     parts = urlsplit(find())
     real = parts.port or usual
@@ -61,9 +65,11 @@ def test_an_attempt_that_failed_does_not_make_the_time_wrong(kind: str, name: st
         with silent_once(answer) as silent:
             proxy.target = silent
             host = f"{parts.username or ''}{'@' if parts.username else ''}127.0.0.1:{proxy.port}"
-            url = parts._replace(netloc=host, query=f"{namespace}={name}&timeout=2").geturl()
+            url = parts._replace(netloc=host, query=f"{namespace}={name}&timeout=4").geturl()
             with closing(open_store(url)) as store:
                 began = time.monotonic()
-                told = store.now()
+                store.now()
                 assert time.monotonic() - began > 1.5, "it was not silent"
-                assert told == pytest.approx(time.time(), abs=0.4), "the server is on this machine"
+                before, told, after = time.time(), store.now(), time.time()
+                # The server is on this machine; a wrong time would be a second off, or two.
+                assert before - 0.8 <= told <= after + 0.8

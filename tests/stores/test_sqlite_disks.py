@@ -16,7 +16,7 @@ from raincheck.errors import StoreUnavailable
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import MIB, make_operation
 from tests.support.asgi import Call, call, core_of, follow, path_of
-from tests.support.handlers import answer, wrap
+from tests.support.handlers import answer, until_deferred, wrap
 
 
 @contextmanager
@@ -99,6 +99,11 @@ async def _slow(scope: Any, receive: Any, send: Any) -> None:
     await answer(send, b"x" * 300_000)
 
 
+async def _late(scope: Any, receive: Any, send: Any) -> None:
+    await until_deferred()
+    await _slow(scope, receive, send)
+
+
 def _requested(store: str) -> tuple[RaincheckMiddleware, Call]:
     app = wrap(_slow, store=store)
     return app, anyio.run(call, app)
@@ -147,6 +152,6 @@ def test_a_disk_that_fills_up_during_a_response_delays_it_until_there_is_room(
         return await follow(app, accepted)
 
     with mounted(disk, "size=1m"):
-        app = wrap(_slow, store=f"sqlite://{disk}/operations.db")
+        app = wrap(_late, store=f"sqlite://{disk}/operations.db")
         assert len(anyio.run(run).content) == 300_000
         core_of(app).close()

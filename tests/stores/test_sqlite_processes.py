@@ -310,7 +310,7 @@ def test_another_process_lives_until_it_is_killed(path: Path, store: SQLiteStore
         assert name != store.incarnation()
         assert store.lives(name)
         process.send(signal.SIGKILL)
-        assert eventually(lambda: not store.lives(name), timeout=1.0)
+        assert eventually(lambda: not store.lives(name), timeout=PATIENCE)
 
 
 def test_a_stopped_process_lives(path: Path, store: SQLiteStore) -> None:

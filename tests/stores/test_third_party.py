@@ -155,7 +155,7 @@ class Racing(MemoryStore):
         stored = self.get(old.id)
         if stored is None or stored.version != old.version:
             return False
-        time.sleep(0.001)
+        time.sleep(0.02)  # so that others look meanwhile, on a machine under load too
         swapped = super().swap(stored, new, **drops)
         return swapped or super().swap(self._operations[old.id], new, **drops)
 
@@ -181,7 +181,7 @@ class Tardy(MemoryStore):
 
     def swap(self, old: Operation, new: Operation, **drops: bool) -> bool:
         swapped = super().swap(old, new)
-        time.sleep(0.001)
+        time.sleep(0.02)
         return swapped and super().swap(old, new, **drops)
 
 

@@ -153,12 +153,22 @@ def running(store: Store) -> Operation:
     return store.create(fresh)
 
 
-def poll(monitor: StatusMonitor, operation_id: str, outcome: bytes = b'"succeeded"') -> float:
-    """Wait for the end of an operation; return when it was seen."""
+def poll(
+    monitor: StatusMonitor,
+    operation_id: str,
+    looked: threading.Event,
+    outcome: bytes = b'"succeeded"',
+) -> float:
+    """Wait for the end of an operation; return when it was seen.
+
+    Args:
+        looked: Is set when the operation was found to be running.
+    """
     path = f"/operations/{operation_id}"
     headers = ((b"host", b"example.org"), (b"prefer", b"wait=%d" % WAIT))
     asked = Poll(Request("GET", f"{path}/status", headers=headers), operation_id, Resource.STATUS)
     answer = monitor.look(asked)
+    looked.set()
     assert answer.wait == WAIT
     response = monitor.wait(asked, answer.wait)
     assert isinstance(response.body, bytes)
@@ -171,13 +181,18 @@ def test_the_end_of_an_operation_is_seen_in_another_process_at_once(
 ) -> None:
     delays = list[float]()
     for _ in range(ROUNDS):
-        operation, seen = running(store), list[float]()
+        operation, seen, looked = running(store), list[float](), threading.Event()
 
-        def wait(operation_id: str = operation.id, seen: list[float] = seen) -> None:
-            seen.append(poll(monitor, operation_id))
+        def wait(
+            operation_id: str = operation.id,
+            seen: list[float] = seen,
+            looked: threading.Event = looked,
+        ) -> None:
+            seen.append(poll(monitor, operation_id, looked))
 
         thread = threading.Thread(target=wait)
         thread.start()
+        assert looked.wait(WAIT)
         ended = end(operation.id)
         thread.join(2 * WAIT)
         delays.append(seen[0] - ended)
@@ -191,9 +206,10 @@ def test_the_end_of_an_operation_is_seen_in_another_process_at_once(
 def test_progress_in_another_process_keeps_a_client_waiting_for_the_end(
     store: Store, monitor: StatusMonitor, end: End
 ) -> None:
-    operation, seen = running(store), list[float]()
-    thread = threading.Thread(target=lambda: seen.append(poll(monitor, operation.id)))
+    operation, seen, looked = running(store), list[float](), threading.Event()
+    thread = threading.Thread(target=lambda: seen.append(poll(monitor, operation.id, looked)))
     thread.start()
+    assert looked.wait(WAIT)
     for n in range(20):
         new = changed(operation, route=f"/{n}", updated=store.now())
         assert store.swap(operation, new)
@@ -212,11 +228,18 @@ def test_the_death_of_the_process_that_runs_an_operation_ends_the_waiting(tmp_pa
         operation_id = process.stdout.readline().strip()
         core = Raincheck(Settings(), open_store(url))
         monitor = StatusMonitor(core)
-        killing = threading.Timer(0.5, process.kill)  # when the client waits for long
+        looked, killed = threading.Event(), list[float]()
+
+        def kill() -> None:
+            if looked.wait(WAIT):
+                time.sleep(0.5)  # the client waits for long
+            killed.append(time.monotonic())
+            process.kill()
+
+        killing = threading.Thread(target=kill)
         killing.start()
-        begin = time.monotonic()
-        seen = poll(monitor, operation_id, b'"interrupted"')
+        seen = poll(monitor, operation_id, looked, b'"interrupted"')
         killing.join()
-    assert 0.5 < seen - begin < WAIT / 2
+    assert 0 < seen - killed[0] < 0.8 * WAIT
     monitor.close()
     core.close()

@@ -10,6 +10,7 @@ import pytest
 
 from raincheck import current_operation
 from raincheck.asgi import RaincheckMiddleware
+from tests.support.asgi import PATIENT
 
 SHORT = 0.02  # seconds; a budget that runs out soon
 Handler = Callable[[Any, Any, Any], Awaitable[None]]
@@ -55,14 +56,14 @@ async def read_body(receive: Any) -> bytes:
 
 async def until_deferred() -> None:
     """Work until the budget is over and there is an operation, however busy the machine is."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         while current_operation().id is None:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(SHORT / 10)
 
 
 async def until_said(caplog: pytest.LogCaptureFixture, text: str) -> None:
     """Wait until the log says something."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT):
         while text not in caplog.text:  # noqa: ASYNC110 - a log has no event
             await anyio.sleep(SHORT / 10)
 

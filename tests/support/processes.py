@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +19,34 @@ from typing import Self
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 60.0  # seconds; a machine under load is slow
+PORTS = range(20_000, 32_000)  # below those of outgoing connections, one of which could take it
+CLAIMS = 100  # ports; of those before, servers have been started, or they are over
+_claims: deque[socket.socket] = deque()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, and that no other process of the tests is given.
+
+    It is claimed with a UDP socket on the same number, which no server here wants: between this
+    call and the server's start another process, that looks for a port too, could take it.
+    """
+    for _ in range(1000):
+        port = random.SystemRandom().choice(PORTS)
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                claim.close()
+                continue
+        _claims.append(claim)
+        if len(_claims) > CLAIMS:
+            _claims.popleft().close()
+        return port
+    raise RuntimeError("there is no free port")
 
 
 class ServerProcess:
@@ -120,9 +143,10 @@ class ServerProcess:
 
 
 def children(pid: int) -> list[int]:
-    """Return the process ids of a process's children."""
-    path = Path(f"/proc/{pid}/task")
+    """Return the process ids of a process's children; one that has ended has none."""
     found: list[int] = []
-    for task in path.iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread has ended
+                found += [int(child) for child in (task / "children").read_text().split()]
     return found

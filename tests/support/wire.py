@@ -36,6 +36,7 @@ class Handler:
         self.begun = anyio.Event()
         self.go = anyio.Event()
         self.ended = anyio.Event()
+        self.may_end: anyio.Event | None = None  # not even a cancellation ends it before
         self.operation = current_operation()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -50,6 +51,9 @@ class Handler:
             await send(start)
             await send({"type": "http.response.body", "body": self.body})
         finally:
+            if self.may_end is not None:
+                with anyio.CancelScope(shield=True):
+                    await self.may_end.wait()
             self.ended.set()
 
 

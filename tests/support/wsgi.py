@@ -22,7 +22,7 @@ from tests.support import handlers
 
 Pairs = Sequence[tuple[bytes, bytes]]
 SHORT = 0.02  # seconds; a budget that runs out soon
-PATIENT = 10.0  # seconds after which a test has failed
+PATIENT = 30.0  # seconds after which a test has failed; a machine under load is slow
 
 
 class Untouchable(handlers.Untouchable):
@@ -203,6 +203,18 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.002)
+
+
+def until_free(app: RaincheckMiddleware) -> None:
+    """Wait until none of its threads works for a request any more: they are idle, or have ended."""
+    idle = app._gateway.threads._idle
+
+    def working() -> list[object]:
+        targets = [getattr(thread, "_target", None) for thread in threading.enumerate()]
+        workers = [getattr(target, "__self__", None) for target in targets]
+        return [one for one in workers if getattr(one, "_idle", None) is idle and one not in idle]
+
+    until(lambda: not working())
 
 
 # --- ways for a response to reach the client ---------------------------------------------------

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from raincheck.heartbeat import Heartbeat
 from raincheck.wsgi import threads
+from tests.support.wire import Clock
+
+Said = Callable[[], list[logging.LogRecord]]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,3 +21,23 @@ def idle_threads_end_soon() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "IDLE", 0.2)
         yield
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nothing beat or recover but by the test."""
+    monkeypatch.setattr(Heartbeat, "ensure", lambda *args, **kwargs: None)
+    monkeypatch.setattr(Heartbeat, "recover_soon", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Said:
+    """Return what tells what was logged, but not by threads that tests before have left."""
+    others = {t.ident for t in threading.enumerate() if t is not threading.main_thread()}
+    return lambda: [record for record in caplog.records if record.thread not in others]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that stands still."""
+    return Clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from raincheck import StoreUnavailable, current_operation, long_running, options
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.race import Race
-from tests.support.wire import assert_problem
-from tests.support.wsgi import Untouchable, call, core_of, follow, path_of, until, wrap
+from tests.support.wire import Clock, assert_problem
+from tests.support.wsgi import PATIENT, Untouchable, call, core_of, follow, path_of, until, wrap
 from tests.wsgi.test_promotion import Full, Slow, answer
 
 KEY = [(b"idempotency-key", b"one")]
@@ -155,11 +156,12 @@ def test_others_wait_for_the_first_as_long_as_their_budget() -> None:
     second = post(wrapped)
     assert time.monotonic() - begin > 0.15
     assert path_of(first) == path_of(second)
-    waiting = threading.Thread(target=lambda: found.append(post(wrapped)))
+    longer = [*KEY, (b"prefer", b"wait=25")]
+    waiting = threading.Thread(target=lambda: found.append(call(wrapped, "/", "POST", longer)))
     found: list[Any] = []
     waiting.start()
     slow.go.set()
-    waiting.join(10)
+    waiting.join(PATIENT)
     assert [each.content for each in found] == [b"done"]
     assert slow.calls == 1
 
@@ -179,15 +181,17 @@ def test_an_operation_that_nobody_polls_is_cancelled(monkeypatch: pytest.MonkeyP
     assert_problem(follow(wrapped, accepted), 410, "cancelled")
 
 
-def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(options, "SHORTEST_PATIENCE", 0)
+    for module in ("flights", "upkeep"):
+        monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=clock))
     slow = Slow()
-    wrapped = wrap(slow, budget=0, abandon_after=0.4)
-    accepted, end = call(wrapped), time.monotonic() + 1.2
-    while time.monotonic() < end:
+    wrapped = wrap(slow, budget=0, abandon_after=0.4, store=MemoryStore(clock=clock))
+    accepted = call(wrapped)
+    for _ in range(12):
+        clock.now += 0.1
         assert call(wrapped, path_of(accepted)).status == 202
         core_of(wrapped).beat()
-        time.sleep(0.02)
     slow.go.set()
     assert follow(wrapped, accepted).content == b"done"
 

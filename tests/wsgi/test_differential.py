@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from raincheck.messages import HOP_BY_HOP, connection_options
 from raincheck.monitor import PROBLEM
 from tests.support.asgi import without
-from tests.support.wsgi import Call, call, environ_of, follow, until, wrap
+from tests.support.wsgi import Call, call, environ_of, follow, until, until_free, wrap
 
 Step = tuple[str, Any]
 
@@ -202,5 +202,5 @@ def test_a_client_that_leaves_has_what_it_has_without_raincheck(
     wrapped = wrap(app, budget=60)
     left = Call(wrapped, environ_of(), takes=takes).run()
     assert left.chunks[:takes] == bare.chunks[:takes]
-    until(lambda: wrapped._gateway.threads._idle)  # its thread is done with the request
+    until_free(wrapped)
     assert app.ended == app.returned  # a writer may have been stopped before it could return

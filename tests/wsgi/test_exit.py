@@ -26,10 +26,15 @@ PREAMBLE = """
     from raincheck.wsgi import RaincheckMiddleware, leaving
     from tests.support.wsgi import call, core_of, follow, path_of, until
 
+    told = threading.Event()
+
     def app(environ, start_response):
         query = environ["QUERY_STRING"]
         if query == "stubborn":
             time.sleep(600)
+        if query == "told":
+            assert told.wait(60)
+            query = "0"
         deadline = time.monotonic() + float(query)
         while time.monotonic() < deadline and not current_operation().cancelled:
             time.sleep(0.01)
@@ -136,8 +141,11 @@ def test_two_middlewares_are_both_waited_for(process: Process) -> None:
         """
         first, second = wrapped(drain=20), wrapped(drain=20, prefix="/second")
         for app_ in (first, second):
-            call(app_, QUERY_STRING='1')
+            call(app_, QUERY_STRING='told')
         assert leaving.running() == 2
+        ending = threading.Timer(0.5, told.set)  # while the process drains
+        ending.daemon = True
+        ending.start()
         """
     )
     assert process.endings() == ["succeeded", "succeeded"]
@@ -150,7 +158,7 @@ def test_a_middleware_that_nobody_holds_any_more_is_still_waited_for(process: Pr
 
 FORK = """
     app_ = wrapped(drain=20, limits={{"operations": 2, "waiters": 1}})
-    accepted = call(app_, QUERY_STRING='{seconds}')
+    accepted = call(app_, QUERY_STRING='told')
     pid = os.fork()
     if pid == 0:
         names = [t.name for t in threading.enumerate() if t.name.startswith("raincheck")]
@@ -158,6 +166,7 @@ FORK = """
         {child}
         sys.exit(0)
     assert os.waitpid(pid, 0)[1] == 0
+    told.set()
 """
 
 
@@ -176,7 +185,7 @@ FORK = """
 def test_a_fork_begins_without_threads_and_ends_no_operation_of_its_parent(
     process: Process, child: str
 ) -> None:
-    process.run(FORK.format(seconds=2, child=child))
+    process.run(FORK.format(child=child))
     assert set(process.endings()) == {"succeeded"}
 
 
@@ -200,14 +209,14 @@ def test_a_fork_ends_the_operations_of_a_parent_that_was_killed(process: Process
 
 def test_a_fork_takes_as_many_operations_as_its_parent_might(process: Process) -> None:
     child = "call(app_, QUERY_STRING='1.5'); assert call(app_, QUERY_STRING='0').status == 202"
-    process.run(FORK.format(seconds=1, child=child))
+    process.run(FORK.format(child=child))
     assert process.endings() == ["succeeded"] * 3
 
 
 def test_a_fork_has_none_of_its_parents_threads_that_wait(process: Process) -> None:
     child = "assert app_._gateway.waiting.begin()"
     script = "app_._gateway.waiting.begin()\n    pid = os.fork()"
-    process.run(FORK.format(seconds=0, child=child).replace("pid = os.fork()", script))
+    process.run(FORK.format(child=child).replace("pid = os.fork()", script))
 
 
 def test_what_a_fork_runs_ends_when_its_parent_has_long_ended(process: Process) -> None:

@@ -17,7 +17,17 @@ import pytest
 from raincheck import heartbeat
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.exchange import Exchange
-from tests.support.wsgi import Call, Untouchable, call, core_of, environ_of, follow, until, wrap
+from tests.support.wsgi import (
+    Call,
+    Untouchable,
+    call,
+    core_of,
+    environ_of,
+    follow,
+    until,
+    until_free,
+    wrap,
+)
 from tests.wsgi.test_promotion import answer
 
 pytestmark = pytest.mark.load
@@ -86,7 +96,7 @@ def exchanges() -> int:
 
 def until_idle(app: Any) -> None:
     until(lambda: not core_of(app).is_busy and not app._gateway.running)
-    until(lambda: app._gateway.threads._idle)
+    until_free(app)
 
 
 class Server(Call):
@@ -152,11 +162,17 @@ def test_a_middleware_that_is_dropped_takes_its_threads_along(
 ) -> None:
     monkeypatch.setattr(heartbeat, "BEAT", 0.01)
     monkeypatch.setattr(heartbeat, "RECOVER", 0.01)
-    before = set(threading.enumerate())
-    wrapped = wrap(quick, budget=0)
-    assert follow(wrapped, call(wrapped)).content == b"done"
-    until_idle(wrapped)
-    started = [t for t in threading.enumerate() if t not in before and "raincheck" in t.name]
+    started, start = list[threading.Thread](), threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", noted)
+        wrapped = wrap(quick, budget=0)
+        assert follow(wrapped, call(wrapped)).content == b"done"
+        until_idle(wrapped)
     core = weakref.ref(core_of(wrapped))
     del wrapped
     gc.collect()

@@ -11,7 +11,7 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raincheck import heartbeat, is_replay, long_running
@@ -155,9 +155,13 @@ def test_a_body_is_captured_while_its_handler_reads_it() -> None:
 
 
 def test_a_body_that_its_handler_has_closed_is_not_captured() -> None:
+    def close_and_defer(environ: dict[str, Any]) -> None:
+        environ["wsgi.input"].close()
+        long_running(lambda: None)()
+
     app = Lost()
-    app.on_begin = lambda environ: environ["wsgi.input"].close()
-    wrapped = wrap(app, retry={"/**": True})
+    app.on_begin = close_and_defer
+    wrapped = wrap(app, budget=60, retry={"/**": True})
     accepted = call(wrapped, method="POST", body=b"x" * 2 * MIB)
     operation = core_of(wrapped).store.get(path_of(accepted).rpartition("/")[2])
     assert operation is not None
@@ -193,13 +197,14 @@ def test_a_handler_that_takes_too_long_has_failed_and_counts_until_its_thread_en
 
 # --- between environs and requests -------------------------------------------------------------
 
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _LATIN = st.text(st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f"))
 _NAMES = st.from_regex(r"[a-z]{1,9}(-[a-z]{1,9}){0,2}", fullmatch=True).filter(
     lambda name: not name.startswith("content-")
 )
 
 
-@settings(deadline=None)
+@relaxed
 @given(
     path=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd")),
     root=st.sampled_from(["", "/a", "/é"]),
@@ -244,7 +249,7 @@ def test_a_field_that_only_looks_like_another_is_dropped() -> None:
 # --- large bodies ------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
+@settings(relaxed, max_examples=30)
 @given(
     size=st.integers(MIB - 2, MIB + 300_000),
     reads=st.lists(st.integers(0, 500_000), max_size=5),

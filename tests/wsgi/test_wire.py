@@ -44,12 +44,6 @@ def handler() -> Iterator[Handler]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Return a clock that stands still."""
-    return Clock()
-
-
-@pytest.fixture
 def app(handler: Handler, clock: Clock) -> RaincheckMiddleware:
     """Wrap the handler so that all its requests are deferred."""
     return wrap(handler, store=MemoryStore(clock=clock))
@@ -129,6 +123,7 @@ def test_a_status_without_a_name_has_one_in_wsgi(app: Any, handler: Handler) -> 
     assert finished(app, handler)[1].status_line == "299 Unknown"
 
 
+@pytest.mark.usefixtures("by_hand")  # or progress might come in between
 @pytest.mark.parametrize("suffix", ["", "/status", "/result"])
 @pytest.mark.parametrize("is_over", [False, True])
 def test_a_head_says_what_a_get_would_and_sends_nothing(

@@ -19,9 +19,10 @@ from tests.support.unreliable import Proxy
 
 NAMESPACE = {"redis": "prefix", "postgresql": "schema"}  # the parameter of a store's URL
 KINDS: dict[str, type[RealServer]] = {"redis": RedisServer, "postgresql": PostgreSQLServer}
-AT_MOST = 12.0  # seconds that a call may take: about ten, on a machine under load
+AT_MOST = 25.0  # seconds that a call may take: about ten, but for a machine under load
+A_PROBE = 6.0  # seconds that a call may take which asks whether a server is back: a timeout of 1
 AT_ONCE = 0.3  # seconds that a call may take which does not ask the server
-SOON = 10.0  # seconds after which a store works again: one, but for a machine under load
+SOON = 30.0  # seconds after which a store works again: one, but for a machine under load
 
 _T = TypeVar("_T")
 

@@ -26,9 +26,9 @@ SERVERS = {
 # Each store with one of the servers, unless one wants to see all.
 USUAL = {"redis": "uvicorn", "postgresql": "gunicorn"}
 SEEN = list(SERVERS) if os.environ.get("TEST_ALL_SERVERS") else ["usual"]
-LEASE = 2.0  # seconds
+LEASE = 5.0  # seconds; a process that a machine under load gives no turn must not lose it
 STEADY = 4.0  # seconds; with a timeout of one, those who live have noticed by then
-OUTAGE = 2.5 * LEASE
+OUTAGE = 1.5 * LEASE
 LOOKED = STEADY + 7.0  # seconds until every process has looked for whom it may let go
 RECOVERY = LEASE + LOOKED + 15.0  # the same, on a machine under load, and it has let go
 MIB = 1024 * 1024

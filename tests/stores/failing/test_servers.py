@@ -15,6 +15,7 @@ from raincheck.errors import BodyMissing, StoreUnavailable
 from raincheck.operation import State
 from raincheck.testing.material import changed, make_operation
 from tests.stores.failing.backends import (
+    A_PROBE,
     AT_MOST,
     AT_ONCE,
     SOON,
@@ -66,7 +67,7 @@ def test_every_call_fails_in_time_then_at_once_and_works_soon_when_the_server_is
         for name, call in EVERY_CALL.items():
             taken, error = timed(partial(call, store))
             assert error is not None or name == "now", name  # it may know the server's clock
-            assert taken < 2.0, f"{name} may be the one that asks again, with a timeout of 1 s"
+            assert taken < A_PROBE, f"{name} may be the one that asks again"
         assert min(timed(lambda: store.get("a"))[0] for _ in range(3)) < AT_ONCE
     assert works_within(SOON, lambda: store.get("a")) == OPERATION
     use(store, "b")
@@ -81,8 +82,11 @@ def test_a_server_that_is_down_holds_up_no_thread_for_long(
             for taken, error in all_done(lambda n: store.create(make_operation(f"{n}"))):
                 assert error is not None
                 assert taken < AT_MOST
-        at_once = sum(taken < AT_ONCE for taken, _ in all_done(lambda n: store.get("a")))
-        assert at_once >= THREADS - 1, "one thread asks whether it is back"
+        at_once = [
+            sum(taken < AT_ONCE for taken, _ in all_done(lambda n: store.get("a")))
+            for _ in range(3)  # a machine under load may hold up all threads for a moment
+        ]
+        assert max(at_once) >= THREADS - 1, "one thread asks whether it is back"
     works_within(SOON, lambda: use(store, "x"))
 
 
@@ -261,7 +265,10 @@ def test_racing_swaps_over_breaking_connections_are_never_in_vain(
     running = [in_thread(partial(count, n)) for n in range(THREADS)]
     while not all(future.done() for future in running):
         backend.proxy.cut()
-        time.sleep(0.1)  # time enough to connect and to ask, on a machine under load
+        before, begun = sum(counted), time.monotonic()
+        time.sleep(0.1)  # time enough to connect and to ask; on a machine under load more, below
+        while sum(counted) == before and time.monotonic() - begun < 2.0:
+            time.sleep(0.02)
     for future in running:
         future.result(0)
     final = store.get("counter")

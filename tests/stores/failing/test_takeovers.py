@@ -70,8 +70,8 @@ def test_what_a_stopped_process_hands_over_is_run_again_by_one_that_is_there(
 ) -> None:
     stopped, other = stand_ins
     path = stopped.start("a", SIZE)
+    stopped.process.terminate()
     began = time.monotonic()
-    stopped.process.terminate(15.0)
     assert other.status(path)["status"] in ("accepted", "running")
     wait_until_run_again(path, other)
     assert time.monotonic() - began < 15.0, "its lease was waited for, or a look was missed"

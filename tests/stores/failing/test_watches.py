@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -41,10 +42,10 @@ BACK: dict[str, Callable[[Backend], object]] = {
 }
 
 
-def watch_until_it_ends(store: Store) -> None:
+def watch_until_it_ends(store: Store, begun: threading.Event) -> None:
     with closing(store.watch(0.2)) as watch:
         for _ in watch:
-            pass
+            begun.set()
 
 
 def hears_again(backend: Backend, store: Store) -> bool:
@@ -60,8 +61,10 @@ def hears_again(backend: Backend, store: Store) -> bool:
 def test_a_watch_that_hears_nothing_any_more_says_so_and_can_be_begun_again(
     backend: Backend, store: Store, how: str
 ) -> None:
-    watching = in_thread(lambda: watch_until_it_ends(store))
-    assert hears_again(backend, store)
+    begun = threading.Event()
+    watching = in_thread(lambda: watch_until_it_ends(store, begun))
+    assert begun.wait(AT_MOST)
+    assert works_within(SOON, lambda: hears_again(backend, store))
     FAILURES[how](backend)
     error = watching.exception(AT_MOST)
     assert isinstance(error, StoreUnavailable)
@@ -79,10 +82,12 @@ def test_a_watch_that_cannot_begin_says_so(backend: Backend, store: Store, how: 
     assert works_within(SOON, lambda: hears_again(backend, store))
 
 
-def test_a_quiet_watch_on_a_slow_server_goes_on(backend: Backend, store: Store) -> None:
+def test_a_quiet_watch_on_a_slow_server_goes_on(backend: Backend) -> None:
+    store = backend.open("timeout=3")
+    store.get("none")  # it is connected, and its server prepared
     backend.proxy.delay = 0.2
     with closing(store.watch(0.1)) as watch:
-        quiet = time.monotonic() + 4.0
+        quiet = time.monotonic() + 7.0  # more than two timeouts
         while time.monotonic() < quiet:
             assert next(watch) is None
         use(backend.open_directly(), "a")

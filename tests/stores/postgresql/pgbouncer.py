@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from tests.support.processes import free_port
 from tests.support.real_servers import unprivileged_user
 
-START_TIMEOUT = 30.0  # seconds
+START_TIMEOUT = 60.0  # seconds; a machine under load is slow
 CONFIGURATION = """
 [databases]
 * = {server}

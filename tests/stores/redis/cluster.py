@@ -28,7 +28,7 @@ class Node(RedisServer):
             super().__init__(fsync="always")
 
     def _command(self) -> list[str]:
-        return [*super()._command(), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+        return [*super()._command(), "--cluster-enabled", "yes", "--cluster-node-timeout", "30000"]
 
     def command(self, *command: str | int) -> Any:
         """Return the node's own answer."""
