@@ -36,6 +36,7 @@ def only_one(app: RaincheckMiddleware) -> Operation:
 def run_and_close(work: Callable[[], Awaitable[Any]]) -> Any:
     """Run in a loop that is closed without a word to its tasks, which `asyncio.run` cancels."""
     loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # it says that tasks were pending
     try:
         return loop.run_until_complete(work())
     finally:
