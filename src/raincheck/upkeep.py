@@ -49,8 +49,9 @@ class Upkeep:
     def give_up_stranded(self) -> None:
         """End the operations of handlers that will never go on; who may run them again does."""
         for flight in self._flights.all():
-            if flight.run is not None and flight.run.is_stranded and not flight.is_over:
-                logger.warning("operation %s has lost its event loop", flight.operation.shown)
+            if flight.run is not None and flight.run.is_stranded:
+                if not flight.is_over:
+                    logger.warning("operation %s has lost its event loop", flight.operation.shown)
                 flight.run.give_up(Reason.SHUTDOWN)
 
     def stop_late(self) -> None:
