@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.short import hold
+from tests.torture.short import MARKS, hold
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"])
