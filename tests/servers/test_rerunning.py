@@ -23,7 +23,8 @@ pytestmark = pytest.mark.server
 WORKERS = 3
 KILLED = [*GTHREAD, SYNC[0], GEVENT[0], UWSGI_PROCESSES]
 STOPPED = [(kind, "") for kind in (GTHREAD[0], SYNC[0], GEVENT[0], UWSGI_PROCESSES, *SERVERS)]
-SEVERAL = [(kind, "--workers 2") for kind in (GTHREAD[0], SERVERS[0], SERVERS[2], SERVERS[4])]
+HYPERCORN = SERVERS[2]
+SEVERAL = [(kind, "--workers 2") for kind in (GTHREAD[0], SERVERS[0], SERVERS[4])]
 PATIENCE = 60.0  # seconds for a process to end, on a machine under load
 REQUESTS = {
     "/read": ("GET", b""),
@@ -33,12 +34,12 @@ REQUESTS = {
 QUERY = "?q=caf%C3%A9&q=%2F"
 
 
-def site_of(kind: Kind, directory: Path, arguments: str = "") -> Site:
+def site_of(kind: Kind, directory: Path, arguments: str = "", drain: float = 0.2) -> Site:
     """Return a server with this module's application."""
     app = "wsgi_app" if isinstance(kind, WsgiKind) else "asgi_app"
     target = f"tests.servers.rerunning_application:{app}"
     command = f"{kind.command.replace('{app}', target)} {arguments}"
-    options: dict[str, Any] = {"budget": 0.05, "drain": 0.2, "retry": {"/retried": True}}
+    options: dict[str, Any] = {"budget": 0.05, "drain": drain, "retry": {"/retried": True}}
     return Site(replace(kind, command=command), directory, **options)
 
 
@@ -59,6 +60,15 @@ def worker_of(site: Site, path: str, run: str = "first") -> int:
     """Return the process that runs a request; 0 if none does."""
     found = [line.split() for line in site.journal() if line.startswith(f"{run} {path} ")]
     return int(found[-1][2]) if found else 0
+
+
+def stop(site: Site) -> None:
+    """End a server as a deploy does."""
+    site.process.signal(signal.SIGTERM)
+    try:
+        site.process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        pytest.fail("it did not end")
 
 
 def assert_run_again(answer: httpx.Response, body: bytes) -> None:
@@ -109,11 +119,7 @@ def test_a_server_that_stops_releases_what_may_be_run_again(
             accepted[path] = begin(site, client, method, path, body)
         once = begin(site, client, "POST", "/once", b"order")
         time.sleep(0.5)  # uwsgi is busy until a moment after its response: no exit hooks
-        site.process.signal(signal.SIGTERM)
-        try:
-            site.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            pytest.fail("it did not end")
+        stop(site)
     left = {path: site.operations(path)[0].state.value for path in (*REQUESTS, "/once")}
     assert left == dict.fromkeys(REQUESTS, "accepted") | {"/once": "failed"}
     successor = site_of(kind, tmp_path)
@@ -123,3 +129,18 @@ def test_a_server_that_stops_releases_what_may_be_run_again(
             assert_run_again(poll(client, url), body)
         url = httpx.URL(once.headers["operation-location"]).path
         assert client.get(url).json()["error"]["code"] == "shutdown"
+
+
+def test_what_is_left_by_a_worker_that_its_server_kills_while_it_drains_is_run_again(
+    tmp_path: Path,
+) -> None:
+    site = site_of(HYPERCORN, tmp_path, "--workers 2", drain=PATIENCE)
+    with site.process, _client(site) as client:
+        accepted = begin(site, client, "GET", "/read", b"")
+        began = time.monotonic()
+        stop(site)  # the other worker has nothing to do and ends: hypercorn kills this one
+        assert time.monotonic() - began < PATIENCE / 2
+    successor = site_of(HYPERCORN, tmp_path)
+    with successor.process, _client(successor) as client:
+        url = httpx.URL(accepted.headers["location"]).path
+        assert_run_again(poll(client, url), b"")
