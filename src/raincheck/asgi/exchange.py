@@ -304,6 +304,7 @@ class Exchange(Receiving):
         if capture.is_given_up:
             self.stop()
         elif capture.is_over:
+            self._end().disconnect()  # as servers do, and Quart is not over before
             self._wake()
 
     async def _send_when_decided(self, message: Message) -> None:

@@ -39,12 +39,16 @@ class Stopping:
             self._disconnect = self._disconnect or anyio.Event()
             await self._disconnect.wait()
 
-    async def carry_out(self, task: Callable[[], Task], is_over: Callable[[], bool]) -> None:
-        """Stop the handler that runs in `task`: let it see a disconnect, later cancel it."""
-        await self.until_outside()
+    def disconnect(self) -> None:
+        """Let the handler see a disconnect."""
         self._may_disconnect = True
         if self._disconnect is not None:
             self._disconnect.set()
+
+    async def carry_out(self, task: Callable[[], Task], is_over: Callable[[], bool]) -> None:
+        """Stop the handler that runs in `task`: let it see a disconnect, later cancel it."""
+        await self.until_outside()
+        self.disconnect()
         await anyio.sleep(GRACE)
         await self.until_outside()
         if not is_over():
