@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
 
     from raincheck.operation import Progress
+
+_T = TypeVar("_T")
 
 # The attribute says which of two functions one has. Decorators above copy it (functools.wraps).
 MARK = "__raincheck__"
@@ -56,10 +58,17 @@ class Deferrable(Protocol):
     Attributes:
         over: Whether the application has returned or raised.
         is_replay: Whether it is run again, because its process was lost.
+        protocol: In which it is handled: `asgi` or `wsgi`.
     """
 
     over: bool
     is_replay: bool
+    protocol: str
+
+    @property
+    def sign(self) -> object:
+        """What its own scope or environ has under `REQUEST`."""
+        ...
 
     def defer(self, terms: Terms) -> None:
         """Have the request answered 202 now, if it still can be.
@@ -92,12 +101,38 @@ class Deferrable(Protocol):
 
 
 CURRENT: ContextVar[Deferrable | None] = ContextVar("raincheck", default=None)
+REQUEST = "raincheck.request"  # in a scope or environ: the sign of what handles it
 
 
-def is_nested() -> bool:
-    """Tell whether a request is within one that may be deferred already: once is enough."""
-    outer = CURRENT.get()
-    return outer is not None and not outer.over
+def is_within(outer: Deferrable, protocol: str, source: Mapping[str, Any]) -> bool:
+    """Tell whether a request is part of one that is being handled, and not another one.
+
+    The context alone does not tell: servers, pools and instruments begin a stranger's request in
+    that of a running handler. So the request itself has to have its sign. Where it has been
+    translated to the other protocol, it has none any more; but a server speaks only one.
+
+    Args:
+        outer: What the context says is being handled.
+        protocol: In which the request has come.
+        source: Its scope or environ.
+    """
+    if outer.over:
+        return False
+    return source.get(REQUEST) is outer.sign or outer.protocol != protocol
+
+
+async def outside(function: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:
+    """Call what belongs to a server, which may begin the client's next request in there."""
+    token = CURRENT.set(None)
+    try:
+        result = await function(*arguments)
+    except GeneratorExit:  # whoever throws this coroutine away has another context
+        raise
+    except BaseException:
+        CURRENT.reset(token)
+        raise
+    CURRENT.reset(token)
+    return result
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -179,32 +179,6 @@ async def test_what_a_finished_request_left_behind_defers_nothing() -> None:
     assert late == [None]
 
 
-@pytest.mark.parametrize("begins", ["before it was answered", "behind its answer"])
-async def test_only_what_a_request_can_still_be_answered_for_is_within_it(begins: str) -> None:
-    others = list[Call]()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        is_behind = begins == "behind its answer"
-        if scope["path"] == "/other":
-            with anyio.move_on_after(PATIENT if is_behind else 10 * SHORT):
-                await until_deferred()
-            await answer(send)
-            return
-        if is_behind:
-            await answer(send)
-        # As uvicorn begins a request that was pipelined: in the context of the one before.
-        others.append(await call(wrapped, "/other"))
-        if not is_behind:
-            await answer(send)
-
-    wrapped = wrap(app)
-    await call(wrapped, "/first")
-    with anyio.fail_after(PATIENT):
-        while not others:  # noqa: ASYNC110 - the first one may have been deferred
-            await anyio.sleep(SHORT / 10)
-    assert others[0].status == (202 if begins == "behind its answer" else 200)
-
-
 @pytest.fixture
 async def no_threads() -> AsyncIterator[None]:
     """Leave handlers none of anyio's threads."""

@@ -40,6 +40,8 @@ class Watcher:
 
     over = False
     is_replay = False
+    protocol = "wsgi"
+    sign = None
     operation_id = None
     is_cancelled = False
 

@@ -22,6 +22,9 @@ from raincheck.operation import Progress
 class FakeRequest:
     """A request as its handler sees it: remembers what it was told."""
 
+    protocol = "asgi"
+    sign = None
+
     def __init__(self) -> None:
         self.deferred = 0
         self.inside = 0

@@ -18,6 +18,7 @@ from raincheck import heartbeat, is_replay, long_running
 from raincheck.admission import Spooled
 from raincheck.ledger import Ledger
 from raincheck.messages import Request
+from raincheck.marking import REQUEST
 from raincheck.operation import Reason, Released
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.request_body import Unread, pieces, read_ahead
@@ -63,7 +64,7 @@ def lose(wrapped: Any, app: Lost, accepted: Any) -> Any:
     return follow(wrapped, accepted)
 
 
-SERVERS_OWN = {"wsgi.input", "wsgi.errors", "wsgi.multiprocess", "wsgi.input_terminated"}
+SERVERS_OWN = {"wsgi.input", "wsgi.errors", "wsgi.multiprocess", "wsgi.input_terminated", REQUEST}
 
 
 @pytest.mark.parametrize("size", [0, 5, 3 * MIB])

@@ -19,7 +19,7 @@ from raincheck.beginning import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer
 from raincheck.links import Mount, parse_target, route_path
-from raincheck.marking import CURRENT, Deferrable
+from raincheck.marking import CURRENT, Deferrable, is_within
 from raincheck.messages import field_value
 from raincheck.options import Options, Settings
 from raincheck.policy import NEVER_DEFERRED, Candidate, Decision
@@ -60,6 +60,9 @@ class RaincheckMiddleware:
         if scope["type"] != "http":
             await self._pass(scope, receive, send)
             return
+        if (outer := CURRENT.get()) is not None and not is_within(outer, "asgi", scope):
+            await self._apart(scope, receive, send)
+            return
         path, root_path = scope["path"], scope.get("root_path", "")
         if root_path:
             path = route_path(path, root_path)
@@ -74,8 +77,7 @@ class RaincheckMiddleware:
             decision = None if scope["method"] in NEVER_DEFERRED else self._unasked[path]
         if decision is None:
             await self.app(scope, receive, send)
-        # `is_nested`, without the call for most requests.
-        elif (outer := CURRENT.get()) is not None and not outer.over and not _is_answered(outer):
+        elif outer is not None:
             await self._within(outer, scope, receive, send)
         # Most requests: what else there may be to look at costs them nothing.
         elif type(decision) is Candidate and decision.budget and scope["method"] in self._plain:
@@ -103,6 +105,14 @@ class RaincheckMiddleware:
             await AcceptedFirst(*given, sharing=sharing).serve()
         else:
             await Exchange(gateway, scope, receive, send, decision, template).serve()
+
+    async def _apart(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request that begins in the context of another one, but is no part of it."""
+        token = CURRENT.set(None)
+        try:
+            await self(scope, receive, send)
+        finally:
+            CURRENT.reset(token)
 
     async def _within(self, outer: Deferrable, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request within one that may be deferred, or is run again: once is enough."""
@@ -144,14 +154,6 @@ class RaincheckMiddleware:
     def _template(self, scope: Scope) -> str | None:
         """Return the path of R where the application has mounted it, with a placeholder."""
         return self._mount.template(scope, scope.get("root_path", "")) if self._mount else None
-
-
-def _is_answered(outer: Deferrable) -> bool:
-    """Tell whether a request can't be deferred any more, but its application is not over.
-
-    Some servers begin the client's next request in the context of this one.
-    """
-    return isinstance(outer, Exchange) and outer.started and outer.capture is None
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:

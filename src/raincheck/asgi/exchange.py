@@ -21,7 +21,7 @@ from raincheck.asgi.stopping import Stopping
 from raincheck.asgi.translation import send_response
 from raincheck.errors import RaincheckError
 from raincheck.links import fill
-from raincheck.marking import CURRENT, NO_TERMS, Terms
+from raincheck.marking import CURRENT, NO_TERMS, REQUEST, Terms, outside
 from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
@@ -43,6 +43,7 @@ class Exchange(Receiving):
     # it up here costs four times as much as on the instance.
     is_cancelled = False
     is_replay = False
+    protocol = "asgi"
     terms = NO_TERMS
     _key: Key | None = None
     operation: Operation | None = None
@@ -72,6 +73,7 @@ class Exchange(Receiving):
         self.server_send: Send = send
         self.candidate = candidate
         self.arrived: Scope = {**scope}
+        scope[REQUEST] = self.arrived  # not this object: a cycle would cost more than the rest
         self.template = template
         self.started = False  # the application's response, towards the server
         self.over = False  # the application has returned or raised
@@ -257,6 +259,7 @@ class Exchange(Receiving):
         except BaseException as error:
             self.error = error
         self.over = True
+        self.scope.pop(REQUEST, None)
         if self._watched is not None:
             self._watched.pop(self, None)
         if self.capture is not None:
@@ -288,7 +291,9 @@ class Exchange(Receiving):
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message of the application on: to the server, or into the store."""
         if self.started:
-            return self.server_send(message)
+            is_last = not message.get("more_body", False)
+            # Servers go on with the client's next request when this one has its response.
+            return outside(self.server_send, message) if is_last else self.server_send(message)
         if self.capture is not None:
             return self._record_message(self.capture, message)
         if self.hold:
@@ -319,6 +324,11 @@ class Exchange(Receiving):
     def is_stranded(self) -> bool:
         """Whether it will never go on: its event loop has ended before it."""
         return self.loop.has_ended
+
+    @property
+    def sign(self) -> object:
+        """What the scope that the application is given has under `REQUEST`."""
+        return self.arrived
 
     @property
     def operation_id(self) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from raincheck.asgi.arrival import Arrival
 from raincheck.asgi.translation import has_body
 from raincheck.asgi.upload import Upload
+from raincheck.marking import outside
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
@@ -131,7 +132,7 @@ class Receiving(Arrival):
             return await self._receive_after_202()
         self.in_receive += 1
         try:
-            message = await self.server_receive()
+            message = await outside(self.server_receive)
             if message.get("body"):
                 await self._keep(message)  # before anybody else may receive
         finally:

@@ -18,7 +18,7 @@ from raincheck.asgi.loops import Loop
 from raincheck.asgi.stored_upload import StoredUpload
 from raincheck.asgi.translation import to_scope
 from raincheck.asgi.upload import Upload
-from raincheck.marking import CURRENT
+from raincheck.marking import CURRENT, REQUEST
 from raincheck.messages import Request
 from raincheck.operation import Operation
 from raincheck.policy import Candidate
@@ -84,9 +84,6 @@ class Replayer:
         return run
 
 
-REPLAY = "raincheck.replay"  # in the scope of a request that is run again
-
-
 class Replay(Exchange):
     """A request that is run again; nobody waits for its response but the store."""
 
@@ -106,7 +103,6 @@ class Replay(Exchange):
         self.operation = operation
         self.capture = Capture(gateway.core, operation, loop)
         self._stored = StoredUpload(body)
-        self._sign = scope[REPLAY] = object()
         self._is_inside = False
         self._is_entered = False
 
@@ -169,7 +165,7 @@ class Replay(Exchange):
 
     def is_for(self, gateway: Gateway, scope: Scope) -> bool:
         """Tell whether it has come to where it came in first, and this is not another request."""
-        is_it = gateway is self.gateway and scope.get(REPLAY) is self._sign
+        is_it = gateway is self.gateway and scope.get(REQUEST) is self.sign
         return is_it and not self._is_entered
 
     async def _receive_outside(self) -> Message:

@@ -29,6 +29,7 @@ from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_request, to_response
 from raincheck.keys import Sharing
+from raincheck.marking import REQUEST
 from raincheck.messages import Response
 from raincheck.policy import Candidate
 from raincheck.polling import Poll
@@ -148,6 +149,7 @@ class AsyncGateway(Gateway):
             exchange = _AcceptedFirst(*given, sharing=sharing)
         else:
             exchange = _Exchange(*given)
+        request.META[REQUEST] = exchange.sign
         await exchange.serve()
         return conversation.outcome()
 

@@ -40,7 +40,7 @@ from raincheck.handlers import MarkedRequests
 from raincheck.handlers.django import DjangoDirectory
 from raincheck.keys import NotAKeyError, Sharer
 from raincheck.links import PLACEHOLDER, Mount, Resource, fill, parse_target
-from raincheck.marking import CURRENT, is_nested
+from raincheck.marking import CURRENT, REQUEST, Deferrable, is_within
 from raincheck.messages import Response, StoredBody
 from raincheck.policy import Candidate, Refusal
 from raincheck.polling import Poll, unreadable
@@ -92,6 +92,9 @@ class RaincheckMiddleware:
 
     def __call__(self, request: HttpRequest) -> Answer:
         """Handle one request; in an async chain, return what is to be awaited."""
+        if (outer := CURRENT.get()) is not None and not self._is_within(outer, request):
+            is_async = self._async_gateway is not None
+            return self._apart_in_loop(request) if is_async else self._apart(request)
         if (again := self._enter_again(request)) is not None:
             return again
         path = request.path_info
@@ -111,16 +114,39 @@ class RaincheckMiddleware:
             return self._serve(request, decision)
         return self._serve_in_loop(self._async_gateway, request, decision)
 
+    def _is_within(self, outer: Deferrable, request: HttpRequest) -> bool:
+        protocol = "wsgi" if self._async_gateway is None else "asgi"
+        sources = (request.META, getattr(request, "scope", {}))
+        return any(is_within(outer, protocol, source) for source in sources)
+
+    def _apart(self, request: HttpRequest) -> HttpResponseBase:
+        """Handle a request that begins in the context of another one, but is no part of it."""
+        token = CURRENT.set(None)
+        try:
+            return cast("HttpResponseBase", self(request))
+        finally:
+            CURRENT.reset(token)
+
+    async def _apart_in_loop(self, request: HttpRequest) -> HttpResponseBase:
+        """Do the same in an async chain."""
+        token = CURRENT.set(None)
+        try:
+            return await cast("Coroutine[Any, Any, HttpResponseBase]", self(request))
+        finally:
+            CURRENT.reset(token)
+
     # --- starting ------------------------------------------------------------------------------
 
     def _goes_on(self, request: HttpRequest, decision: Candidate | Refusal) -> bool:
         """Tell whether a request stays as it is, although its path and preference allow a 202."""
-        if is_nested():
+        if CURRENT.get() is not None:  # it is within a request that may be deferred
             return True
         if isinstance(decision, Refusal):
             return False
         if self._async_gateway is None and in_transaction():
             return True
+        if self._async_gateway is not None and not hasattr(request, "scope"):
+            return True  # some middleware has made it: no server, no client
         try:
             request.get_host()  # of which links are made; Django itself refuses a forged one
         except DisallowedHost:
@@ -155,6 +181,7 @@ class RaincheckMiddleware:
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, decision, method, path)
         exchange.bind(request, body, self.get_response)
+        request.META[REQUEST] = exchange.sign
         described, template = to_request(request), self._template(request)
         if is_accepted_first(decision, sharing):
             response = AcceptedFirst(exchange, sharing, described, template).response()

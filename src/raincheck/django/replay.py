@@ -19,7 +19,7 @@ from django.http import HttpResponse
 
 from raincheck.django.bodies import Body
 from raincheck.django.threads import Exchange
-from raincheck.marking import CURRENT
+from raincheck.marking import CURRENT, REQUEST
 from raincheck.messages import Request
 from raincheck.policy import Candidate
 from raincheck.wsgi import replay
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from raincheck.wsgi.gateway import Gateway
 
 logger = logging.getLogger("raincheck")
-
-REPLAY = "raincheck.replay"  # in the environ of a request that is run again
 
 
 class Replayer(replay.Replayer):
@@ -70,7 +68,7 @@ class Replay(Exchange):
         super().__init__(replayer.gateway, Candidate(0), method, path)
         self._replayer = replayer
         self._environ = environ
-        self._sign = environ[REPLAY] = object()
+        environ[REQUEST] = self.sign
         self._stored = body
         self.is_inside = False  # it has come to raincheck's middleware
 
@@ -80,7 +78,7 @@ class Replay(Exchange):
 
     def is_for(self, request: HttpRequest) -> bool:
         """Tell whether this is the request, and has not come to raincheck's middleware before."""
-        return request.META.get(REPLAY) is self._sign and not self.is_inside
+        return request.META.get(REQUEST) is self.sign and not self.is_inside
 
     def come_in(self, request: HttpRequest) -> HttpResponseBase:
         """Go on at raincheck's middleware: as after a 202, of which nobody hears."""

@@ -21,13 +21,14 @@ from raincheck.beginning import (
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer, Sharing
 from raincheck.links import Mount, fill, parse_target
-from raincheck.marking import is_nested
+from raincheck.marking import CURRENT, is_within
 from raincheck.messages import Response
 from raincheck.monitor import not_found
 from raincheck.options import Options, Settings
 from raincheck.policy import Candidate, Refusal
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
+from raincheck.wsgi.apart import apart
 from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
@@ -71,6 +72,8 @@ class RaincheckMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request as PEP 3333 has it."""
+        if (outer := CURRENT.get()) is not None and not is_within(outer, "wsgi", environ):
+            return apart(self, environ, start_response)
         path = environ.get("PATH_INFO", "")
         if not path.isascii():
             path = decoded(path)
@@ -145,7 +148,7 @@ class RaincheckMiddleware:
         return send_response(environ["REQUEST_METHOD"], start_response, response)
 
     def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:
-        if is_nested():
+        if CURRENT.get() is not None:  # it is within a request that may be deferred
             return True
         if "HTTP_UPGRADE" in environ:  # a WebSocket takes the connection from its server
             return True

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeGuard
 from wsgiref.util import FileWrapper
 
 from raincheck.errors import OperationCancelled
+from raincheck.marking import REQUEST
 from raincheck.messages import Request
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
@@ -50,7 +51,7 @@ class Exchange(Race):
     ) -> None:
         super().__init__(gateway, candidate, environ["REQUEST_METHOD"], path)
         self._server_environ = environ
-        self._environ = _copy(environ, body)
+        self._environ = _copy(environ, body) | {REQUEST: self.sign}
         self._body = body
         self._status: str | None = None
         self._headers: list[tuple[str, str]] = []

@@ -43,6 +43,7 @@ class Race:
     """
 
     is_replay = False
+    protocol = "wsgi"
     terms = NO_TERMS
     key: Key | None = None
 
@@ -51,6 +52,7 @@ class Race:
         self.candidate = candidate
         self.path = path
         self.changed = threading.Condition(threading.Lock())
+        self.sign = object()  # in the environ that the application is given
         self.over = False  # the handler's thread is done with the request
         self.is_cancelled = False
         self.operation: Operation | None = None
