@@ -70,6 +70,7 @@ class Accepting:
                 method=start.method,
                 route=start.route,
                 owner=start.owner,
+                unbound=self._is_unbound(start),
                 progress=start.progress,
                 repeatable=self._may_repeat(start, start.terms),
                 captured=captured is not None,
@@ -94,6 +95,10 @@ class Accepting:
                 raise
             return holder
         return None
+
+    def _is_unbound(self, start: Start) -> bool:
+        """Tell whether it may still turn out whose it is: authentication may not have run yet."""
+        return self._settings.owner is not None and start.owner is None and not start.is_reached
 
     def _may_repeat(self, start: Start | Operation, terms: Terms) -> bool:
         return self._policy.may_repeat(start.method, start.route, terms.retry)

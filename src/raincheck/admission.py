@@ -90,8 +90,17 @@ class Admission:
         if self.is_full:
             raise Overloaded("operations", self._limits.operations)
         if owner is not None:
-            self._check("operations_per_owner", self._limits.operations_per_owner, owner)
+            self.check_owner(owner)
         self._check("operations_in_store", self._limits.operations_in_store, None)
+
+    def check_owner(self, owner: str) -> None:
+        """Look at the limit of one owner.
+
+        Raises:
+            Overloaded: It is reached.
+            StoreError: The store can't be asked.
+        """
+        self._check("operations_per_owner", self._limits.operations_per_owner, owner)
 
     def _check(self, name: str, limit: int | None, owner: str | None) -> None:
         if limit is None:

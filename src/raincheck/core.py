@@ -29,6 +29,7 @@ from raincheck.operation import (
     Event,
     Forgotten,
     Operation,
+    Owned,
     Polled,
     Progress,
     Reason,
@@ -125,6 +126,29 @@ class Raincheck:
         flight = self.flights.of(operation)
         if flight is not None:
             flight.news = progress
+
+    def is_nobodys(self, operation: Operation) -> bool:
+        """Tell whether an operation that runs here has no owner, as far as is known yet."""
+        flight = self.flights.of(operation)
+        if self.settings.owner is None or flight is None:
+            return False
+        return flight.operation.owner is None
+
+    def own(self, operation: Operation, owner: str | None) -> None:
+        """Take note of whose an operation is; the next beat writes it, or its end.
+
+        Raises:
+            Overloaded: It is one too many of this owner's.
+        """
+        flight = self.flights.of(operation)
+        if flight is None or flight.operation.owner is not None:
+            return
+        if owner is None and not flight.operation.unbound:
+            return
+        flight.own(Owned(owner))
+        if owner is not None:
+            self.admission.check_owner(owner)
+            self.admission.count(owner)
 
     def write(self, operation: Operation, n: int, data: bytes) -> None:
         """Write a chunk of the handler's response; if the store fails now, the heartbeat does it.

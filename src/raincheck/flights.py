@@ -13,7 +13,7 @@ from typing import TypeVar
 from raincheck.backlog import Ending
 from raincheck.contracts import Run
 from raincheck.errors import StoreUnavailable
-from raincheck.operation import Operation, Progress
+from raincheck.operation import Operation, Owned, Progress, bind
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -31,6 +31,8 @@ class Flight:
         is_attended: Whether its client still waits for the response itself: neither `timeout` nor
             `abandon_after` counts yet.
         news: Progress that is not written yet.
+        owned: Whose its operation has turned out to be, after it was recorded.
+        is_owner_written: Whether its record says so.
         looked: When it was last seen whether anybody polls, by this process's clock.
         is_doubtful: Whether the store had lost its record, and maybe chunks.
         is_over: Whether its end is being recorded: what has to be made good is done there.
@@ -45,6 +47,8 @@ class Flight:
     begun: float = field(default_factory=lambda: time.monotonic())
     is_attended: bool = False
     news: Progress | None = None
+    owned: Owned | None = None
+    is_owner_written: bool = True
     looked: float = field(default_factory=lambda: time.monotonic())
     is_doubtful: bool = False
     is_over: bool = False
@@ -64,6 +68,12 @@ class Flight:
             self.begun = self.looked = time.monotonic()
             self.is_attended = False
 
+    def own(self, owned: Owned) -> None:
+        """Take note of whose it is; the next beat writes it, or its end."""
+        self.owned = owned
+        self.is_owner_written = False
+        self.operation = bind(self.operation, owned)
+
     def cancel(self) -> None:
         """Ask the handler to stop."""
         if self.run is not None:
@@ -75,6 +85,7 @@ class Flight:
             self.is_over = True
         news, self.news = self.news, None
         event = ending.event if news is None else replace(ending.event, progress=news)
+        event = event if self.owned is None else replace(event, owned=self.owned)
         return replace(ending, event=event, is_doubtful=self.is_doubtful)
 
 

@@ -42,6 +42,8 @@ class Reason(StrEnum):
     SHUTDOWN = "shutdown"
     EXPIRED_BEFORE_START = "expired_before_start"
     RESPONSE_DISCARDED = "response_discarded"
+    OWNER_UNKNOWN = "owner_unknown"
+    TOO_MANY_OPERATIONS = "too_many_operations"
 
 
 EXPLANATIONS: Mapping[Reason, str] = {
@@ -53,6 +55,8 @@ EXPLANATIONS: Mapping[Reason, str] = {
     Reason.SHUTDOWN: "The server was stopped before the handler ended.",
     Reason.EXPIRED_BEFORE_START: "The operation expired before it was started.",
     Reason.RESPONSE_DISCARDED: "The handler answered all the same; its response was discarded.",
+    Reason.OWNER_UNKNOWN: "It could not be found out whose the response is.",
+    Reason.TOO_MANY_OPERATIONS: "Its owner had too many operations at once.",
 }
 
 
@@ -82,12 +86,22 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Owned:
+    """Whose an operation has turned out to be; None: nobody's."""
+
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One deferred request. Times are seconds since the epoch by the store's clock.
 
     `version` rises with every change, `fence` with every claim. `worker` is the process that runs
     the handler, `lease` the time until which it is believed to live. `expires` is the end of the
     promise to keep a terminal operation, or of the memory that there was one if `forgotten`.
+
+    `owner` is the principal that it belongs to, None: nobody. While it is `unbound`, that is not
+    known yet, and it is shown to nobody.
 
     `repeatable` says whether the handler may be run again if a process is lost, `captured` whether
     the store has the request to run it from. `fingerprint` is that of a request under a key, which
@@ -106,6 +120,7 @@ class Operation:
     route: str
     version: int = 1
     owner: str | None = None
+    unbound: bool = False
     queue: str | None = None
     fence: int = 0
     worker: str | None = None
@@ -155,6 +170,7 @@ class Renewed:
 
     lease: float
     progress: Progress | None = None
+    owned: Owned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +184,7 @@ class Responded:
 
     result: Result
     progress: Progress | None = None
+    owned: Owned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +193,7 @@ class Ended:
 
     reason: Reason
     progress: Progress | None = None
+    owned: Owned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,12 +289,19 @@ def advance(operation: Operation, event: Event, now: float) -> Operation:
         raise InvalidTransition(operation.state.value, type(event).__name__)
     state = TRANSITIONS[key] or _state_by(event)
     changed = replace(operation, state=state, version=operation.version + 1)
+    if isinstance(event, (Renewed, Responded, Ended)) and event.owned is not None:
+        changed = bind(changed, event.owned)
     if isinstance(event, (Forgotten, Delivering, Delivered)):
         return _apply_after_end(changed, event, now)
     if isinstance(event, (Responded, Ended)):
         return _end(changed, event, now)
     changed = _apply(changed, event, now)
     return _expire(changed, now) if changed.is_terminal else changed
+
+
+def bind(operation: Operation, owned: Owned) -> Operation:
+    """Return the operation with its owner, which it keeps if it has one."""
+    return replace(operation, owner=operation.owner or owned.owner, unbound=False)
 
 
 def _state_by(event: Event) -> State:
@@ -298,7 +323,7 @@ def _apply(
             # How far an earlier run came says nothing about this one.
             progress = None if operation.fence else operation.progress
             return replace(claimed, fence=operation.fence + 1, progress=progress)
-        case Renewed(lease, progress):
+        case Renewed(lease, progress, _):
             renewed = replace(operation, lease=now + lease)
             return replace(renewed, progress=progress, updated=now) if progress else renewed
         case CancelRequested():

@@ -28,6 +28,7 @@ from raincheck.watching import Sight, Watcher
 
 logger = logging.getLogger("raincheck")
 
+UNBOUND_RETRY_AFTER = 1  # seconds: a handler is soon reached
 UNREADABLE = "Operations can't be read now."
 CANCELS = (State.CANCELLING, State.CANCELLED)
 _REFUSED = (406, 412)  # whatever the operation becomes
@@ -174,6 +175,10 @@ class StatusMonitor:
         signature = self._valid_signature(poll)
         if signature is None and not _may_see(poll.owner, operation):
             return Answer(monitor.not_found())
+        if operation.unbound:
+            if operation.result is not None:  # a raincheck that knows nothing of this has ended it
+                return Answer(monitor.not_found())
+            operation = replace(operation, progress=None)
         if sight is None:
             self._core.note_poll(operation)
         response = self._respond(poll, operation, signature)
@@ -219,6 +224,8 @@ class StatusMonitor:
 
     def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
         view = self._view(operation, poll.request, poll.path, signature)
+        if poll.request.method == "DELETE" and operation.unbound and not operation.is_terminal:
+            return monitor.unavailable("It is not known yet whose this is.", UNBOUND_RETRY_AFTER)
         if poll.request.method == "DELETE" and not is_expired(operation, view.now):
             return monitor.refused_deletion(view, poll.request) or self._delete(poll, operation)
         return monitor.read(view, poll.resource, poll.request)

@@ -88,6 +88,7 @@ class Start:
         capture: Returns the request, if it can still be had; called only where it is needed.
         key: Where another request may have become the same operation.
         webhook: The URL that is to be told of its end.
+        is_reached: Whether its handler is, so that who is known as nobody by now is nobody.
         is_attended: Whether its client waits for the response itself, as long as the budget lasts.
     """
 
@@ -99,6 +100,7 @@ class Start:
     capture: Callable[[], Captured | None] = lambda: None
     key: Key | None = None
     webhook: str | None = None
+    is_reached: bool = False
     is_attended: bool = False
 
 

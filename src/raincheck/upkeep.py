@@ -87,13 +87,15 @@ class Upkeep:
         # A store that was away may have come back without it.
         was_away = flight.renewed < self._process.health.last_failure
         due = was_away or time.monotonic() - flight.renewed > self._process.renewal
-        if flight.news is None and not due:
+        news, owned = flight.news, flight.owned
+        if news is None and flight.is_owner_written and not due:
             return
-        news = flight.news
-        operation, renewed = flight.operation, Renewed(self._process.lease, news)
+        operation, renewed = flight.operation, Renewed(self._process.lease, news, owned)
         if self._ledger.change(operation.id, renewed, fence=operation.fence) is None:
             self._save(flight)
         flight.renewed = time.monotonic()
+        if flight.owned is owned:
+            flight.is_owner_written = True
         if flight.news is news:
             flight.news = None
 

@@ -107,6 +107,40 @@ def test_an_owner_of_the_projects_own_is_asked(way: str) -> None:
         assert site.call(path_of(accepted)).status == 404
 
 
+def member_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
+    """Authenticate within raincheck, as a project does whose middlewares are in that order."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        request.member = "anne"
+        return get_response(request)
+
+    return middleware
+
+
+def member(request: HttpRequest) -> str | None:
+    known: str | None = getattr(request, "member", None) or request.headers.get("x-poller")
+    return known
+
+
+def test_an_operation_without_its_owner_yet_is_shown_to_nobody(way: str) -> None:
+    anne, bob = [(b"x-poller", b"anne")], [(b"x-poller", b"bob")]
+    within = [f"{__name__}.member_middleware"]
+    with serving(way, within=within, BUDGET=0, OWNER=member) as site:
+        accepted = site.accepted("/held")
+        path = path_of(accepted)
+        assert [site.call(path, headers=who).status for who in (anne, bob, ())] == [202, 202, 202]
+        assert site.call(path, "DELETE", headers=bob).status == 503
+        Gate.opened.set()
+        assert site.follow(accepted, anne).status == 201
+        assert [site.call(path, headers=who).status for who in (anne, bob, ())] == [201, 404, 404]
+
+
+def test_what_a_visitor_who_is_not_logged_in_has_begun_shows_its_progress(way: str) -> None:
+    with serving(way, around=KNOWN, settings=SETTINGS) as site:
+        accepted = site.accepted("/who")
+        assert site.call(path_of(accepted), "DELETE").status == 202
+
+
 def test_an_owner_can_be_named_by_its_path(way: str) -> None:
     key = [(b"x-key", b"mine")]
     with serving(way, BUDGET=0, OWNER=f"{__name__}.by_key") as site:

@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"admission", "recovery", "webhooks"},
     {"upkeep", "spool", "accepting"},
     {"core", "check"},
-    {"beginning"},
+    {"beginning", "owning"},
     {"recording", "polling"},
     {"asgi", "wsgi", "check"},
     {"starlette", "flask", "gunicorn", "django"},

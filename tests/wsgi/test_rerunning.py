@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from raincheck import heartbeat, is_replay, long_running
 from raincheck.admission import Spooled
 from raincheck.ledger import Ledger
-from raincheck.messages import Request
 from raincheck.marking import REQUEST
+from raincheck.messages import Request
 from raincheck.operation import Reason, Released
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.request_body import Unread, pieces, read_ahead

@@ -38,6 +38,11 @@ class Capture:
         return self._recording.is_over and not self._is_complete
 
     @property
+    def has_started(self) -> bool:
+        """Whether the response has begun."""
+        return self._recording.has_started
+
+    @property
     def is_over(self) -> bool:
         """Whether the operation has ended."""
         return self._recording.is_over

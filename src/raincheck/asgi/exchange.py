@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -23,6 +24,7 @@ from raincheck.errors import RaincheckError
 from raincheck.links import fill
 from raincheck.marking import CURRENT, NO_TERMS, REQUEST, Terms, outside
 from raincheck.operation import Operation, Progress, Reason
+from raincheck.owning import find_owner
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
 from raincheck.starting import Accepted, Captured, Key, Start
@@ -52,6 +54,7 @@ class Exchange(Receiving):
     stopping: Stopping | None = None
     _recorded = NO_TERMS
     _is_deciding = False
+    _is_called = False  # a marked handler is
     _stays = False  # synchronous: a promotion has failed, and there is no second one
     _server_left = False
     _is_concluded = False
@@ -199,6 +202,7 @@ class Exchange(Receiving):
             capture=self._capture,
             key=self._key,
             webhook=webhook,
+            is_reached=self.is_reached,
         )
 
     def _capture(self) -> Captured | None:
@@ -276,6 +280,8 @@ class Exchange(Receiving):
         try:
             if self.stopping is not None:
                 await self.stopping.until_outside()
+            if not capture.has_started:
+                await self._find_owner()
             is_exit = isinstance(error, (KeyboardInterrupt, SystemExit))
             is_exit = is_exit or self.loop.was_cancelled(self.task, error)
             await capture.conclude(error, is_cancelled=self.is_cancelled, is_exit=is_exit)
@@ -305,6 +311,8 @@ class Exchange(Receiving):
         return self.server_send(message)
 
     async def _record_message(self, capture: Capture, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._find_owner(is_last=True)
         await capture.send(message)
         if capture.is_given_up:
             self.stop()
@@ -312,11 +320,26 @@ class Exchange(Receiving):
             self._end().disconnect()  # as servers do, and Quart is not over before
             self._wake()
 
+    async def _find_owner(self, *, is_last: bool = False) -> None:
+        """Have the owner asked for again, while the operation is nobody's."""
+        operation = self.operation
+        if operation is None or not self.gateway.core.is_nobodys(operation):
+            return
+        core, ask = self.gateway.core, partial(self.gateway.owner, self.known())
+        reason = await self.loop.record(partial(find_owner, core, operation, ask, is_last=is_last))
+        if reason is not None:
+            await self.loop.record(self.give_up, reason)
+
     async def _send_when_decided(self, message: Message) -> None:
         while self.hold and self.capture is None:
             self._decision = self._decision or anyio.Event()
             await self._decision.wait()
         await self.send(message)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the handler has been called, as far as can be told."""
+        return self._is_called
 
     # --- what the handler and others say -------------------------------------------------------
 
@@ -338,11 +361,18 @@ class Exchange(Receiving):
     def defer(self, terms: Terms) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
         self.terms = terms
+        self._is_called = True
         if self.operation is not None:
+            self.loop.call(self._reach)
             self.gateway.core.mark(self.operation, terms)
         elif not (self.started or self.hold or self.over or self._stays):
             self.hold = True
             self.loop.call(self._wake)
+
+    def _reach(self) -> None:
+        """Take note that the handler was reached, after its operation was recorded."""
+        if self.operation is not None and self.gateway.core.is_nobodys(self.operation):
+            self.loop.spawn(self._find_owner())
 
     def enter(self) -> None:
         """Take note that a sync handler begins."""

@@ -15,6 +15,7 @@ from django.core.cache import caches
 from django.db import close_old_connections
 
 from raincheck.django.bodies import Body
+from raincheck.django.conf import USER
 from raincheck.django.contexts import Luggage, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_captured
@@ -91,6 +92,11 @@ class Exchange(Race):
         """Let go of the request's body: its handler is not called."""
         self._body.close()
 
+    @property
+    def is_reached(self) -> bool:
+        """Whether its user is known: what is around has authenticated it."""
+        return super().is_reached or getattr(self._request, USER, None) is not None
+
     def remote_user(self) -> str | None:
         """Name the user whom the server has found the request to come from."""
         return self._request.META.get("REMOTE_USER") or None
@@ -152,7 +158,7 @@ class Exchange(Race):
         error, self._error = self._error, None
         try:
             if self._response is not None:
-                recording.start(*from_response(self._response))
+                self.begin(recording, *from_response(self._response))
                 self._record_all(recording, content or self._response)
         except BaseException as raised:
             error = raised

@@ -86,6 +86,11 @@ class Exchange(Race):
         """Return the environ as the server gave it."""
         return self._server_environ
 
+    def sources(self) -> Iterable[WSGIEnvironment]:
+        """Yield the environ as the server gave it, and with what was added to it inside."""
+        yield self._server_environ
+        yield self._environ | self._server_environ
+
     def request(self) -> Request:
         """Describe the request as it came."""
         return to_request(self._server_environ)
@@ -103,8 +108,10 @@ class Exchange(Race):
         return self._server_environ.get("REMOTE_USER") or None
 
     def detached(self) -> None:
-        """Let go of what belongs to the server."""
-        self._server_environ = {}
+        """Let go of what belongs to the server; what describes the request are strings."""
+        described = {k: v for k, v in self._server_environ.items() if isinstance(v, str)}
+        is_asked_again = self.operation is not None and self.gateway.core.is_nobodys(self.operation)
+        self._server_environ = described if is_asked_again else {}
 
     # --- the handler's thread ------------------------------------------------------------------
 
@@ -166,7 +173,7 @@ class Exchange(Race):
         """Settle where the response goes, and send its status and header fields there."""
         recording = self.settle()
         if recording is not None and not recording.has_started and self._status is not None:
-            recording.start(int(self._status[:3]), from_wsgi_headers(self._headers))
+            self.begin(recording, int(self._status[:3]), from_wsgi_headers(self._headers))
         return recording
 
     def _start_response(

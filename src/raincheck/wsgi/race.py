@@ -17,11 +17,12 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from raincheck.errors import RaincheckError
+from raincheck.errors import OperationCancelled, RaincheckError
 from raincheck.keys import Sharing, key_of
 from raincheck.marking import CURRENT, NO_TERMS, Terms
-from raincheck.messages import Request
+from raincheck.messages import Headers, Request
 from raincheck.operation import Operation, Progress, Reason
+from raincheck.owning import find_owner
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
 from raincheck.starting import Accepted, Captured, Key, Start
@@ -70,6 +71,10 @@ class Race:
     def source(self) -> Any:
         """Return what the options `owner` and `webhook` are given."""
         raise NotImplementedError
+
+    def sources(self) -> Iterable[Any]:
+        """Yield what `owner` is given in turn, as long as it knows nobody."""
+        yield self.source()
 
     def request(self) -> Request:
         """Describe the request as it came."""
@@ -196,7 +201,7 @@ class Race:
         return accepted
 
     def _start(self, terms: Terms, sharing: Sharing | None) -> Start:
-        owner = self.gateway.owner(self.source())
+        owner = self._ask_owner()
         if sharing is not None:
             self.key = self._key(sharing, owner or self._told_user())
         return Start(
@@ -208,8 +213,26 @@ class Race:
             capture=self._capture,
             key=self.key,
             webhook=self.gateway.webhook(self.source()),
+            is_reached=self.is_reached,
             is_attended=sharing is not None and self.candidate.budget != 0,
         )
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the handler has been called, as far as can be told."""
+        return self._is_due
+
+    def _find_owner(self, *, is_last: bool = False) -> None:
+        """Ask for the owner again, while the operation is nobody's."""
+        if self.operation is None or not self.gateway.core.is_nobodys(self.operation):
+            return
+        reason = find_owner(self.gateway.core, self.operation, self._ask_owner, is_last=is_last)
+        if reason is not None:
+            self.give_up(reason)
+
+    def _ask_owner(self) -> str | None:
+        asked = (self.gateway.owner(source) for source in self.sources())
+        return next((owner for owner in asked if owner is not None), None)
 
     def _key(self, sharing: Sharing, who: str | None) -> Key:
         body = self.body()
@@ -288,6 +311,11 @@ class Race:
             self._is_settled = self.recording is None
             return self.recording
 
+    def begin(self, recording: Recording, status: int, headers: Headers) -> None:
+        """Record the beginning of the response, once it is known whose it is."""
+        self._find_owner(is_last=True)
+        recording.start(status, headers)
+
     def complete(self, recording: Recording) -> None:
         """End the operation with what was recorded, and let those know who wait for it."""
         recording.complete()
@@ -297,6 +325,8 @@ class Race:
         """End the operation of a handler that is over, unless its response has ended it."""
         # In a thread of its own, a handler that exits ends nothing but itself.
         exits = isinstance(error, (SystemExit, KeyboardInterrupt))
+        if not recording.has_started:
+            self._find_owner()
         recording.conclude(None if exits else error, is_cancelled=self.is_cancelled)
         self._note_end()
 
@@ -322,6 +352,9 @@ class Race:
             self._is_due = True
             self.changed.notify_all()
         if operation is not None:
+            self._find_owner()
+            if self.recording is not None and self.recording.is_over:
+                raise OperationCancelled("the operation has ended before its handler was called")
             self.gateway.core.mark(operation, terms)
 
     def enter(self) -> None:

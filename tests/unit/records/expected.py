@@ -86,6 +86,7 @@ ADDED = {
     "webhook": None,
     "deliveries": 0,
     "polled": None,
+    "unbound": False,
 }
 CAPTURED = replace(
     NEW,
@@ -116,6 +117,7 @@ OPERATIONS = {
     "cancelled": replace(DISCARDED, reason=None),
     "cancelled-response_discarded": DISCARDED,
     "accepted-captured": CAPTURED,
+    "accepted-unbound": replace(NEW, owner=None, unbound=True),
     "succeeded-with-webhook": replace(
         SUCCEEDED,
         version=5,

@@ -1,0 +1,153 @@
+"""Whose an operation is that was recorded before authentication had run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from raincheck import OperationCancelled, current_operation, long_running
+from raincheck.asgi import RaincheckMiddleware
+from tests.support.asgi import PATIENT, Call, call, core_of, follow, lose, path_of, recover
+from tests.support.handlers import SHORT, answer, until_deferred, wrap
+from tests.support.wire import assert_problem, document
+
+pytestmark = pytest.mark.anyio
+ANNE, BOB, NOBODY = [(b"x-poller", b"anne")], [(b"x-poller", b"bob")], list[tuple[bytes, bytes]]()
+BEGUN: dict[str, dict[str, Any]] = {
+    "respond-async": {"headers": [(b"prefer", b"respond-async")]},
+    "with a key": {"method": "POST", "headers": [(b"idempotency-key", b"k")]},
+    "before its authentication was over": {},
+}
+
+
+def owner(scope: Any) -> str | None:
+    """Name who was authenticated inside; a poll says it itself."""
+    poller = dict(scope["headers"]).get(b"x-poller", b"").decode()
+    return scope.get("user") or poller or None
+
+
+class Site:
+    """An application with authentication inside of raincheck, which takes its time."""
+
+    def __init__(self, user: str | None = "anne", **options: Any) -> None:
+        self.door, self.go = anyio.Event(), anyio.Event()
+        self.runs = 0
+        self.user = user
+        self.error: Exception | None = None
+        chosen = {"owner": owner, "retry": {"/**": True}} | options
+        self.app: RaincheckMiddleware = wrap(self._authenticate, **chosen)
+
+    async def _authenticate(self, scope: Any, receive: Any, send: Any) -> None:
+        self.runs += 1
+        current_operation().progress(1, message="a secret")
+        await until_deferred()
+        await self.door.wait()
+        if self.user is not None:
+            scope["user"] = self.user
+        if scope["path"] == "/marked":
+            await self._marked()
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        await answer(send, b"for anne")
+
+    @long_running
+    async def _marked(self) -> None:
+        pass
+
+    async def polls(self, path: str) -> list[int]:
+        return [(await call(self.app, path, headers=who)).status for who in (ANNE, BOB, NOBODY)]
+
+    async def ended(self, accepted: Call) -> None:
+        """Let the handler end, and wait until that is recorded."""
+        self.door.set()
+        self.go.set()
+        store, operation_id = core_of(self.app).store, path_of(accepted).rpartition("/")[2]
+        with anyio.fail_after(PATIENT):
+            while not store.get(operation_id).is_terminal:  # type: ignore[union-attr] # noqa: ASYNC110
+                await anyio.sleep(SHORT / 10)
+
+
+@pytest.mark.parametrize("request_", BEGUN.values(), ids=BEGUN)
+async def test_an_operation_without_its_owner_yet_is_shown_to_nobody(
+    request_: dict[str, Any],
+) -> None:
+    site = Site()
+    accepted = await call(site.app, "/report", **request_)
+    path = path_of(accepted)
+    core_of(site.app).beat()  # which carries progress up
+    assert await site.polls(path) == [202, 202, 202]
+    for resource in (path, f"{path}/status"):
+        assert "progress" not in document(await call(site.app, resource, headers=BOB))
+    assert_problem(await call(site.app, path, "DELETE", BOB), 503, "unavailable")
+    await site.ended(accepted)
+    assert await site.polls(path) == [200, 404, 404]
+    assert await site.polls(f"{path}/status") == [200, 404, 404]
+
+
+async def test_a_marked_handler_that_is_reached_has_its_operations_owner_known() -> None:
+    site = Site()
+    accepted = await call(site.app, "/marked", headers=[(b"prefer", b"respond-async")])
+    path = path_of(accepted)
+    site.door.set()
+    with anyio.fail_after(PATIENT):
+        while await site.polls(path) != [202, 404, 404]:  # noqa: ASYNC110 - with the next beat
+            await anyio.sleep(SHORT)
+    assert document(await call(site.app, path, headers=ANNE))["progress"]["completed"] == 1
+    await site.ended(accepted)
+    assert await site.polls(path) == [200, 404, 404]
+
+
+async def test_an_operation_of_nobody_is_open_once_that_is_known() -> None:
+    site = Site(user=None)
+    accepted = await call(site.app, "/report", headers=[(b"prefer", b"respond-async")])
+    await site.ended(accepted)
+    assert await site.polls(path_of(accepted)) == [200, 200, 200]
+
+
+async def test_a_handler_that_raises_has_failed_for_its_owner_alone() -> None:
+    site = Site()
+    site.error = RuntimeError("no report")
+    accepted = await call(site.app, "/report", headers=[(b"prefer", b"respond-async")])
+    await site.ended(accepted)
+    assert await site.polls(path_of(accepted)) == [500, 404, 404]
+
+
+async def test_an_owner_that_can_not_be_told_leaves_no_response() -> None:
+    def puzzled(scope: Any) -> str | None:
+        if scope.get("user"):
+            raise LookupError("no such user")
+        return None
+
+    site = Site(owner=puzzled)
+    accepted = await call(site.app, "/report", headers=[(b"prefer", b"respond-async")])
+    await site.ended(accepted)
+    answered = await follow(site.app, accepted)
+    assert_problem(answered, 500, "owner_unknown")
+    assert not list(core_of(site.app).store.read_chunks(path_of(accepted)[-32:], 1, 0, 0))
+
+
+async def test_an_owner_who_was_not_known_has_a_limit_all_the_same() -> None:
+    site = Site(limits={"operations_per_owner": 1})
+    asked = [(b"prefer", b"respond-async")]
+    first = await call(site.app, "/report", headers=asked)
+    second = await call(site.app, "/report", headers=asked)
+    await site.ended(first)
+    await site.ended(second)
+    codes = sorted([(await follow(site.app, one, ANNE)).status for one in (first, second)])
+    assert codes == [200, 500]
+
+
+@pytest.mark.usefixtures("by_hand")
+async def test_an_operation_that_is_run_again_gets_its_owner_then() -> None:
+    site = Site()
+    accepted = await call(site.app, "/report", headers=[(b"prefer", b"respond-async")])
+    site.error = OperationCancelled("this process is stopped")
+    await lose(site.app)
+    site.error = None
+    await recover(site.app)
+    await site.ended(accepted)
+    assert site.runs == 2
+    assert await site.polls(path_of(accepted)) == [200, 404, 404]
