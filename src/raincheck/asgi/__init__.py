@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RaincheckMiddleware"]
 
+_current = CURRENT.get
 MOUNTED = "raincheck"  # in the scope of polls that the application routes itself
 
 
@@ -60,7 +61,7 @@ class RaincheckMiddleware:
         if scope["type"] != "http":
             await self._pass(scope, receive, send)
             return
-        if (outer := CURRENT.get()) is not None and not is_within(outer, "asgi", scope):
+        if (outer := _current()) is not None and not is_within(outer, "asgi", scope):
             await self._apart(scope, receive, send)
             return
         path, root_path = scope["path"], scope.get("root_path", "")
