@@ -122,7 +122,7 @@ def status_document(view: View) -> dict[str, Any]:
     operation = view.operation
     document: dict[str, Any] = {
         "id": operation.id,
-        "status": operation.state.value,
+        "status": operation.state.on_the_wire,
         "created": timestamp(operation.created),
         "updated": timestamp(operation.updated),
     }
@@ -216,7 +216,8 @@ def _terminal_members(view: View) -> dict[str, Any]:
     operation = view.operation
     members: dict[str, Any] = {}
     if operation.result is not None:
-        members["result"] = {"status": operation.result.status}
+        # Not `result`: azure-core takes a member of that name for the result itself.
+        members["response"] = {"status": operation.result.status}
     if operation.state is State.FAILED or operation.reason is not None:
         members["error"] = _error(operation)
     if operation.state is not State.CANCELLED:
@@ -227,8 +228,13 @@ def _terminal_members(view: View) -> dict[str, Any]:
 def _error(operation: Operation) -> dict[str, str]:
     if operation.reason is not None:
         return {"code": operation.reason.value, "message": EXPLANATIONS[operation.reason]}
-    status = operation.result.status if operation.result else 500
-    return {"code": f"http_{status}", "message": f"The handler answered {status}."}
+    result = operation.result
+    if result is None:
+        return {"code": "http_500", "message": "The handler answered 500."}
+    return {
+        "code": result.error_code or f"http_{result.status}",
+        "message": result.error_message or f"The handler answered {result.status}.",
+    }
 
 
 def _accepted(view: View) -> Response:
@@ -274,7 +280,7 @@ def _outcome(view: View, request: Request) -> Response:
     if operation.state is State.CANCELLED:
         how = f" {EXPLANATIONS[operation.reason]}" if operation.reason else ""
         fields = (_status_field(operation),)
-        return problem(410, "cancelled", f"The operation was cancelled.{how}", fields)
+        return problem(410, "canceled", f"The operation was canceled.{how}", fields)
     if result is None:
         error = _error(operation)
         return problem(500, error["code"], error["message"], (_status_field(operation),))
@@ -285,7 +291,7 @@ def _outcome(view: View, request: Request) -> Response:
 
 
 def _status_field(operation: Operation) -> tuple[bytes, bytes]:
-    return (b"operation-status", operation.state.value.encode("ascii"))
+    return (b"operation-status", operation.state.on_the_wire.encode("ascii"))
 
 
 def _representation(operation: Operation, result: Result) -> Response:

@@ -10,10 +10,12 @@ import logging
 import re
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 from raincheck.backlog import Ending, defect
 from raincheck.core import Raincheck
 from raincheck.errors import abbreviate
+from raincheck.json_errors import LARGEST_ERROR, NOTHING_SAID, error_of
 from raincheck.messages import WITHOUT_CONTENT, Headers, field_value, without
 from raincheck.operation import Ended, Operation, Reason, Responded, Result
 
@@ -113,7 +115,13 @@ class Recording:
             fence=self.operation.fence,
             trailers=_sendable(trailers),
         )
-        self._end(Ending(Responded(result), last))
+        self._end(Ending(Responded(self._with_error(result)), last))
+
+    def _with_error(self, result: Result) -> Result:
+        """Add what an error says of itself, while it is in memory: no poll is to read a body."""
+        is_small = result.status >= 400 and result.length == len(self._buffer) <= LARGEST_ERROR
+        said = error_of(result.headers, bytes(self._buffer)) if is_small else NOTHING_SAID
+        return replace(result, error_code=said.code, error_message=said.message)
 
     def conclude(
         self, error: BaseException | None, *, is_cancelled: bool, is_exit: bool = True

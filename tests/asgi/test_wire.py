@@ -148,7 +148,7 @@ async def test_m_says_how_it_ended(app: Any, handler: Handler) -> None:
     assert b"retry-after" not in names(status)
     found = document(status)
     assert found["status"] == "succeeded"
-    assert found["result"] == {"status": 200}
+    assert found["response"] == {"status": 200}
     assert found["resourceLocation"] == f"http://testserver{path}"
     assert "error" not in found
 
@@ -161,8 +161,31 @@ async def test_an_error_status_is_failed_and_still_the_handlers_response(
     assert (done.status, done.content) == (404, BODY)
     assert done.header(b"operation-status") == b"failed"
     found = document(await call(app, f"{path}/status"))
-    assert (found["status"], found["result"]) == ("failed", {"status": 404})
+    assert (found["status"], found["response"]) == ("failed", {"status": 404})
     assert found["error"] == {"code": "http_404", "message": "The handler answered 404."}
+
+
+async def test_m_has_the_handlers_own_json_error(app: Any, handler: Handler) -> None:
+    handler.status, handler.headers = 409, [(b"content-type", b"application/json")]
+    handler.body = b'{"error":{"code":"Boom","message":"it failed","token":"secret"}}'
+    path, done = await finished(app, handler)
+    assert (done.status, done.content) == (409, handler.body)
+    found = await call(app, f"{path}/status")
+    assert document(found)["error"] == {"code": "Boom", "message": "it failed"}
+    assert document(found)["response"] == {"status": 409}
+    assert "result" not in document(found)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"message":"%s"}' % (b"x" * 70_000), b'{"message":"%s"}' % (b"x" * 600_000)]
+)
+async def test_a_large_error_is_not_looked_through(app: Any, handler: Handler, body: bytes) -> None:
+    handler.status, handler.headers = 500, [(b"content-type", b"application/json")]
+    handler.body = body
+    path, done = await finished(app, handler)
+    assert done.content == handler.body
+    found = document(await call(app, f"{path}/status"))
+    assert found["error"] == {"code": "http_500", "message": "The handler answered 500."}
 
 
 async def test_an_exception_is_a_problem_that_gives_nothing_away(

@@ -43,11 +43,11 @@ class Replaying:
             end(poller, accepted)
         document = status(client, good)
         assert_document(document, "succeeded")
-        assert document["result"] == {"status": 200}
+        assert document["response"] == {"status": 200}
         assert document["resourceLocation"] == good.headers["location"]
         document = status(client, bad)
         assert_document(document, "failed")
-        assert document["result"] == {"status": 503}
+        assert document["response"] == {"status": 503}
         assert document["error"]["code"] == "http_503"
 
     def test_the_result_is_what_r_gives(self, client: httpx.Client, poller: httpx.Client) -> None:
@@ -96,7 +96,7 @@ class Replaying:
         response = client.get(accepted.headers["location"])
         assert (response.status_code, response.content) == (200, b"somebody else goes on\n")
         assert response.headers["operation-result-status"] == "202"
-        assert status(client, accepted)["result"] == {"status": 202}
+        assert status(client, accepted)["response"] == {"status": 202}
 
     def test_an_upload_comes_back_from_r(self, client: httpx.Client, poller: httpx.Client) -> None:
         sent = bytes(range(256)) * 1_000

@@ -19,7 +19,7 @@ PACKAGE = Path(raincheck.__file__).parent
 LAYERS: list[set[str]] = [
     {"errors"},
     {"messages", "secret_options", "webhook_options", "application"},
-    {"operation", "links"},
+    {"operation", "links", "json_errors"},
     {"policy", "dialects", "records"},
     {"contracts", "monitor", "marking", "sealing", "signing"},
     {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
@@ -40,7 +40,7 @@ LAYERS: list[set[str]] = [
 STRANGERS = [("stores", "options"), ("options", "stores"), ("monitor", "contracts")]
 PURE = {
     *("errors", "messages", "operation", "records", "links", "policy", "dialects", "monitor"),
-    *("options", "secret_options", "webhook_options", "keys"),
+    *("options", "secret_options", "webhook_options", "keys", "json_errors"),
 }
 IMPURE_MODULES = {
     *("time", "threading", "socket", "sqlite3", "logging", "asyncio", "anyio", "random", "os"),
