@@ -210,13 +210,10 @@ async def test_a_final_202_does_not_make_pollers_loop(app: Any, handler: Handler
     assert done.header(b"operation-result-status") == b"202"
 
 
-@pytest.mark.parametrize("status", [204, 304])
-async def test_a_response_without_content_has_no_length(
-    app: Any, handler: Handler, status: int
-) -> None:
-    handler.status, handler.body = status, b""
+async def test_a_response_without_content_has_no_length(app: Any, handler: Handler) -> None:
+    handler.status, handler.body = 204, b""
     _, done = await finished(app, handler)
-    assert (done.status, done.content, done.header(b"content-length")) == (status, b"", None)
+    assert (done.status, done.content, done.header(b"content-length")) == (204, b"", None)
 
 
 async def test_an_empty_response_is_kept(app: Any, handler: Handler) -> None:
@@ -308,10 +305,82 @@ async def test_a_range_of_a_large_body_crosses_chunks(app: Any, handler: Handler
     assert part.content == handler.body[262140:786451]
 
 
-async def test_a_response_that_is_part_of_something_stays_as_it_is(
-    app: Any, handler: Handler
+@pytest.mark.parametrize(
+    ("status", "body", "fields", "state"),
+    [
+        (206, BODY, [(b"content-range", b"bytes 9-776/9999")], b"succeeded"),
+        (304, b"", [(b"content-length", b"9999"), (b"content-encoding", b"gzip")], b"succeeded"),
+        (416, b"none", [(b"content-range", b"bytes */9999")], b"failed"),
+    ],
+)
+async def test_what_answers_the_original_requests_range_or_condition_is_a_200_at_r(
+    app: Any, handler: Handler, status: int, body: bytes, fields: Any, state: bytes
 ) -> None:
-    handler.status = 206
+    digests = [(b"Content-Digest", b"c"), (b"Repr-Digest", b"r"), (b"digest", b"d")]
+    handler.status, handler.body, handler.headers = status, body, [*fields, *digests]
+    path, done = await finished(app, handler)
+    for resource in ("", "/result"):
+        answer = await call(app, path + resource, headers=[(b"range", b"bytes=0-0")])
+        assert (answer.status, answer.content) == (200, body)
+        assert answer.header(b"content-length") == b"%d" % len(body)
+        assert answer.header(b"operation-result-status") == b"%d" % status
+        assert answer.header(b"operation-status") == state
+    kept = {
+        name.lower() for name in (name for name, _ in done.headers) if b"digest" in name.lower()
+    }
+    assert kept == {206: {b"content-digest"}, 304: set()}.get(
+        status, {b"content-digest", b"repr-digest", b"digest"}
+    )
+    assert b"content-encoding" not in names(done)
+    found = document(await call(app, f"{path}/status"))
+    assert found["response"] == {"status": status}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X-Accel-Redirect",
+        b"x-sendfile",
+        b"X-Sendfile2",
+        b"X-Lighttpd-Send-File",
+        b"X-LIGHTTPD-send-file",
+    ],
+)
+async def test_what_a_front_server_is_told_to_send_has_no_ranges_and_no_conditions_here(
+    app: Any, handler: Handler, name: bytes
+) -> None:
+    handler.headers, handler.body = [(name, b"/protected/a.zip"), (b"etag", b'"a"')], b""
+    path, done = await finished(app, handler)
+    assert b"accept-ranges" not in names(done)
+    for condition in (
+        (b"range", b"bytes=1000-"),
+        (b"range", b"bytes=-5"),
+        (b"if-match", b'"of the file"'),
+        (b"if-none-match", b'"a"'),
+    ):
+        answer = await call(app, path, headers=[condition])
+        assert (answer.status, answer.headers) == (200, done.headers)
+
+
+async def test_a_part_has_no_digest_of_the_whole_content(app: Any, handler: Handler) -> None:
+    gone = [(b"Content-Digest", b"c"), (b"Digest", b"d"), (b"Content-MD5", b"m")]
+    handler.headers = [*gone, (b"Repr-Digest", b"r"), (b"etag", b'"a"')]
+    path, done = await finished(app, handler)
+    assert {name for name, _ in gone} < set(names(done))
+    part = await call(app, path, headers=[(b"range", b"bytes=0-9")])
+    none = await call(app, path, headers=[(b"if-none-match", b'"a"')])
+    for answer, status in ((part, 206), (none, 304)):
+        assert answer.status == status
+        assert not {name for name, _ in gone} & set(names(answer))
+        assert answer.header(b"Repr-Digest") == b"r"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [(b"bytes=-5", 200), (b"bytes=-0", 416), (b"bytes=0-", 416)]
+)
+async def test_a_suffix_of_an_empty_body_is_all_of_it(
+    app: Any, handler: Handler, asked: bytes, status: int
+) -> None:
+    handler.body = b""
     path, _ = await finished(app, handler)
-    part = await call(app, path, headers=[(b"range", b"bytes=0-0")])
-    assert (part.status, part.content) == (206, BODY)
+    assert (await call(app, path, headers=[(b"range", asked)])).status == status

@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"messages", "secret_options", "webhook_options", "application"},
     {"operation", "links", "json_errors"},
-    {"policy", "dialects", "records"},
+    {"policy", "dialects", "records", "representation"},
     {"contracts", "monitor", "marking", "sealing", "signing"},
     {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
     {"starting", "flights", "ledger"},
@@ -40,6 +40,7 @@ LAYERS: list[set[str]] = [
 STRANGERS = [("stores", "options"), ("options", "stores"), ("monitor", "contracts")]
 PURE = {
     *("errors", "messages", "operation", "records", "links", "policy", "dialects", "monitor"),
+    "representation",
     *("options", "secret_options", "webhook_options", "keys", "json_errors"),
 }
 IMPURE_MODULES = {
