@@ -16,8 +16,10 @@ from raincheck.backlog import Ending, defect
 from raincheck.core import Raincheck
 from raincheck.errors import abbreviate
 from raincheck.json_errors import LARGEST_ERROR, NOTHING_SAID, error_of
-from raincheck.messages import WITHOUT_CONTENT, Headers, field_value, without
+from raincheck.messages import WITHOUT_CONTENT, Headers, Request, field_value, without
 from raincheck.operation import Ended, Operation, Reason, Responded, Result
+from raincheck.options import Settings
+from raincheck.references import Base, base_of, resolve_all
 
 logger = logging.getLogger("raincheck")
 
@@ -26,12 +28,19 @@ _FIELD_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 §5.5
 
 
 class Recording:
-    """Records one response of one operation, and ends the operation exactly once."""
+    """Records one response of one operation, and ends the operation exactly once.
 
-    def __init__(self, core: Raincheck, operation: Operation) -> None:
+    Args:
+        request: What is answered.
+    """
+
+    def __init__(
+        self, core: Raincheck, operation: Operation, request: Request | None = None
+    ) -> None:
         self.operation = operation
         self.is_over = False
         self._core = core
+        self._base = _base_of(request, core.settings) if request is not None else None
         self._chunk_size = core.chunk_size
         self._status: int | None = None
         self.first_headers: Headers = ()
@@ -61,6 +70,8 @@ class Recording:
             # They were for the first response: later they would overwrite a newer session, and
             # a credential that nobody will get need not be kept.
             self._headers = without(self._headers, frozenset({b"set-cookie"}))
+        if self._base is not None:
+            self._headers = resolve_all(self._headers, self._base)
 
     def feed(self, data: bytes) -> bool:
         """Gather bytes of the body; True if there is enough to `flush`."""
@@ -164,6 +175,11 @@ class Recording:
             self._length,
         )
         return False
+
+
+def _base_of(request: Request, settings: Settings) -> Base:
+    prefix = settings.prefix if settings.status_url is None else None
+    return base_of(request, settings.location, settings.public_url, prefix)
 
 
 def _sendable(fields: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import httpx
 import pytest
 
@@ -97,6 +99,18 @@ class Replaying:
         assert (response.status_code, response.content) == (200, b"somebody else goes on\n")
         assert response.headers["operation-result-status"] == "202"
         assert status(client, accepted)["response"] == {"status": 202}
+
+    def test_what_is_relative_leads_from_r_to_where_it_led(
+        self, client: httpx.Client, poller: httpx.Client
+    ) -> None:
+        accepted = start(client, "/beside/here?page=1")
+        end(poller, accepted)
+        response = client.get(accepted.headers["location"])
+        asked, polled = str(accepted.request.url), str(response.request.url)
+        assert (response.status_code, response.content) == (303, b"see there\n")
+        for name, reference in (("location", "there?order=5"), ("content-location", "./copy")):
+            assert urljoin(polled, response.headers[name]) == urljoin(asked, reference)
+        assert response.headers["link"] == '</beside/here?page=2>; rel="next"'
 
     def test_an_upload_comes_back_from_r(self, client: httpx.Client, poller: httpx.Client) -> None:
         sent = bytes(range(256)) * 1_000

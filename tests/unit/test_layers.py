@@ -19,7 +19,7 @@ PACKAGE = Path(raincheck.__file__).parent
 LAYERS: list[set[str]] = [
     {"errors"},
     {"messages", "secret_options", "webhook_options", "application"},
-    {"operation", "links", "json_errors"},
+    {"operation", "links", "json_errors", "references"},
     {"policy", "dialects", "records", "representation"},
     {"contracts", "monitor", "marking", "sealing", "signing"},
     {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
@@ -40,7 +40,7 @@ LAYERS: list[set[str]] = [
 STRANGERS = [("stores", "options"), ("options", "stores"), ("monitor", "contracts")]
 PURE = {
     *("errors", "messages", "operation", "records", "links", "policy", "dialects", "monitor"),
-    "representation",
+    *("representation", "references"),
     *("options", "secret_options", "webhook_options", "keys", "json_errors"),
 }
 IMPURE_MODULES = {
