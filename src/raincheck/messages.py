@@ -266,7 +266,7 @@ class RangeNotSatisfiable(Exception):
 
 
 _BYTE_RANGE = re.compile(
-    rb"bytes=[ \t,]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t,]*", re.IGNORECASE
+    rb"bytes=[ \t,]*+(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t,]*+", re.IGNORECASE
 )
 
 

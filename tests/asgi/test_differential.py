@@ -84,6 +84,7 @@ def application(script: list[Step]) -> Any:
     return app
 
 
+NOT_FOR_POLLERS = (202, 206, 304, 416)
 BODIES = st.lists(st.binary(min_size=1, max_size=500), min_size=3, max_size=3)
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -123,8 +124,9 @@ def test_a_deferred_response_comes_back_exactly(
 
     bare, replayed = anyio.run(run, backend=backend)
     assert replayed.content == bare.content
-    if bare.status == 202:
-        assert (replayed.status, replayed.header(b"operation-result-status")) == (200, b"202")
+    if bare.status in NOT_FOR_POLLERS:
+        assert replayed.status == 200
+        assert replayed.header(b"operation-result-status") == b"%d" % bare.status
     else:
         assert replayed.status == bare.status
     dropped = HOP_BY_HOP | connection_options(bare.headers) | {b"date", b"set-cookie"}
