@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -122,6 +124,19 @@ class Closing:
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 NOT_FOR_POLLERS = (202, 206, 304, 416)
+
+
+def led_to(headers: Any) -> list[Any]:
+    """Say where references lead: a relative one is another one at R."""
+    found = []
+    for name, value in headers:
+        if name.lower() == b"location":
+            with suppress(ValueError):  # it is no reference at all
+                value = urljoin("http://testserver/", value.decode("latin-1"))
+        found.append((name, value))
+    return found
+
+
 ANY = st.one_of(scripts(broken=False), scripts(broken=True))
 
 
@@ -144,7 +159,7 @@ def assert_replayed(bare: Call, replayed: Call) -> None:
         assert replayed.status == bare.status
     dropped = HOP_BY_HOP | connection_options(bare.headers) | {b"date", b"set-cookie"}
     expected = without(bare.headers, *dropped)
-    assert replayed.headers[: len(expected)] == expected
+    assert led_to(replayed.headers[: len(expected)]) == led_to(expected)
     added = {name for name, _ in replayed.headers[len(expected) :]}
     assert added <= {
         *(b"operation-status", b"operation-result-status", b"content-length", b"cache-control"),
