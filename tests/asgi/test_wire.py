@@ -362,6 +362,16 @@ async def test_what_a_front_server_is_told_to_send_has_no_ranges_and_no_conditio
         assert (answer.status, answer.headers) == (200, done.headers)
 
 
+async def test_no_shared_cache_may_keep_what_an_owner_alone_may_see(handler: Handler) -> None:
+    app = wrap(handler, owner=lambda scope: "ada")
+    handler.headers = [(b"Cache-Control", b"public, max-age=60"), (b"etag", b'"a"')]
+    path, done = await finished(app, handler)
+    assert done.header(b"cache-control") == b"private, max-age=60"
+    for condition, status in (((b"range", b"bytes=0-9"), 206), ((b"if-none-match", b"*"), 304)):
+        answer = await call(app, path, headers=[condition])
+        assert (answer.status, answer.header(b"cache-control")) == (status, b"private, max-age=60")
+
+
 async def test_a_part_has_no_digest_of_the_whole_content(app: Any, handler: Handler) -> None:
     gone = [(b"Content-Digest", b"c"), (b"Digest", b"d"), (b"Content-MD5", b"m")]
     handler.headers = [*gone, (b"Repr-Digest", b"r"), (b"etag", b'"a"')]
