@@ -65,6 +65,14 @@ def test_what_means_the_same_everywhere_stays_as_it_is(reference: str, location:
     assert at_r(reference, request(), location) == reference
 
 
+@pytest.mark.parametrize("raw_path", [b"/v1" + SHOP.encode(), SHOP.encode(), b""])
+def test_the_mount_point_is_in_front_whether_the_server_tells_it_twice_or_not(
+    raw_path: bytes,
+) -> None:
+    asked = Request("POST", f"/v1{SHOP}", raw_path=raw_path, root_path="/v1")
+    assert at_r("thanks", asked) == "/v1/shop/orders/thanks"
+
+
 def test_a_public_url_is_where_the_client_sees_the_root() -> None:
     asked = request("/internal" + SHOP, "/internal")
     for public_url in ("https://example.org/api", "https://example.org/api/"):
