@@ -170,9 +170,40 @@ def locate(request: Request, path: str, location: Location, public_url: str | No
 
 def _relative(request: Request, path: str) -> str:
     """Climb from the request's own path; a client resolves this against the URL it used."""
-    raw = request.raw_path.split(b"?")[0].decode("latin-1") or encode_path(request.path)
+    raw = _raw_path(request)
     here = _below_root(raw, request.root_path)
-    return "../" * max(0, here.count("/") - 1) + _below_root(path, request.root_path).lstrip("/")
+    # Each slash before the path begins a segment (RFC 3986 §5.2.4), which leads up from, too.
+    more = 0 if request.root_path else len(raw) - len(raw.lstrip("/")) - 1
+    depth = here.count("/") - 1 + max(0, more)
+    return climb(depth, _below_root(path, request.root_path))
+
+
+def climb(depth: int, path: str) -> str:
+    """Write a path as seen from so many segments below where it begins."""
+    rest = path.lstrip("/")
+    if depth <= 0 and (not rest or ":" in rest.partition("/")[0]):
+        return "./" + rest  # RFC 3986 §4.2: it would be a scheme
+    return "../" * depth + rest
+
+
+def _raw_path(request: Request) -> str:
+    """Return the request's path as it was sent, as far as it can be written into a URL."""
+    raw = request.raw_path.split(b"?")[0]
+    return quote(raw, safe=_PATH_SAFE + "%") if raw else encode_path(request.path)
+
+
+def request_path(request: Request, root: str | None = None) -> str:
+    """Return path and query of a request as its client wrote them.
+
+    Args:
+        root: What is before the path below the root; default: the root path.
+    """
+    if root is None:
+        root = encode_path(request.root_path.rstrip("/"))
+    path = _with_one_slash(
+        root + _with_one_slash(_below_root(_raw_path(request), request.root_path))
+    )
+    return f"{path}?{quote(request.query, safe=_PATH_SAFE + '%?')}" if request.query else path
 
 
 def _below_root(path: str, root_path: str) -> str:

@@ -18,11 +18,18 @@ from raincheck import messages
 from raincheck.dialects import Dialect
 from raincheck.links import Links, Resource
 from raincheck.messages import Headers, Request, Response, StoredBody
-from raincheck.operation import EXPLANATIONS, Operation, Result, State, is_expired
+from raincheck.operation import EXPLANATIONS, Operation, State, is_expired
+from raincheck.representation import (
+    NO_STORE,
+    at_response_url,
+    for_all,
+    is_for_front_server,
+    replay,
+    status_field,
+)
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
-NO_STORE = (b"cache-control", b"no-store")
 LONGEST_RETRY_AFTER = 30  # seconds: a poller should see the end of a long operation soon enough
 ALLOWED: Mapping[Resource, tuple[str, ...]] = {
     Resource.RESPONSE: ("GET", "HEAD", "DELETE"),
@@ -81,9 +88,9 @@ def refused_deletion(view: View, request: Request) -> Response | None:
     operation, result = view.operation, view.operation.result
     if operation.coalesced:
         return problem(409, "operation-shared", "Identical requests share it: it is let be.")
-    if result is None or result.status != 200:
+    if result is None:
         return None
-    return _failed_precondition(_representation(operation, result), request)
+    return _failed_precondition(at_response_url(operation, result), request)
 
 
 def repeated(view: View, first: Headers | None = None) -> Response:
@@ -100,8 +107,8 @@ def repeated(view: View, first: Headers | None = None) -> Response:
     if result is None:
         return _outcome(view, Request("GET", "/"))
     if first is None:
-        return _replay(operation.id, _for_all(operation, result))
-    return _replay(operation.id, replace(result, headers=first))
+        return replay(operation.id, for_all(operation, result))
+    return replay(operation.id, replace(result, headers=first))
 
 
 def key_reused() -> Response:
@@ -122,7 +129,7 @@ def status_document(view: View) -> dict[str, Any]:
     operation = view.operation
     document: dict[str, Any] = {
         "id": operation.id,
-        "status": operation.state.value,
+        "status": operation.state.on_the_wire,
         "created": timestamp(operation.created),
         "updated": timestamp(operation.updated),
     }
@@ -216,7 +223,8 @@ def _terminal_members(view: View) -> dict[str, Any]:
     operation = view.operation
     members: dict[str, Any] = {}
     if operation.result is not None:
-        members["result"] = {"status": operation.result.status}
+        # Not `result`: azure-core takes a member of that name for the result itself.
+        members["response"] = {"status": operation.result.status}
     if operation.state is State.FAILED or operation.reason is not None:
         members["error"] = _error(operation)
     if operation.state is not State.CANCELLED:
@@ -227,8 +235,13 @@ def _terminal_members(view: View) -> dict[str, Any]:
 def _error(operation: Operation) -> dict[str, str]:
     if operation.reason is not None:
         return {"code": operation.reason.value, "message": EXPLANATIONS[operation.reason]}
-    status = operation.result.status if operation.result else 500
-    return {"code": f"http_{status}", "message": f"The handler answered {status}."}
+    result = operation.result
+    if result is None:
+        return {"code": "http_500", "message": "The handler answered 500."}
+    return {
+        "code": result.error_code or f"http_{result.status}",
+        "message": result.error_message or f"The handler answered {result.status}.",
+    }
 
 
 def _accepted(view: View) -> Response:
@@ -273,84 +286,35 @@ def _outcome(view: View, request: Request) -> Response:
     operation, result = view.operation, view.operation.result
     if operation.state is State.CANCELLED:
         how = f" {EXPLANATIONS[operation.reason]}" if operation.reason else ""
-        fields = (_status_field(operation),)
-        return problem(410, "cancelled", f"The operation was cancelled.{how}", fields)
+        fields = (status_field(operation),)
+        return problem(410, "canceled", f"The operation was canceled.{how}", fields)
     if result is None:
         error = _error(operation)
-        return problem(500, error["code"], error["message"], (_status_field(operation),))
-    response = _representation(operation, result)
-    if result.status != 200:
+        return problem(500, error["code"], error["message"], (status_field(operation),))
+    response = at_response_url(operation, result)
+    if is_for_front_server(response.headers):
         return response
-    return _ranged(_conditional(response, request), request)
+    response = _conditional(response, request)
+    return _ranged(response, request) if result.status == 200 else response
 
 
-def _status_field(operation: Operation) -> tuple[bytes, bytes]:
-    return (b"operation-status", operation.state.value.encode("ascii"))
-
-
-def _representation(operation: Operation, result: Result) -> Response:
-    """Rebuild the response as R shows it, with what conditions on it are compared with."""
-    response = _never_202(_replay(operation.id, _for_all(operation, result)))
-    response = replace(response, headers=(*response.headers, _status_field(operation)))
-    return _with_validator(response, result) if result.status == 200 else response
-
-
-def _for_all(operation: Operation, result: Result) -> Result:
-    """Leave out what was for the one client who had the handler called, if others have it, too."""
-    if not operation.coalesced:
-        return result
-    return replace(result, headers=messages.without(result.headers, _PERSONAL))
-
-
-def _never_202(response: Response) -> Response:
-    """Keep pollers of R from taking the handler's own 202 for "still running": they'd not stop."""
-    if response.status != 202:
-        return response
-    headers = (*response.headers, (b"operation-result-status", b"202"))
-    return replace(response, status=200, headers=headers)
-
-
-def _replay(operation_id: str, result: Result) -> Response:
-    """Rebuild the response as it can be sent again, on another connection and another day."""
-    dropped = messages.HOP_BY_HOP | messages.connection_options(result.headers) | {b"date"}
-    if result.status in messages.WITHOUT_CONTENT:
-        dropped |= {b"content-length"}
-    headers = messages.without(result.headers, dropped)
-    if messages.field_value(headers, b"content-length") is None:
-        headers += _content_length(result)
-    if not any(name.lower() in (b"cache-control", b"expires") for name, _ in headers):
-        headers += (NO_STORE,)
-    body = StoredBody(operation_id, result.fence, result.chunk_size, 0, result.length)
-    return Response(result.status, headers, body, result.trailers)
-
-
-def _content_length(result: Result) -> Headers:
-    if result.status in messages.WITHOUT_CONTENT:
-        return ()
-    return ((b"content-length", b"%d" % result.length),)
-
-
-def _with_validator(response: Response, result: Result) -> Response:
-    """Let a client ask for the rest of a body, or whether it has it; the handler's own tag wins."""
-    extra: Headers = ()
-    if response.header(b"etag") is None:
-        extra = ((b"etag", b'"%d-%d"' % (result.fence, result.length)),)
-    if response.header(b"accept-ranges") is None:
-        extra = (*extra, (b"accept-ranges", b"bytes"))
-    return replace(response, headers=response.headers + extra)
-
-
-_PERSONAL = frozenset({b"set-cookie"})
+_CONTENT_DIGESTS = frozenset({b"content-digest", b"digest", b"content-md5"})
 _CONTENT_FIELDS = frozenset({b"content-type", b"content-length", b"content-range"})
+_OF_ANOTHER_LENGTH = frozenset({b"content-length", b"content-range"})
 
 
 def _conditional(response: Response, request: Request) -> Response:
-    """Apply RFC 9110 §13.2.2 to what would be a 200."""
+    """Apply RFC 9110 §13.2.2 to what there is to show.
+
+    Whatever its status: unlike in §13.2.1 an error is not why there is nothing to show, but the
+    very thing that the client has seen.
+    """
     if (failed := _failed_precondition(response, request)) is not None:
         return failed
     etag, modified = response.header(b"etag"), response.header(b"last-modified")
     if messages.is_not_modified(request, etag, modified):
-        return Response(304, messages.without(response.headers, _CONTENT_FIELDS))
+        dropped = _CONTENT_FIELDS | _CONTENT_DIGESTS
+        return Response(304, messages.without(response.headers, dropped))
     return response
 
 
@@ -374,7 +338,7 @@ def _ranged(response: Response, request: Request) -> Response:
     if wanted is None:
         return response
     start, stop = wanted
-    fields = messages.without(response.headers, frozenset({b"content-length"}))
+    fields = messages.without(response.headers, _OF_ANOTHER_LENGTH | _CONTENT_DIGESTS)
     extra = (
         (b"content-length", b"%d" % (stop - start)),
         (b"content-range", b"bytes %d-%d/%d" % (start, stop - 1, length)),

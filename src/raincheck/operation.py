@@ -17,7 +17,7 @@ from raincheck.messages import Headers
 
 
 class State(StrEnum):
-    """Where an operation stands; the value is what the wire says."""
+    """Where an operation stands; the value is what records say."""
 
     ACCEPTED = "accepted"
     RUNNING = "running"
@@ -25,6 +25,11 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @property
+    def on_the_wire(self) -> str:
+        """What clients are told; in one spelling of "canceled" azure-core would poll for ever."""
+        return "canceled" if self is State.CANCELLED else self.value
 
 
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
@@ -74,7 +79,8 @@ class Result:
     """A handler's whole response but for its body, which the store keeps in chunks.
 
     Every chunk but the last has `chunk_size` bytes; together they have `length` bytes and lie
-    under `fence`, so that a writer who lost its lease can't mix its bytes in.
+    under `fence`, so that a writer who lost its lease can't mix its bytes in. `error_code` and
+    `error_message` are what an error says of itself, for the status document.
     """
 
     status: int
@@ -83,6 +89,8 @@ class Result:
     chunk_size: int
     fence: int
     trailers: Headers = ()
+    error_code: str | None = None
+    error_message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,16 @@ import logging
 import re
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 from raincheck.backlog import Ending, defect
 from raincheck.core import Raincheck
 from raincheck.errors import abbreviate
-from raincheck.messages import WITHOUT_CONTENT, Headers, field_value, without
+from raincheck.json_errors import LARGEST_ERROR, NOTHING_SAID, error_of
+from raincheck.messages import WITHOUT_CONTENT, Headers, Request, field_value, without
 from raincheck.operation import Ended, Operation, Reason, Responded, Result
+from raincheck.options import Settings
+from raincheck.references import Base, base_of, resolve_all
 
 logger = logging.getLogger("raincheck")
 
@@ -24,12 +28,19 @@ _FIELD_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 §5.5
 
 
 class Recording:
-    """Records one response of one operation, and ends the operation exactly once."""
+    """Records one response of one operation, and ends the operation exactly once.
 
-    def __init__(self, core: Raincheck, operation: Operation) -> None:
+    Args:
+        request: What is answered.
+    """
+
+    def __init__(
+        self, core: Raincheck, operation: Operation, request: Request | None = None
+    ) -> None:
         self.operation = operation
         self.is_over = False
         self._core = core
+        self._base = _base_of(request, core.settings) if request is not None else None
         self._chunk_size = core.chunk_size
         self._status: int | None = None
         self.first_headers: Headers = ()
@@ -59,6 +70,8 @@ class Recording:
             # They were for the first response: later they would overwrite a newer session, and
             # a credential that nobody will get need not be kept.
             self._headers = without(self._headers, frozenset({b"set-cookie"}))
+        if self._base is not None:
+            self._headers = resolve_all(self._headers, self._base)
 
     def feed(self, data: bytes) -> bool:
         """Gather bytes of the body; True if there is enough to `flush`."""
@@ -113,7 +126,13 @@ class Recording:
             fence=self.operation.fence,
             trailers=_sendable(trailers),
         )
-        self._end(Ending(Responded(result), last))
+        self._end(Ending(Responded(self._with_error(result)), last))
+
+    def _with_error(self, result: Result) -> Result:
+        """Add what an error says of itself, while it is in memory: no poll is to read a body."""
+        is_small = result.status >= 400 and result.length == len(self._buffer) <= LARGEST_ERROR
+        said = error_of(result.headers, bytes(self._buffer)) if is_small else NOTHING_SAID
+        return replace(result, error_code=said.code, error_message=said.message)
 
     def conclude(
         self, error: BaseException | None, *, is_cancelled: bool, is_exit: bool = True
@@ -156,6 +175,11 @@ class Recording:
             self._length,
         )
         return False
+
+
+def _base_of(request: Request, settings: Settings) -> Base:
+    prefix = settings.prefix if settings.status_url is None else None
+    return base_of(request, settings.location, settings.public_url, prefix)
 
 
 def _sendable(fields: Iterable[tuple[bytes, bytes]]) -> Headers:

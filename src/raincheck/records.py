@@ -115,8 +115,11 @@ def _says_all(value: Reason | Progress | Result, original: Any) -> bool:
 def _to_json(value: object) -> object:
     if isinstance(value, bytes):
         return value.decode("latin-1")
-    if isinstance(value, (Progress, Result)):
+    if isinstance(value, Progress):
         return {f.name: getattr(value, f.name) for f in fields(value)}
+    if isinstance(value, Result):
+        members = ((f.name, getattr(value, f.name)) for f in fields(value))
+        return {name: member for name, member in members if member is not None}
     raise TypeError(f"a record can't hold {value!r}")
 
 

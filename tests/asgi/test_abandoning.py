@@ -41,7 +41,7 @@ async def test_an_operation_that_nobody_polls_is_cancelled() -> None:
     with anyio.fail_after(PATIENT):
         while not stopped.is_set():
             await beat(app)
-    assert_problem(await follow(app, accepted), 410, "cancelled")
+    assert_problem(await follow(app, accepted), 410, "canceled")
 
 
 async def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from functools import partial
 from typing import Any
+from urllib.parse import urljoin
 
 import anyio
 import anyio.lowlevel
@@ -84,6 +86,20 @@ def application(script: list[Step]) -> Any:
     return app
 
 
+NOT_FOR_POLLERS = (202, 206, 304, 416)
+
+
+def led_to(headers: Any) -> list[Any]:
+    """Say where references lead: a relative one is another one at R."""
+    found = []
+    for name, value in headers:
+        if name.lower() == b"location":
+            with suppress(ValueError):  # it is no reference at all
+                value = urljoin("http://testserver/x", value.decode("latin-1"))
+        found.append((name, value))
+    return found
+
+
 BODIES = st.lists(st.binary(min_size=1, max_size=500), min_size=3, max_size=3)
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -123,13 +139,14 @@ def test_a_deferred_response_comes_back_exactly(
 
     bare, replayed = anyio.run(run, backend=backend)
     assert replayed.content == bare.content
-    if bare.status == 202:
-        assert (replayed.status, replayed.header(b"operation-result-status")) == (200, b"202")
+    if bare.status in NOT_FOR_POLLERS:
+        assert replayed.status == 200
+        assert replayed.header(b"operation-result-status") == b"%d" % bare.status
     else:
         assert replayed.status == bare.status
     dropped = HOP_BY_HOP | connection_options(bare.headers) | {b"date", b"set-cookie"}
     expected = without(bare.headers, *dropped)
-    assert replayed.headers[: len(expected)] == expected
+    assert led_to(replayed.headers[: len(expected)]) == led_to(expected)
     added = {name for name, _ in replayed.headers[len(expected) :]}
     assert added <= {
         *(b"operation-status", b"operation-result-status", b"content-length", b"cache-control"),

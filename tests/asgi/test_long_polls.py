@@ -184,7 +184,7 @@ async def test_a_cancellation_ends_the_waiting_when_the_handler_has_stopped(
     path = path_of(await call(app))
     async with polling(app, ("GET", path)) as [answer]:
         assert (await call(app, path, "DELETE")).status == 202
-    assert_problem(answer, 410, "cancelled")
+    assert_problem(answer, 410, "canceled")
 
 
 # --- who does not wait -------------------------------------------------------------------------

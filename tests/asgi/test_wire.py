@@ -148,7 +148,7 @@ async def test_m_says_how_it_ended(app: Any, handler: Handler) -> None:
     assert b"retry-after" not in names(status)
     found = document(status)
     assert found["status"] == "succeeded"
-    assert found["result"] == {"status": 200}
+    assert found["response"] == {"status": 200}
     assert found["resourceLocation"] == f"http://testserver{path}"
     assert "error" not in found
 
@@ -161,8 +161,31 @@ async def test_an_error_status_is_failed_and_still_the_handlers_response(
     assert (done.status, done.content) == (404, BODY)
     assert done.header(b"operation-status") == b"failed"
     found = document(await call(app, f"{path}/status"))
-    assert (found["status"], found["result"]) == ("failed", {"status": 404})
+    assert (found["status"], found["response"]) == ("failed", {"status": 404})
     assert found["error"] == {"code": "http_404", "message": "The handler answered 404."}
+
+
+async def test_m_has_the_handlers_own_json_error(app: Any, handler: Handler) -> None:
+    handler.status, handler.headers = 409, [(b"content-type", b"application/json")]
+    handler.body = b'{"error":{"code":"Boom","message":"it failed","token":"secret"}}'
+    path, done = await finished(app, handler)
+    assert (done.status, done.content) == (409, handler.body)
+    found = await call(app, f"{path}/status")
+    assert document(found)["error"] == {"code": "Boom", "message": "it failed"}
+    assert document(found)["response"] == {"status": 409}
+    assert "result" not in document(found)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"message":"%s"}' % (b"x" * 70_000), b'{"message":"%s"}' % (b"x" * 600_000)]
+)
+async def test_a_large_error_is_not_looked_through(app: Any, handler: Handler, body: bytes) -> None:
+    handler.status, handler.headers = 500, [(b"content-type", b"application/json")]
+    handler.body = body
+    path, done = await finished(app, handler)
+    assert done.content == handler.body
+    found = document(await call(app, f"{path}/status"))
+    assert found["error"] == {"code": "http_500", "message": "The handler answered 500."}
 
 
 async def test_an_exception_is_a_problem_that_gives_nothing_away(
@@ -187,13 +210,10 @@ async def test_a_final_202_does_not_make_pollers_loop(app: Any, handler: Handler
     assert done.header(b"operation-result-status") == b"202"
 
 
-@pytest.mark.parametrize("status", [204, 304])
-async def test_a_response_without_content_has_no_length(
-    app: Any, handler: Handler, status: int
-) -> None:
-    handler.status, handler.body = status, b""
+async def test_a_response_without_content_has_no_length(app: Any, handler: Handler) -> None:
+    handler.status, handler.body = 204, b""
     _, done = await finished(app, handler)
-    assert (done.status, done.content, done.header(b"content-length")) == (status, b"", None)
+    assert (done.status, done.content, done.header(b"content-length")) == (204, b"", None)
 
 
 async def test_an_empty_response_is_kept(app: Any, handler: Handler) -> None:
@@ -285,10 +305,92 @@ async def test_a_range_of_a_large_body_crosses_chunks(app: Any, handler: Handler
     assert part.content == handler.body[262140:786451]
 
 
-async def test_a_response_that_is_part_of_something_stays_as_it_is(
-    app: Any, handler: Handler
+@pytest.mark.parametrize(
+    ("status", "body", "fields", "state"),
+    [
+        (206, BODY, [(b"content-range", b"bytes 9-776/9999")], b"succeeded"),
+        (304, b"", [(b"content-length", b"9999"), (b"content-encoding", b"gzip")], b"succeeded"),
+        (416, b"none", [(b"content-range", b"bytes */9999")], b"failed"),
+    ],
+)
+async def test_what_answers_the_original_requests_range_or_condition_is_a_200_at_r(
+    app: Any, handler: Handler, status: int, body: bytes, fields: Any, state: bytes
 ) -> None:
-    handler.status = 206
+    digests = [(b"Content-Digest", b"c"), (b"Repr-Digest", b"r"), (b"digest", b"d")]
+    handler.status, handler.body, handler.headers = status, body, [*fields, *digests]
+    path, done = await finished(app, handler)
+    for resource in ("", "/result"):
+        answer = await call(app, path + resource, headers=[(b"range", b"bytes=0-0")])
+        assert (answer.status, answer.content) == (200, body)
+        assert answer.header(b"content-length") == b"%d" % len(body)
+        assert answer.header(b"operation-result-status") == b"%d" % status
+        assert answer.header(b"operation-status") == state
+    kept = {
+        name.lower() for name in (name for name, _ in done.headers) if b"digest" in name.lower()
+    }
+    assert kept == {206: {b"content-digest"}, 304: set()}.get(
+        status, {b"content-digest", b"repr-digest", b"digest"}
+    )
+    assert b"content-encoding" not in names(done)
+    found = document(await call(app, f"{path}/status"))
+    assert found["response"] == {"status": status}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X-Accel-Redirect",
+        b"x-sendfile",
+        b"X-Sendfile2",
+        b"X-Lighttpd-Send-File",
+        b"X-LIGHTTPD-send-file",
+    ],
+)
+async def test_what_a_front_server_is_told_to_send_has_no_ranges_and_no_conditions_here(
+    app: Any, handler: Handler, name: bytes
+) -> None:
+    handler.headers, handler.body = [(name, b"/protected/a.zip"), (b"etag", b'"a"')], b""
+    path, done = await finished(app, handler)
+    assert b"accept-ranges" not in names(done)
+    for condition in (
+        (b"range", b"bytes=1000-"),
+        (b"range", b"bytes=-5"),
+        (b"if-match", b'"of the file"'),
+        (b"if-none-match", b'"a"'),
+    ):
+        answer = await call(app, path, headers=[condition])
+        assert (answer.status, answer.headers) == (200, done.headers)
+
+
+async def test_no_shared_cache_may_keep_what_an_owner_alone_may_see(handler: Handler) -> None:
+    app = wrap(handler, owner=lambda scope: "ada")
+    handler.headers = [(b"Cache-Control", b"public, max-age=60"), (b"etag", b'"a"')]
+    path, done = await finished(app, handler)
+    assert done.header(b"cache-control") == b"private, max-age=60"
+    for condition, status in (((b"range", b"bytes=0-9"), 206), ((b"if-none-match", b"*"), 304)):
+        answer = await call(app, path, headers=[condition])
+        assert (answer.status, answer.header(b"cache-control")) == (status, b"private, max-age=60")
+
+
+async def test_a_part_has_no_digest_of_the_whole_content(app: Any, handler: Handler) -> None:
+    gone = [(b"Content-Digest", b"c"), (b"Digest", b"d"), (b"Content-MD5", b"m")]
+    handler.headers = [*gone, (b"Repr-Digest", b"r"), (b"etag", b'"a"')]
+    path, done = await finished(app, handler)
+    assert {name for name, _ in gone} < set(names(done))
+    part = await call(app, path, headers=[(b"range", b"bytes=0-9")])
+    none = await call(app, path, headers=[(b"if-none-match", b'"a"')])
+    for answer, status in ((part, 206), (none, 304)):
+        assert answer.status == status
+        assert not {name for name, _ in gone} & set(names(answer))
+        assert answer.header(b"Repr-Digest") == b"r"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [(b"bytes=-5", 200), (b"bytes=-0", 416), (b"bytes=0-", 416)]
+)
+async def test_a_suffix_of_an_empty_body_is_all_of_it(
+    app: Any, handler: Handler, asked: bytes, status: int
+) -> None:
+    handler.body = b""
     path, _ = await finished(app, handler)
-    part = await call(app, path, headers=[(b"range", b"bytes=0-0")])
-    assert (part.status, part.content) == (206, BODY)
+    assert (await call(app, path, headers=[(b"range", asked)])).status == status

@@ -126,10 +126,10 @@ async def test_cancelling_is_said_until_the_handler_has_stopped(app: Any, handle
     may_end.set()
     done = await follow(app, accepted)
     assert handler.ended.is_set()
-    assert_problem(done, 410, "cancelled")
-    assert done.header(b"operation-status") == b"cancelled"
+    assert_problem(done, 410, "canceled")
+    assert done.header(b"operation-status") == b"canceled"
     found = document(await call(app, f"{path}/status"))
-    assert found["status"] == "cancelled"
+    assert found["status"] == "canceled"
     assert "resourceLocation" not in found
     assert (await call(app, path, "DELETE")).status == 204
 
@@ -140,7 +140,7 @@ async def test_a_response_that_comes_after_the_cancellation_is_dropped(
     accepted = await call(app, "/thing")
     await call(app, path_of(accepted), "DELETE")
     handler.go.set()
-    assert_problem(await follow(app, accepted), 410, "cancelled")
+    assert_problem(await follow(app, accepted), 410, "canceled")
 
 
 async def test_somebody_elses_operation_does_not_exist(handler: Handler) -> None:

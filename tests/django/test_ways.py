@@ -99,7 +99,7 @@ def test_a_deferred_view_can_be_cancelled(way: str, path: str) -> None:
         until(lambda: "ended" in Gate.seen)
         until(lambda: site.call(path_of(accepted)).status == 410)
         status = json.loads(site.call(f"{path_of(accepted)}/status").content)
-    assert status["status"] == "cancelled"
+    assert status["status"] == "canceled"
 
 
 def test_the_500_of_a_view_that_raises_is_that_of_django(way: str) -> None:

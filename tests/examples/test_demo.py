@@ -162,7 +162,7 @@ def test_a_cancelled_archive_leaves_no_temporary_file(
     assert cancelled.status_code == 202
     assert cancelled.json()["status"] == "cancelling"
     assert poll(client, location).status_code == 410
-    assert client.get(status).json()["status"] == "cancelled"
+    assert client.get(status).json()["status"] == "canceled"
     assert open_temporary_files(server) == before
 
 

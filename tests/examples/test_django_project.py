@@ -178,9 +178,9 @@ def test_cancelling_stops_the_work_and_leaves_no_file(ada: httpx.Client, project
         time.sleep(0.02)
     assert ada.delete(accepted.headers["location"]).status_code == 202
     response = poll(ada, accepted.headers["location"], timeout=SLOW)
-    assert (response.status_code, response.json()["code"]) == (410, "cancelled")
+    assert (response.status_code, response.json()["code"]) == (410, "canceled")
     found = status_of(ada, accepted)
-    assert found["status"] == "cancelled"
+    assert found["status"] == "canceled"
     assert 0 < found["progress"]["completed"] < found["progress"]["total"] == int(ORDERS)
     assert list((project / "temporary").glob("openpyxl*")) == []
 
@@ -253,8 +253,8 @@ def test_the_script_of_the_page_follows_an_export(visitor: httpx.Client, project
 @needs_node
 def test_the_script_of_the_page_cancels_an_export(visitor: httpx.Client) -> None:
     _, status, said = follow(visitor, format="xlsx", product="")
-    assert status == "cancelled"
-    assert said[-1].startswith("cancelled")
+    assert status == "canceled"
+    assert said[-1].startswith("canceled")
 
 
 # --- in a browser -------------------------------------------------------------------------------
@@ -306,5 +306,5 @@ def test_a_browser_exports_downloads_and_cancels(
     browser.click("button[value=xlsx]")
     browser.wait_for("output", f"of {ORDERS} orders")
     browser.click("#cancel")
-    assert browser.wait_for("output", "cancelled", "succeeded").startswith("cancelled")
+    assert browser.wait_for("output", "canceled", "succeeded").startswith("canceled")
     assert not browser.is_shown("#download")

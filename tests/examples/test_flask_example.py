@@ -104,7 +104,7 @@ def test_cancelling_stops_the_work(ada: httpx.Client) -> None:
     accepted = ada.get("/similarities")
     assert ada.delete(accepted.headers["location"]).status_code == 202
     response = poll(ada, accepted.headers["location"], timeout=SLOW)
-    assert (response.status_code, response.json()["code"]) == (410, "cancelled")
+    assert (response.status_code, response.json()["code"]) == (410, "canceled")
     progress = status_of(ada, accepted)["progress"]
     assert progress["completed"] < progress["total"] - 1
 

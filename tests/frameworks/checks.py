@@ -148,7 +148,7 @@ class Promises:
             await session.cancel(accepted)
             assert (await session.result(accepted)).status_code == 410
             assert isinstance(session.work.error, OperationCancelled)
-            assert await session.state(accepted) == "cancelled"
+            assert await session.state(accepted) == "canceled"
 
     async def _is_cancelled_at_its_end(self, session: Session, accepted: httpx.Response) -> None:
         await session.lasts(accepted, "cancelling")
@@ -156,7 +156,7 @@ class Promises:
         session.work.release()
         assert (await session.result(accepted)).status_code == 410
         assert session.work.ended.is_set()
-        assert await session.state(accepted) == "cancelled"
+        assert await session.state(accepted) == "canceled"
 
     # --- modes, and none -----------------------------------------------------------------------
 

@@ -60,8 +60,8 @@ class Limiting:
             accepted = start(client, "/stubborn?seconds=3")
             assert client.delete(accepted.headers["location"]).json()["status"] == "cancelling"
             ended = end(client, accepted)
-            assert (ended.status_code, ended.headers["operation-status"]) == (410, "cancelled")
-            assert status(client, accepted)["status"] == "cancelled"
+            assert (ended.status_code, ended.headers["operation-status"]) == (410, "canceled")
+            assert status(client, accepted)["status"] == "canceled"
 
     @pytest.mark.parametrize("path", ["/again", "/stubborn"])  # without a body, and with one
     def test_a_sync_handler_that_never_looks_runs_to_its_end_and_its_response_is_discarded(
@@ -73,8 +73,8 @@ class Limiting:
             seconds, begun = 3, time.monotonic()
             accepted = start(client, f"{path}?seconds={seconds}")
             assert client.delete(accepted.headers["location"]).json()["status"] == "cancelling"
-            assert_problem(end(client, accepted), 410, "cancelled")
+            assert_problem(end(client, accepted), 410, "canceled")
             assert time.monotonic() - begun >= seconds
             document = status(client, accepted)
-            assert document["status"] == "cancelled"
+            assert document["status"] == "canceled"
             assert document["error"]["code"] == "response_discarded"

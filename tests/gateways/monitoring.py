@@ -90,9 +90,9 @@ class Monitoring:
             assert_accepted(response, "cancelling")
             time.sleep(0.02)
         assert site.gateway.hears_disconnects or time.monotonic() > asked + LINGERS
-        assert_problem(response, 410, "cancelled")
-        assert client.get(url).headers["operation-status"] == "cancelled"
-        assert_document(status(client, accepted), "cancelled")
+        assert_problem(response, 410, "canceled")
+        assert client.get(url).headers["operation-status"] == "canceled"
+        assert_document(status(client, accepted), "canceled")
 
     def test_a_delete_after_the_end_forgets_the_response(
         self, client: httpx.Client, poller: httpx.Client

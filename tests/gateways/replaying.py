@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import httpx
 import pytest
 
@@ -43,11 +45,11 @@ class Replaying:
             end(poller, accepted)
         document = status(client, good)
         assert_document(document, "succeeded")
-        assert document["result"] == {"status": 200}
+        assert document["response"] == {"status": 200}
         assert document["resourceLocation"] == good.headers["location"]
         document = status(client, bad)
         assert_document(document, "failed")
-        assert document["result"] == {"status": 503}
+        assert document["response"] == {"status": 503}
         assert document["error"]["code"] == "http_503"
 
     def test_the_result_is_what_r_gives(self, client: httpx.Client, poller: httpx.Client) -> None:
@@ -96,7 +98,19 @@ class Replaying:
         response = client.get(accepted.headers["location"])
         assert (response.status_code, response.content) == (200, b"somebody else goes on\n")
         assert response.headers["operation-result-status"] == "202"
-        assert status(client, accepted)["result"] == {"status": 202}
+        assert status(client, accepted)["response"] == {"status": 202}
+
+    def test_what_is_relative_leads_from_r_to_where_it_led(
+        self, client: httpx.Client, poller: httpx.Client
+    ) -> None:
+        accepted = start(client, "/beside/here?page=1")
+        end(poller, accepted)
+        response = client.get(accepted.headers["location"])
+        asked, polled = str(accepted.request.url), str(response.request.url)
+        assert (response.status_code, response.content) == (303, b"see there\n")
+        for name, reference in (("location", "there?order=5"), ("content-location", "./copy")):
+            assert urljoin(polled, response.headers[name]) == urljoin(asked, reference)
+        assert response.headers["link"] == '</beside/here?page=2>; rel="next"'
 
     def test_an_upload_comes_back_from_r(self, client: httpx.Client, poller: httpx.Client) -> None:
         sent = bytes(range(256)) * 1_000

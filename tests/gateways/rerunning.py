@@ -52,6 +52,7 @@ class Rerunning:
         assert (first.headers["x-replay"], again.headers["x-replay"]) == ("no", "yes")
         assert again.headers["x-seen"] == hashlib.sha256(sent).hexdigest()
         assert again.headers["x-asked"] == first.headers["x-asked"]
+        assert again.headers["content-location"] == "/once-more"
 
     def test_no_header_field_makes_a_replay(self, poller: httpx.Client) -> None:
         response = poller.get("/again", headers=FORGED)

@@ -45,7 +45,7 @@ class Signing:
             for link in document["links"].values():
                 assert bob.get(link).headers["retry-after"]
             assert anne.delete(accepted.headers["location"]).status_code == 202
-            assert_problem(end(poller, running), 410, "cancelled")
+            assert_problem(end(poller, running), 410, "canceled")
 
     def test_the_owner_gets_no_other_signature_by_a_signed_link(
         self, site: Site, transcript: Transcript

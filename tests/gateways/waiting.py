@@ -82,7 +82,7 @@ class Waiting:
         accepted = start(poller, "/patient?lingers=0.5")
         url, begin = accepted.headers["location"], time.monotonic()
         assert_accepted(poller.delete(url), "cancelling")
-        assert_problem(poller.get(url, headers=LONG), 410, "cancelled")
+        assert_problem(poller.get(url, headers=LONG), 410, "canceled")
         assert time.monotonic() - begin < AT_ONCE
 
     # --- who does not wait ---------------------------------------------------------------------

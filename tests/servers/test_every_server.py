@@ -168,7 +168,7 @@ def test_progress_is_seen_and_a_delete_cancels_the_handler(
     assert client.delete(start.headers["location"]).json()["status"] == "cancelling"
     site.wait_for(f"cancelled {name}")
     assert poll(client, start.headers["location"]).status_code == 410
-    assert status(client, start)["status"] == "cancelled"
+    assert status(client, start)["status"] == "canceled"
 
 
 # --- uploads -----------------------------------------------------------------------------------

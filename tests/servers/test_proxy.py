@@ -186,4 +186,4 @@ def test_an_operation_can_be_cancelled_where_its_location_says(
     location = str(start.url.join(start.headers["location"]))
     assert client.delete(location).json()["status"] == "cancelling"
     assert poll(client, location).status_code == 410
-    assert status(client, start)["status"] == "cancelled"
+    assert status(client, start)["status"] == "canceled"

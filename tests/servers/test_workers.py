@@ -117,7 +117,7 @@ def test_a_killed_worker_is_replaced_by_one_that_shows_its_operations(
         wait_for_outcome(client, start, "interrupted")
     for start in started.popitem()[1]:
         assert client.delete(start.headers["location"]).status_code == 202
-        wait_for_outcome(client, start, "cancelled")
+        wait_for_outcome(client, start, "canceled")
 
 
 def test_two_workers_without_any_option_share_their_operations(

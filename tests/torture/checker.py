@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tests.torture.evidence import Call, Evidence, grouped
 from tests.torture.work import MAKES_SAFE, NOTES
 
-TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+TERMINAL = frozenset({"succeeded", "failed", "canceled"})
 LOST = frozenset({"interrupted", "shutdown"})  # reasons that need a blow as an excuse
 HANDLERS_OWN = "this handler always fails"
 CANCELLED = "raincheck.errors.OperationCancelled"  # which Flask takes for an error
@@ -164,15 +164,15 @@ def strangers_see_nothing(evidence: Evidence) -> Iterator[Violation]:
 
 
 def the_cancelled_are_silent(evidence: Evidence) -> Iterator[Violation]:
-    """After a client has heard `cancelled` the handler does nothing, unless it was frozen."""
+    """After a client has heard `canceled` the handler does nothing, unless it was frozen."""
     effects = grouped(evidence.effects, lambda e: e.rid)
     for path, calls in evidence.operations.items():
-        heard = min((c.end for c in calls if c.state == "cancelled"), default=None)
+        heard = min((c.end for c in calls if c.state == "canceled"), default=None)
         if heard is None:
             continue
         for effect in effects.get(calls[0].rid, ()):
             if effect.t > heard and not evidence.touched([effect.pid], 0, effect.t):
-                text = f"{path}: {effect.event} {effect.t - heard:.3f} s after `cancelled`"
+                text = f"{path}: {effect.event} {effect.t - heard:.3f} s after `canceled`"
                 yield Violation("the cancelled are silent", calls[0].rid, text)
                 break
 
@@ -182,7 +182,7 @@ def only_the_cancelled_are_cancelled(evidence: Evidence) -> Iterator[Violation]:
     for path, calls in evidence.operations.items():
         asked = any(c.purpose == "cancel" for c in calls)
         for call in calls:
-            if call.state == "cancelled" and not asked:
+            if call.state == "canceled" and not asked:
                 text = f"nobody has cancelled {path}: {_shown(call)}"
                 yield Violation("only the cancelled are cancelled", call.rid, text)
                 break
@@ -255,7 +255,7 @@ def _is_an_operation(evidence: Evidence, call: Call) -> bool:
 
 
 def _is_an_end(evidence: Evidence, call: Call) -> bool:
-    if call.state == "cancelled":
+    if call.state == "canceled":
         return call.status == 410
     return call.status == 500 and call.state == "failed" and _is_a_reason(evidence, call)
 
@@ -263,7 +263,7 @@ def _is_an_end(evidence: Evidence, call: Call) -> bool:
 def _is_a_reason(evidence: Evidence, call: Call) -> bool:
     if call.code in LOST:
         return True  # another rule looks into it
-    if call.state == "cancelled":
+    if call.state == "canceled":
         return call.code == "response_discarded"
     if evidence.works[call.rid].route == "fail":
         return call.code in ("exception", "http_500", None)

@@ -23,7 +23,7 @@ from tests.torture.work import Work
 
 PATIENCE = 3.0  # seconds after which a client gives up on a connection
 TRIES = 8  # of a request with a key
-TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+TERMINAL = frozenset({"succeeded", "failed", "canceled"})
 KEPT = ("content-type", "operation-status", "retry-after", "allow", "location")
 SIZES = (0, 1, 1_000, 65_535, 65_536, 300_000, 2_500_000)
 SIZE_WEIGHTS = (2, 2, 8, 2, 2, 2, 1)

@@ -99,8 +99,8 @@ class Story:
         return self.call("poll", t, status=500, state="failed", code=code, fields=fields)
 
     def cancelled(self, t: float) -> Call:
-        fields = (("operation-status", "cancelled"),)
-        return self.call("poll", t, status=410, state="cancelled", code="cancelled", fields=fields)
+        fields = (("operation-status", "canceled"),)
+        return self.call("poll", t, status=410, state="canceled", code="canceled", fields=fields)
 
     def struck(self, action: str, begin: float, end: float, pid: int = PID) -> None:
         self.blows.append(Blow(action, pid, begin, end, end - begin))

@@ -19,8 +19,8 @@ PACKAGE = Path(raincheck.__file__).parent
 LAYERS: list[set[str]] = [
     {"errors"},
     {"messages", "secret_options", "webhook_options", "application"},
-    {"operation", "links"},
-    {"policy", "dialects", "records"},
+    {"operation", "links", "json_errors", "references"},
+    {"policy", "dialects", "records", "representation"},
     {"contracts", "monitor", "marking", "sealing", "signing"},
     {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
     {"starting", "flights", "ledger"},
@@ -40,7 +40,8 @@ LAYERS: list[set[str]] = [
 STRANGERS = [("stores", "options"), ("options", "stores"), ("monitor", "contracts")]
 PURE = {
     *("errors", "messages", "operation", "records", "links", "policy", "dialects", "monitor"),
-    *("options", "secret_options", "webhook_options", "keys"),
+    *("representation", "references"),
+    *("options", "secret_options", "webhook_options", "keys", "json_errors"),
 }
 IMPURE_MODULES = {
     *("time", "threading", "socket", "sqlite3", "logging", "asyncio", "anyio", "random", "os"),

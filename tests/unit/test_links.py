@@ -68,6 +68,32 @@ def test_a_relative_reference_survives_a_proxy_that_strips_a_prefix(
     assert resolved == f"http://out.side{outside}/operations/{ID}"
 
 
+def by_the_letter(base: str, reference: str) -> str:
+    """Resolve a path by RFC 3986 §5.2.4; `urljoin` takes several slashes for one."""
+    segments = base.split("/")[1:-1]
+    for segment in reference.split("/"):
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment != ".":
+            segments.append(segment)
+    return "/" + "/".join(segments)
+
+
+@pytest.mark.parametrize("path", ["//", "//evil.test", "//evil.test/a", "///a//b/", "/a", "/"])
+def test_a_relative_reference_climbs_over_each_slash_of_a_path(path: str) -> None:
+    reference = url(request(path), "relative")
+    assert by_the_letter(path, reference) == f"/operations/{ID}"
+    resolved = urlsplit(urljoin(f"http://api.test{path}", reference))
+    assert (resolved.netloc, resolved.path) == ("api.test", f"/operations/{ID}")
+    assert not reference.startswith("/")
+
+
+def test_a_relative_reference_is_not_taken_for_a_scheme() -> None:
+    asked = request("/report")
+    reference = locate(asked, local_path(asked, "/a:b", ID), "relative").url(Resource.RESPONSE)
+    assert urljoin("http://h/report", reference) == f"http://h/a:b/{ID}"
+
+
 def test_a_relative_reference_stays_below_the_mount_point() -> None:
     asked = request("/v1/a/b", "/v1")
     assert urljoin("http://h/v1/a/b", url(asked, "relative")) == f"http://h/v1/operations/{ID}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from raincheck.messages import (
     accepts,
     connection_options,
     field_value,
+    http_date,
     is_not_modified,
     parse_prefer,
     precondition_fails,
@@ -120,7 +123,10 @@ def test_dates_count_where_there_is_no_tag_to_compare() -> None:
     assert is_not_modified(since, None, EARLY)
     assert not is_not_modified(since, None, LATE)
     assert not is_not_modified(since, None, None)
-    assert not is_not_modified(request((b"if-modified-since", b"yesterday")), None, EARLY)
+    for none in (b"yesterday", b"", b"2025-11-01T10:00:00Z", LATE.replace(b"GMT", b"+0000")):
+        assert not is_not_modified(request((b"if-modified-since", none)), None, EARLY)
+        assert not precondition_fails(request((b"if-unmodified-since", none)), None, LATE)
+        assert not precondition_fails(request((b"if-unmodified-since", EARLY)), None, none)
     both = request((b"if-none-match", b'"b"'), (b"if-modified-since", LATE))
     assert not is_not_modified(both, b'"a"', EARLY)
     assert precondition_fails(request((b"if-unmodified-since", EARLY)), None, LATE)
@@ -130,7 +136,54 @@ def test_dates_count_where_there_is_no_tag_to_compare() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
+        (b"Sun, 06 Nov 1994 08:49:37 GMT", datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)),
+        (b"Sunday, 06-Nov-94 08:49:37 GMT", datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)),
+        (b"Sun Nov  6 08:49:37 1994", datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)),
+        (b"Thursday, 06-Nov-25 08:49:37 GMT", datetime(2025, 11, 6, 8, 49, 37, tzinfo=UTC)),
+        (b"Sat, 31 Dec 2016 23:59:60 GMT", datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (b"Sun, 06 Nov 1994 08:49:37 +0000", None),
+        (b"Sun, 6 Nov 1994 08:49:37 GMT", None),
+        (b"sun, 06 nov 1994 08:49:37 gmt", None),
+        (b"Mon, 31 Feb 1994 08:49:37 GMT", None),
+        (b"Sun, 06 Nov 0000 08:49:37 GMT", None),
+        (b"Sun, 06 Nov 1994 25:49:37 GMT", None),
+        (b"784111777", None),
+        (b"", None),
+        (None, None),
+    ],
+)
+def test_a_date_has_three_forms(value: bytes | None, expected: datetime | None) -> None:
+    assert http_date(value) == expected
+
+
+def test_a_year_of_two_digits_is_at_most_fifty_years_ahead() -> None:
+    now = datetime.now(UTC).year
+    for year in range(now - 49, now + 51):
+        found = http_date(b"Sunday, 06-Nov-%02d 08:49:37 GMT" % (year % 100))
+        assert found is not None
+        assert found.year == year
+
+
+@given(st.binary(max_size=50))
+def test_whatever_comes_is_a_date_or_none(value: bytes) -> None:
+    http_date(value)
+
+
+def test_if_none_match_forbids_other_methods_than_reading() -> None:
+    has_it = (b"if-none-match", b'"a"')
+    assert precondition_fails(request(has_it, method="DELETE"), b'"a"', None)
+    assert not precondition_fails(request(has_it, method="DELETE"), b'"b"', None)
+    assert not precondition_fails(request(has_it), b'"a"', None)
+    assert not is_not_modified(request(has_it, method="DELETE"), b'"a"', None)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
         (b"bytes=0-4", (0, 5)),
+        (b"bytes=, 0-4 ,", (0, 5)),
+        (b"bytes=0-4,0-4", None),
+        (b"bytes=10-,20-", None),
         (b"bytes=5-", (5, 10)),
         (b"bytes=-3", (7, 10)),
         (b"bytes=-30", (0, 10)),
@@ -160,7 +213,10 @@ def test_a_range_is_for_get_only() -> None:
 
 @pytest.mark.parametrize(
     ("condition", "applies"),
-    [(b'"a"', True), (b'"b"', False), (b'W/"a"', False), (EARLY, True), (LATE, False)],
+    [
+        *((b'"a"', True), (b'"b"', False), (b'W/"a"', False), (EARLY, True), (LATE, False)),
+        *((b"Sat Nov  1 10:00:00 2025", True), (b"yesterday", False)),
+    ],
 )
 def test_if_range(condition: bytes, applies: bool) -> None:
     asked = request((b"range", b"bytes=0-1"), (b"if-range", condition))

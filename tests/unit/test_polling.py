@@ -87,16 +87,26 @@ def test_what_is_shared_and_gone_is_gone(
 
 FAILING = [
     (b"if-match", b'"other"'),
+    (b"if-unmodified-since", b"Friday, 20-Nov-26 20:00:00 GMT"),
+    (b"if-unmodified-since", b"Fri Nov 20 20:00:00 2026"),
     (b"if-match", b"W/" + TAG),
     (b"if-unmodified-since", b"Fri, 20 Nov 2026 20:00:00 GMT"),
 ]
 
 
+STATUSES = [200, 201, 202, 204, 206, 303, 304, 404, 416, 503]
+
+
+@pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("condition", FAILING)
 def test_a_delete_whose_condition_fails_has_no_effect(
-    keep: Keep, store: MemoryStore, monitor: StatusMonitor, condition: tuple[bytes, bytes]
+    keep: Keep,
+    store: MemoryStore,
+    monitor: StatusMonitor,
+    condition: tuple[bytes, bytes],
+    status: int,
 ) -> None:
-    operation = keep(200)
+    operation = keep(status)
     refused = ask(monitor, "DELETE", condition)
     assert (refused.status, code_of(refused)) == (412, "precondition-failed")
     assert ask(monitor, "GET", condition).status == 412
@@ -105,12 +115,21 @@ def test_a_delete_whose_condition_fails_has_no_effect(
 
 @pytest.mark.parametrize(
     "condition",
-    [(b"if-match", TAG), (b"if-match", b"*"), (b"if-unmodified-since", DATE)],
+    [
+        (b"if-match", TAG),
+        (b"if-match", b"*"),
+        (b"if-none-match", b'"other"'),
+        (b"if-unmodified-since", DATE),
+        (b"if-unmodified-since", b"yesterday"),
+        (b"if-unmodified-since", b"Fri, 20 Nov 2026 20:00:00"),
+        (b"if-modified-since", DATE),
+    ],
 )
+@pytest.mark.parametrize("status", STATUSES)
 def test_a_delete_whose_condition_holds_has_its_effect(
-    keep: Keep, monitor: StatusMonitor, condition: tuple[bytes, bytes]
+    keep: Keep, monitor: StatusMonitor, condition: tuple[bytes, bytes], status: int
 ) -> None:
-    keep(200)
+    keep(status)
     assert ask(monitor, "DELETE", condition).status == 204
     assert ask(monitor, "GET").status == 410
 
@@ -125,10 +144,15 @@ def test_the_tag_that_raincheck_gives_counts_as_the_handlers_own(
     assert ask(monitor, "DELETE", (b"if-match", tag)).status == 204
 
 
-@pytest.mark.parametrize("status", [202, 404, 503])
-def test_what_is_no_200_has_no_conditions(keep: Keep, monitor: StatusMonitor, status: int) -> None:
-    keep(status)
-    assert ask(monitor, "DELETE", FAILING[0]).status == 204
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("tag", [TAG, b"W/" + TAG, b'"x", ' + TAG, b"*"])
+def test_who_has_the_response_does_not_get_it_and_does_not_delete_it(
+    keep: Keep, store: MemoryStore, monitor: StatusMonitor, status: int, tag: bytes
+) -> None:
+    operation, condition = keep(status), (b"if-none-match", tag)
+    for method, expected in (("GET", 304), ("HEAD", 304), ("DELETE", 412)):
+        assert ask(monitor, method, condition).status == expected
+    assert store.get(ID) == operation
 
 
 def test_a_condition_keeps_nobody_from_cancelling(keep: Keep, monitor: StatusMonitor) -> None:

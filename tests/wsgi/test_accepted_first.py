@@ -178,7 +178,7 @@ def test_an_operation_that_nobody_polls_is_cancelled(monkeypatch: pytest.MonkeyP
     wrapped = wrap(app, budget=0, abandon_after=0.2)
     accepted = call(wrapped)
     until(lambda: (core_of(wrapped).beat(), told.is_set())[1])  # type: ignore[func-returns-value]
-    assert_problem(follow(wrapped, accepted), 410, "cancelled")
+    assert_problem(follow(wrapped, accepted), 410, "canceled")
 
 
 def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:

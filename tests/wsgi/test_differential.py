@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -121,6 +123,20 @@ class Closing:
 
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+NOT_FOR_POLLERS = (202, 206, 304, 416)
+
+
+def led_to(headers: Any) -> list[Any]:
+    """Say where references lead: a relative one is another one at R."""
+    found = []
+    for name, value in headers:
+        if name.lower() == b"location":
+            with suppress(ValueError):  # it is no reference at all
+                value = urljoin("http://testserver/", value.decode("latin-1"))
+        found.append((name, value))
+    return found
+
+
 ANY = st.one_of(scripts(broken=False), scripts(broken=True))
 
 
@@ -136,13 +152,14 @@ def assert_same(bare: Call, wrapped: Call) -> None:
 def assert_replayed(bare: Call, replayed: Call) -> None:
     assert replayed.error is None
     assert replayed.content == bare.content
-    if bare.status == 202:
-        assert (replayed.status, replayed.header(b"operation-result-status")) == (200, b"202")
+    if bare.status in NOT_FOR_POLLERS:
+        assert replayed.status == 200
+        assert replayed.header(b"operation-result-status") == b"%d" % bare.status
     else:
         assert replayed.status == bare.status
     dropped = HOP_BY_HOP | connection_options(bare.headers) | {b"date", b"set-cookie"}
     expected = without(bare.headers, *dropped)
-    assert replayed.headers[: len(expected)] == expected
+    assert led_to(replayed.headers[: len(expected)]) == led_to(expected)
     added = {name for name, _ in replayed.headers[len(expected) :]}
     assert added <= {
         *(b"operation-status", b"operation-result-status", b"content-length", b"cache-control"),

@@ -132,9 +132,13 @@ def test_a_response_without_content(way: Any, status: str) -> None:
         return []
 
     answer = way(app)
-    assert (answer.status, answer.content) == (int(status[:3]), b"")
+    assert answer.content == b""
     assert answer.headers[0] == (b"X-A", b"1")
-    assert answer.header(b"content-length") is None
+    if answer.header(b"operation-result-status") == b"304":  # at R, where nobody has asked for it
+        assert (answer.status, answer.header(b"content-length")) == (200, b"0")
+    else:
+        assert answer.status == int(status[:3])
+        assert answer.header(b"content-length") is None
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -115,7 +115,7 @@ def test_r_is_the_handlers_response(app: Any, handler: Handler) -> None:
         again = call(app, path + suffix)
         assert (again.headers, again.content) == (done.headers, done.content)
     found = document(call(app, f"{path}/status"))
-    assert (found["status"], found["result"]) == ("succeeded", {"status": 201})
+    assert (found["status"], found["response"]) == ("succeeded", {"status": 201})
 
 
 def test_a_status_without_a_name_has_one_in_wsgi(app: Any, handler: Handler) -> None:
@@ -234,7 +234,7 @@ def test_cancelling_is_said_until_the_handler_has_stopped(app: Any, handler: Han
     asked = call(app, path_of(accepted), "DELETE")
     assert (asked.status, document(asked)["status"]) == (202, "cancelling")
     handler.go.set()
-    assert_problem(follow(app, accepted), 410, "cancelled")
+    assert_problem(follow(app, accepted), 410, "canceled")
 
 
 def test_a_store_that_fails_is_503(handler: Handler) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 
 from raincheck.core import CHUNK_SIZE, Raincheck
-from raincheck.messages import Headers
+from raincheck.messages import Headers, Request
 from raincheck.operation import Operation, Reason
 from raincheck.recording import Recording
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 class Capture:
-    """Takes the messages that a server would, and complains where servers do."""
+    """Takes the messages that a server would, and complains where servers do.
 
-    def __init__(self, core: Raincheck, operation: Operation, loop: Loop) -> None:
+    Args:
+        request: What is answered.
+    """
+
+    def __init__(self, core: Raincheck, operation: Operation, loop: Loop, request: Request) -> None:
         self.operation = operation
-        self._recording = Recording(core, operation)
+        self._recording = Recording(core, operation, request)
         self._loop = loop
         self._expects_trailers = False
         self._trailers: Headers = ()

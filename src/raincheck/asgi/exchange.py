@@ -212,7 +212,7 @@ class Exchange(Receiving):
     def _detach(self, operation: Operation) -> None:
         """From here on the application answers to the store, and nothing to the server."""
         self.operation = operation
-        self.capture = Capture(self.gateway.core, operation, self.loop)
+        self.capture = Capture(self.gateway.core, operation, self.loop, self.described())
         self.scope["extensions"] = {}  # what this server can do, the replaying one may not
         self.gateway.adopt(self)
         if self.progress is not None and self.progress is not operation.progress:

@@ -101,7 +101,7 @@ class Replay(Exchange):
         gateway.surroundings.add_to(scope)
         super().__init__(gateway, scope, _nothing, _nowhere, Candidate(None), loop=loop)
         self.operation = operation
-        self.capture = Capture(gateway.core, operation, loop)
+        self.capture = Capture(gateway.core, operation, loop, request)
         self._stored = StoredUpload(body)
         self._is_inside = False
         self._is_entered = False

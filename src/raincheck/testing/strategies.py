@@ -59,7 +59,11 @@ records = st.builds(
     progress=st.none() | st.builds(Progress, finite, st.none() | finite, st.none() | st.text()),
     reason=st.none() | st.sampled_from(Reason),
     result=st.none()
-    | st.builds(Result, st.integers(100, 599), headers, count, count, count, headers),
+    | st.builds(
+        Result,
+        *(st.integers(100, 599), headers, count, count, count, headers),
+        *(st.none() | st.text(), st.none() | st.text()),
+    ),
     repeatable=st.booleans(),
     captured=st.booleans(),
     fingerprint=st.none() | st.text(),

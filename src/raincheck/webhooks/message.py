@@ -16,9 +16,9 @@ from raincheck.operation import Operation
 def compose(operation: Operation) -> bytes:
     """Write what happened: no more than is needed to ask for the rest."""
     document = {
-        "type": f"operation.{operation.state.value}",
+        "type": f"operation.{operation.state.on_the_wire}",
         "timestamp": timestamp(operation.updated),  # nothing changes it after the end
-        "data": {"id": operation.id, "status": operation.state.value},
+        "data": {"id": operation.id, "status": operation.state.on_the_wire},
     }
     return json.dumps(document, separators=(",", ":")).encode("ascii")
 

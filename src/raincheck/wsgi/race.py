@@ -194,10 +194,10 @@ class Race:
             Overloaded: Too many are in flight.
             StoreError: It could not be recorded.
         """
-        terms = self.terms
+        terms, request = self.terms, self.request()  # before anything is recorded: it may raise
         accepted = self.gateway.core.accept(self, self._start(terms, sharing))
         if accepted.is_new:
-            self._publish(accepted.operation, terms)
+            self._publish(accepted.operation, terms, request)
         return accepted
 
     def _start(self, terms: Terms, sharing: Sharing | None) -> Start:
@@ -250,9 +250,9 @@ class Race:
     def _told_user(self) -> str | None:
         return self.remote_user() or certified_user(self.source())
 
-    def _publish(self, operation: Operation, terms: Terms) -> None:
+    def _publish(self, operation: Operation, terms: Terms, request: Request) -> None:
         """From here on the handler answers to the store."""
-        recording = Recording(self.gateway.core, operation)
+        recording = Recording(self.gateway.core, operation, request)
         try:
             while not self._attach(operation, recording, terms):
                 terms = self.terms  # its handler was called meanwhile
@@ -272,10 +272,11 @@ class Race:
             self.recording, self.operation = recording, operation
             return True
 
-    def resume(self, operation: Operation) -> None:
+    def resume(self, operation: Operation, request: Request) -> None:
         """Be another run of an operation whose first run was lost."""
         self.is_replay = True
-        self._attach(operation, Recording(self.gateway.core, operation), NO_TERMS)
+        recording = Recording(self.gateway.core, operation, request)
+        self._attach(operation, recording, NO_TERMS)
 
     # --- the handler's thread ------------------------------------------------------------------
 

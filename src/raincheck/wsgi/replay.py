@@ -37,7 +37,7 @@ class Replayer:
             RuntimeError: The system allows no more threads.
         """
         race = self.to_race(request, body)
-        race.resume(operation)
+        race.resume(operation, request)
         if not race.start():
             self._gateway.release(race)
             raise RuntimeError("the system allows no more threads")

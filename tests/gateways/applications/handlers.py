@@ -121,6 +121,13 @@ def final_202(asked: Asked) -> Steps:
     return Answer(b"somebody else goes on\n", 202)
 
 
+def relative(asked: Asked) -> Steps:
+    """Refer to what is beside."""
+    yield 0
+    links = ("Content-Location", "./copy"), ("Link", '<?page=2>; rel="next"')
+    return Answer(b"see there\n", 303, headers=(("Location", "there?order=5"), *links))
+
+
 def patient(asked: Asked) -> Steps:
     """Work until it is cancelled, and a little longer."""
     operation = current_operation()
@@ -151,6 +158,7 @@ def again(asked: Asked) -> Steps:
     seen = hashlib.sha256(asked.body).hexdigest()
     headers = (
         ("X-Replay", "yes" if is_replay() else "no"),
+        ("Content-Location", "once-more"),
         ("X-Asked", hashlib.sha256(repr(sorted(asked.query.items())).encode()).hexdigest()),
     )
     content_type = "application/octet-stream"
@@ -170,6 +178,7 @@ HANDLERS: Mapping[str, tuple[Handler, tuple[str, ...]]] = {
     "/echo": (echo, ("POST",)),
     "/large": (large, GET),
     "/final-202": (final_202, GET),
+    "/beside/here": (relative, GET),
     "/patient": (patient, GET),
     "/stubborn": (stubborn, GET),
     "/unique": (unique, ("GET", "POST")),

@@ -156,7 +156,7 @@ def test_a_cancellation_without_a_store_is_refused_and_may_be_repeated(
     with backend.proxy.failing("refuse"):
         assert_unavailable(site.client.delete(path))
     wait_until(lambda: site.client.delete(path).status_code == 202)
-    assert site.status(path)["status"] in ("cancelling", "cancelled")
+    assert site.status(path)["status"] in ("cancelling", "canceled")
 
 
 # --- shutdown ---------------------------------------------------------------------------------

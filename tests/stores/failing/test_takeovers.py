@@ -85,6 +85,6 @@ def test_an_operation_can_be_cancelled_through_another_process(
     runs, other = stand_ins
     path = runs.start("a", SIZE)
     assert other.client.delete(path).status_code == 202
-    wait_until(lambda: other.status(path)["status"] == "cancelled")
+    wait_until(lambda: other.status(path)["status"] == "canceled")
     assert runs.has("a", "over"), "it was called cancelled before its handler had stopped"
     assert {site.client.get(path).status_code for site in stand_ins} == {410}

@@ -109,6 +109,20 @@ OPERATIONS = {
         expires=1795086403.0,
         result=Result(404, (), length=0, chunk_size=262_144, fence=1),
     ),
+    "failed-by-status-with-error": replace(
+        FAILED,
+        updated=1795000003.0,
+        expires=1795086403.0,
+        result=Result(
+            409,
+            ((b"content-type", b"application/json"),),
+            length=59,
+            chunk_size=262_144,
+            fence=1,
+            error_code="Conflict",
+            error_message="Fünf exist",
+        ),
+    ),
     **{
         f"failed-{reason.value}": replace(FAILED, reason=reason)
         for reason in Reason
