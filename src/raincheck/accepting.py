@@ -34,7 +34,12 @@ class Accepting:
         ensure_heartbeat: Callable[[], None],
         new_id: Callable[[], str],
     ) -> None:
-        self.admission = Admission(process.limits, process.ledger, process.flights)
+        self.admission = Admission(
+            process.limits,
+            process.ledger,
+            process.flights,
+            is_ours=process.application.is_of,
+        )
         self._process = process
         self._store = process.store
         self._settings = process.settings
@@ -60,6 +65,7 @@ class Accepting:
             if holder is not None:
                 return Accepted(holder, is_new=False)
             now = self._store.now()
+            self._process.application.roots.add(start.root_path.rstrip("/"))
             captured = self._capture(start)
             fresh = Operation(
                 id=self._new_id(),
@@ -76,7 +82,8 @@ class Accepting:
                 captured=captured is not None,
                 fingerprint=start.key.fingerprint if start.key else None,
                 coalesced=start.key is not None and start.key.is_shared,
-                application=self._process.application,
+                application=self._process.application.at(start.root_path),
+                code=self._process.application.code if captured is not None else None,
                 webhook=start.webhook,
             )
             return self._begin(run, fresh, start, captured)
@@ -150,7 +157,7 @@ class Accepting:
 
     def _name(self, key: Key) -> str:
         """Return by what the store knows a key: other applications may use it, too."""
-        name = f"{self._process.application}\0{key.value}"
+        name = f"{self._process.application.name}\0{key.value}"
         return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
     def mark(self, operation: Operation, terms: Terms) -> None:

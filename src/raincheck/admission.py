@@ -48,6 +48,7 @@ class Admission:
 
     Args:
         clock: This process's, in seconds.
+        is_ours: Tells whether an application of that name is this one.
     """
 
     def __init__(
@@ -56,11 +57,14 @@ class Admission:
         ledger: Ledger,
         flights: Flights,
         clock: Callable[[], float] = lambda: time.monotonic(),
+        *,
+        is_ours: Callable[[str | None], bool] = lambda _: True,
     ) -> None:
         self.spooled = Spooled(limits.spooled)
         self._limits = limits
         self._ledger = ledger
         self._flights = flights
+        self._is_ours = is_ours
         self._clock = clock
         self._counts: dict[str | None, tuple[float, int]] = {}
 
@@ -124,4 +128,6 @@ class Admission:
 
     def _count(self, owner: str | None, limit: int) -> int:
         found = self._ledger.find_all(Filter(states=_IN_FLIGHT, owner=owner))
+        if owner is not None:  # principals of other applications may have the same names
+            found = (one for one in found if self._is_ours(one.application))
         return sum(1 for _ in islice(found, limit))

@@ -26,6 +26,18 @@ def _program(path: str) -> str:
     return os.path.basename(os.path.dirname(path)) if name == "__main__.py" else name
 
 
+def started_modules(arguments: Sequence[str]) -> list[str]:
+    """Name the modules that a command line starts, as far as it tells.
+
+    Args:
+        arguments: As in `sys.argv`.
+    """
+    program = os.path.basename(arguments[0]) if arguments else ""
+    is_own = program.endswith(".py") and program != "__main__.py"
+    named = started(arguments).replace(".py", "").split() if len(arguments) > 1 else []
+    return [name.partition(":")[0] for name in named] + (["__main__"] if is_own else [])
+
+
 def name_of(kind: str, prefix: str) -> str:
     """Name the application that a middleware is around: who has the same runs its requests again.
 

@@ -14,13 +14,13 @@ from dataclasses import replace
 from itertools import takewhile
 
 from raincheck.accepting import Accepting
-from raincheck.application import name_of
 from raincheck.backlog import TURN, Backlog, Ending, defect
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Filter, Run, Store
 from raincheck.errors import BodyMissing, StoreUnavailable
 from raincheck.flights import each
 from raincheck.heartbeat import Heartbeat
+from raincheck.identity import Application
 from raincheck.marking import Terms
 from raincheck.operation import (
     TERMINAL,
@@ -58,6 +58,7 @@ class Raincheck:
         settings: The options; its `store` is not looked at.
         store: Where operations are kept.
         kind: Of middleware that this is for.
+        wrapped: Returns what that is around; called late.
         new_id: Returns an id with at least 128 random bits.
         sleep: Waits that many seconds.
     """
@@ -67,13 +68,15 @@ class Raincheck:
         settings: Settings,
         store: Store,
         kind: str = "",
+        wrapped: Callable[[], object] | None = None,
         *,
         new_id: Callable[[], str] = lambda: secrets.token_hex(16),
         sleep: Callable[[float], None] = lambda seconds: time.sleep(seconds),  # gevent patches it
     ) -> None:
         self.settings = settings
         self.store = store
-        application = settings.application or name_of(kind, settings.prefix)
+        application = Application(settings.application, kind, settings.prefix, wrapped)
+        self.application = application
         process = self._process = Process(settings, store, application)
         self.limits = process.limits
         self.health, self.ledger, self.flights = process.health, process.ledger, process.flights
@@ -116,6 +119,10 @@ class Raincheck:
     def mark(self, operation: Operation, terms: Terms) -> None:
         """Take what a handler says of itself after its operation was accepted; see `Accepting`."""
         self._accepting.mark(operation, terms)
+
+    def come_in_at(self, root_path: str) -> None:
+        """Take note of where the application is mounted: what waits for it there may be run."""
+        self.application.roots.add(root_path.rstrip("/"))
 
     def may_need_again(self, method: str, route: str) -> bool:
         """Tell whether a request may have to be run again, as far as is known yet."""

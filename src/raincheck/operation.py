@@ -113,10 +113,10 @@ class Operation:
 
     `repeatable` says whether the handler may be run again if a process is lost, `captured` whether
     the store has the request to run it from. `fingerprint` is that of a request under a key, which
-    is let go at the end if it was `coalesced`. `application` is the one whose processes may run the
-    handler. `webhook` is the URL that is still to be told of the
-    end, after so many `deliveries`; then `lease` is the time from which the next may be made.
-    `polled` is about when somebody last asked for it, where that counts.
+    is let go at the end if it was `coalesced`. `application` is the one whose processes show it and
+    may run the handler, `code` the fingerprint of its source. `webhook` is the URL that is still to
+    be told of the end, after so many `deliveries`; then `lease` is the time from which the next may
+    be made. `polled` is about when somebody last asked for it, where that counts.
     """
 
     id: str
@@ -143,6 +143,7 @@ class Operation:
     fingerprint: str | None = None
     coalesced: bool = False
     application: str | None = None
+    code: str | None = None
     webhook: str | None = None
     deliveries: int = 0
     polled: float | None = None

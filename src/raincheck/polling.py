@@ -41,6 +41,7 @@ class Poll:
     Attributes:
         owner: The principal it comes from.
         path: Where R lies, root path included; None: below the configured prefix.
+        root_path: Where the application is mounted; None: as the request says.
     """
 
     request: Request
@@ -48,6 +49,7 @@ class Poll:
     resource: Resource
     owner: str | None = None
     path: str | None = None
+    root_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,9 @@ class StatusMonitor:
             return Answer(monitor.not_found())
         if isinstance(poll, Repeat):
             return self._repeat(poll, operation, has_waited=sight is not None)
+        root_path = poll.request.root_path if poll.root_path is None else poll.root_path
+        if not self._core.application.may_show(operation.application, root_path):
+            return Answer(monitor.not_found())
         signature = self._valid_signature(poll)
         if signature is None and not _may_see(poll.owner, operation):
             return Answer(monitor.not_found())

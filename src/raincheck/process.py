@@ -9,6 +9,7 @@ from raincheck.backlog import Backlog
 from raincheck.contracts import Liveness, Store
 from raincheck.flights import Flights
 from raincheck.health import Health
+from raincheck.identity import Application
 from raincheck.ledger import Ledger
 from raincheck.operation import Operation
 from raincheck.options import Settings
@@ -23,7 +24,7 @@ class Process:
     """What the parts of one core have in common.
 
     Args:
-        application: The name of the application; processes of one name stand in for each other.
+        application: The application; its processes stand in for each other.
 
     Attributes:
         liveness: The store, if it sees for itself who lives.
@@ -33,7 +34,7 @@ class Process:
             answer was lost; and since when, by this process's clock.
     """
 
-    def __init__(self, settings: Settings, store: Store, application: str) -> None:
+    def __init__(self, settings: Settings, store: Store, application: Application) -> None:
         self.settings = settings
         self.limits = settings.effective_limits()
         self.store = store

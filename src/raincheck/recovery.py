@@ -145,11 +145,24 @@ class Recovery:
         if self._has_waited(operation, operation.retention):
             self._end(operation, Reason.EXPIRED_BEFORE_START)
             return False
-        is_ours = operation.application == self._process.application  # others have their own
+        if not self._is_ours(operation):
+            return False
         replayer = self.replayer
-        if not (is_ours and has_room and replayer is not None and replayer.is_ready):
+        if not (has_room and replayer is not None and replayer.is_ready):
             return False
         return self._run_again(replayer, operation)
+
+    def _is_ours(self, operation: Operation) -> bool:
+        """Tell whether this application is for sure the one whose handler is to be run."""
+        application = self._process.application
+        if not application.may_run(operation.application):
+            return False
+        if self._process.liveness is not None or application.is_sure_of(operation.code):
+            return True
+        # Of another version, it may be: some of its processes may still be there.
+        if self._has_waited(operation, KEY_AWAITED):
+            self._end(operation, Reason.INTERRUPTED)
+        return False
 
     def _has_waited(self, operation: Operation, seconds: float) -> bool:
         return self._store.now() - operation.updated > seconds

@@ -82,6 +82,7 @@ class Start:
 
     Attributes:
         route: Its path, without the root path.
+        root_path: Where the application is mounted.
         owner: The principal that it belongs to.
         progress: What its handler has said already.
         terms: What its handler says of itself, if it has been called.
@@ -94,6 +95,7 @@ class Start:
 
     method: str
     route: str
+    root_path: str = ""
     owner: str | None = None
     progress: Progress | None = None
     terms: Terms = NO_TERMS

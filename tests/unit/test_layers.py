@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"policy", "dialects", "records", "representation"},
     {"contracts", "monitor", "marking", "sealing", "signing"},
     {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
-    {"starting", "flights", "ledger"},
+    {"starting", "flights", "ledger", "identity"},
     {"keys", "captured"},
     {"process"},
     {"admission", "recovery", "webhooks"},

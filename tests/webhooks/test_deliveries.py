@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 
 from raincheck.contracts import Filter, Store
 from raincheck.errors import StoreUnavailable
+from raincheck.identity import Application
 from raincheck.operation import (
     CancelRequested,
     Delivering,
@@ -89,7 +90,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def webhooks_of(
     store: Store, options: Settings | None = None, application: str = APPLICATION
 ) -> Iterator[Webhooks]:
-    made = Webhooks(Process(options or settings(), store, application))
+    made = Webhooks(Process(options or settings(), store, Application(application)))
     with closing(made):
         yield made
 

@@ -48,7 +48,8 @@ class RaincheckMiddleware:
     def __init__(self, app: ASGIApp, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        self._gateway = Gateway(app, Raincheck(settings, store_from(settings), "asgi"), type(self))
+        core = Raincheck(settings, store_from(settings), "asgi", lambda: self._gateway.outermost)
+        self._gateway = Gateway(app, core, type(self))
         policy = settings.policy()
         self._sharer = Sharer(settings, policy)
         self._plain = self._sharer.plain
@@ -139,7 +140,9 @@ class RaincheckMiddleware:
             if not self._mount.covers(scope, scope.get("root_path", ""), path):
                 return False
             self._gateway.enter(scope)
-            scope[MOUNTED] = partial(self._gateway.show, template=self._template(scope))
+            root_path, template = scope.get("root_path", ""), self._template(scope)
+            show = partial(self._gateway.show, template=template, root_path=root_path)
+            scope[MOUNTED] = show
             await self.app(scope, receive, send)
             return True
         if not path.startswith(self._below):

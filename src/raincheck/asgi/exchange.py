@@ -196,6 +196,7 @@ class Exchange(Receiving):
         return Start(
             method=self.arrived["method"],
             route=self.route,
+            root_path=self._root_path,
             owner=owner,
             progress=self.progress,
             terms=self._recorded,

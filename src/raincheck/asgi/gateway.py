@@ -56,6 +56,11 @@ class Gateway:
         """The event loop that requests came in last; it may be closed."""
         return self._loop
 
+    @property
+    def outermost(self) -> ASGIApp:
+        """The outermost application that is known."""
+        return self.surroundings.outermost(self)
+
     def running_loop(self) -> Loop:
         """Return the running event loop."""
         if (loop := running_loop(self._loop)) is not self._loop:
@@ -68,6 +73,7 @@ class Gateway:
             self._loop = loop
             # Later may be too late: applications that are mounted change a scope in place.
             self.surroundings.know(scope)
+            self.core.come_in_at(scope.get("root_path", ""))
         return loop
 
     def owner(self, scope: Scope) -> str | None:
@@ -105,6 +111,7 @@ class Gateway:
         operation_id: str,
         resource: Resource,
         template: str | None = None,
+        root_path: str | None = None,
     ) -> None:
         """Answer a request to the status monitor."""
 
@@ -115,6 +122,7 @@ class Gateway:
                 resource=resource,
                 owner=self.owner(scope),
                 path=fill(template, operation_id),
+                root_path=root_path,
             )
 
         await self.send(scope, send, await self.answer(to_poll, receive))

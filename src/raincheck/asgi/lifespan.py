@@ -40,6 +40,7 @@ async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: S
         return await _receive(gateway, receive)
 
     gateway.surroundings.know(scope)
+    gateway.core.come_in_at("")  # what is mounted has no lifespan of its own
     try:
         await gateway.app(scope, receive_for_application, send)
     except Exception:

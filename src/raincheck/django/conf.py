@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,11 @@ def user_of(request: Any) -> str | None:
     """Name the authenticated user of a request: what the setting OWNER is by default."""
     user = getattr(request, USER, None) or getattr(request, "user", None)
     return str(user.pk) if user is not None and user.is_authenticated else None
+
+
+def settings_module() -> object:
+    """Return the module of the project's settings, if there is one: what tells projects apart."""
+    return sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
 
 
 def read_settings() -> Settings:

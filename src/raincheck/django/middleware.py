@@ -31,7 +31,7 @@ from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.django import threads
 from raincheck.django.asgi import AsyncGateway
 from raincheck.django.bodies import take_body
-from raincheck.django.conf import USER, read_settings
+from raincheck.django.conf import USER, read_settings, settings_module
 from raincheck.django.contexts import in_transaction
 from raincheck.django.replay import Replay, Replayer
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
@@ -76,7 +76,8 @@ class RaincheckMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self._settings = read_settings()
         self.get_response = get_response
-        core = Raincheck(self._settings, store_from(self._settings), "django")
+        store = store_from(self._settings)
+        core = Raincheck(self._settings, store, "django", settings_module)
         self._gateway = Gateway(_no_application, core, connections.close_all)
         self._async_gateway: AsyncGateway | None = None
         core.recovery.replayer = Replayer(self._gateway, get_response)
@@ -165,6 +166,7 @@ class RaincheckMiddleware:
 
     def _serve(self, request: HttpRequest, decision: Candidate | Refusal) -> HttpResponseBase:
         core = self._gateway.core
+        core.come_in_at(get_script_prefix())
         try:
             sharing = sharing_of(self._sharer, request.META, request.path_info)
         except NotAKeyError as error:
@@ -252,7 +254,9 @@ class RaincheckMiddleware:
     def _to_poll(self, request: HttpRequest, operation_id: str, resource: Resource) -> Poll:
         path = fill(self._template(request), operation_id)
         owner = self._gateway.owner(request)
-        return Poll(to_request(request), operation_id, resource, owner, path)
+        described = to_request(request)
+        self._gateway.core.come_in_at(described.root_path)
+        return Poll(described, operation_id, resource, owner, path)
 
     def _send(self, request: HttpRequest, response: Response) -> HttpResponseBase:
         return _unlogged(self._to_http(request, response))

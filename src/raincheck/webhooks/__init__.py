@@ -77,7 +77,7 @@ class Webhooks:
     def _find_due(self, limit: int) -> list[Operation]:
         due = self._ledger.find_all(Filter(states=TERMINAL, lease_before=self._store.now()))
         # Others who share the store sign with secrets of their own.
-        ours = (it for it in due if it.application == self._application)
+        ours = (it for it in due if self._application.is_of(it.application))
         return list(islice(ours, limit))
 
     def _deliver_some(self, is_closed: Callable[[], bool]) -> bool:

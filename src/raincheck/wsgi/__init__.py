@@ -62,7 +62,8 @@ class RaincheckMiddleware:
     def __init__(self, app: WSGIApplication, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        self._gateway = Gateway(app, Raincheck(settings, store_from(settings), "wsgi"))
+        core = Raincheck(settings, store_from(settings), "wsgi", lambda: app)
+        self._gateway = Gateway(app, core)
         self._gateway.core.recovery.replayer = Replayer(self._gateway)
         self._policy = settings.policy()
         self._sharer = Sharer(settings, self._policy)
@@ -115,6 +116,7 @@ class RaincheckMiddleware:
                 return send_response(method, start_response, refusal)
             environ["wsgi.input"] = unread.stream
             return self.app(environ, start_response)
+        core.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
         exchange = Exchange(self._gateway, environ, path, body, decision)
         if is_accepted_first(decision, sharing):
             response = self._accepted_first(exchange, sharing, environ)
@@ -186,7 +188,9 @@ class RaincheckMiddleware:
             root_path = decoded(environ.get("SCRIPT_NAME", ""))
             if not self._mount.covers(environ, root_path, path):
                 return None
-            environ[MOUNTED] = partial(self._gateway.show, template=self._template(environ))
+            template = self._template(environ)
+            show = partial(self._gateway.show, template=template, root_path=root_path)
+            environ[MOUNTED] = show
             return self.app(environ, start_response)
         if not path.startswith(self._below):
             return None

@@ -89,10 +89,13 @@ class Gateway:
         operation_id: str,
         resource: Resource,
         template: str | None = None,
+        root_path: str | None = None,
     ) -> Iterable[bytes]:
         """Answer a request to the status monitor."""
-        path = fill(template, operation_id)
-        poll = Poll(to_request(environ), operation_id, resource, self.owner(environ), path)
+        path, request = fill(template, operation_id), to_request(environ)
+        root_path = request.root_path if root_path is None else root_path
+        self.core.come_in_at(root_path)
+        poll = Poll(request, operation_id, resource, self.owner(environ), path, root_path)
         return self.send(poll.request.method, start_response, self.answer(poll))
 
     def send(

@@ -195,18 +195,19 @@ class Race:
             StoreError: It could not be recorded.
         """
         terms, request = self.terms, self.request()  # before anything is recorded: it may raise
-        accepted = self.gateway.core.accept(self, self._start(terms, sharing))
+        accepted = self.gateway.core.accept(self, self._start(request, terms, sharing))
         if accepted.is_new:
             self._publish(accepted.operation, terms, request)
         return accepted
 
-    def _start(self, terms: Terms, sharing: Sharing | None) -> Start:
+    def _start(self, request: Request, terms: Terms, sharing: Sharing | None) -> Start:
         owner = self._ask_owner()
         if sharing is not None:
             self.key = self._key(sharing, owner or self._told_user())
         return Start(
             method=self._method,
             route=self.path,
+            root_path=request.root_path,
             owner=owner,
             progress=self.progress,
             terms=terms,

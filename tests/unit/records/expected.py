@@ -87,6 +87,7 @@ ADDED = {
     "deliveries": 0,
     "polled": None,
     "unbound": False,
+    "code": None,
 }
 CAPTURED = replace(
     NEW,

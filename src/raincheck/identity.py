@@ -1,0 +1,163 @@
+"""Which processes are the same application: they show each other's operations, and run them again.
+
+Two that share a store and are taken for one would run each other's requests. So an application is
+told by what was started and where, by what the middleware is around, and by where that is mounted;
+or by the option `application`, and where it is mounted. Whether it may run an operation again has
+to be known for sure: on a store that other machines may share, that takes the option, or the same
+source code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+from raincheck.application import name_of, started_modules
+from raincheck.handlers import find_directory
+from raincheck.handlers.layers import layers
+
+_KNOWN: weakref.WeakSet[Application] = weakref.WeakSet()  # of this process
+_LOCK = threading.Lock()
+
+
+class Application:
+    """What one middleware is around, and what that is called.
+
+    Args:
+        told: The option `application`.
+        kind: Of middleware.
+        prefix: The option of that name.
+        wrapped: Returns what the middleware is around; called late, when all is imported.
+
+    Attributes:
+        roots: Root paths that requests have come in at.
+        is_told: Whether it has been given its name.
+    """
+
+    def __init__(
+        self,
+        told: str | None = None,
+        kind: str = "",
+        prefix: str = "",
+        wrapped: Callable[[], object] | None = None,
+    ) -> None:
+        self.is_told = told is not None or wrapped is None
+        self.roots = set[str]() if wrapped else {""}
+        self._told = told
+        self._kind = kind
+        self._prefix = prefix
+        self._wrapped = wrapped or (lambda: None)
+        with _LOCK:
+            _KNOWN.add(self)
+
+    @cached_property
+    def name(self) -> str:
+        """Its name, wherever it is mounted."""
+        if self._told is not None:
+            return self._told
+        what = self._home or _kind_of(self._nearest)
+        return f"{name_of(self._kind, self._prefix)} in {os.getcwd()}: {what}"
+
+    def at(self, root_path: str) -> str:
+        """Return its name where it is mounted."""
+        return f"{self.name}\n{root_path.rstrip('/')}"
+
+    def is_of(self, name: str | None) -> bool:
+        """Tell whether a name is this application's, wherever it is mounted."""
+        return (
+            name is not None
+            and name.rpartition("\n")[0] in (self.name, "")
+            and ("\n" in name or name == self.name)
+        )
+
+    def may_show(self, name: str | None, root_path: str) -> bool:
+        """Tell whether an operation of that name is to be shown to who comes in at a root path.
+
+        Those of an older raincheck, which knew no root paths, are.
+        """
+        return name is None or "\n" not in name or name == self.at(root_path)
+
+    def may_run(self, name: str | None) -> bool:
+        """Tell whether an operation of that name may be run again here, as far as names tell."""
+        root = next((root for root in list(self.roots) if self.at(root) == name), None)
+        return root is not None and not self._is_mistakable_at(root)
+
+    def is_sure_of(self, code: str | None) -> bool:
+        """Tell whether what has recorded an operation is this very application.
+
+        Args:
+            code: The fingerprint of its source.
+        """
+        return self.is_told or (code is not None and code == self.code)
+
+    @cached_property
+    def code(self) -> str | None:
+        """The fingerprint of the source that it is made in; None if that can't be found."""
+        for module in self._modules():
+            if getattr(module, "__file__", None) is None:
+                continue
+            with suppress(OSError):
+                return sha256(Path(module.__file__ or "").read_bytes()).hexdigest()
+        return None
+
+    def _modules(self) -> Iterator[ModuleType]:
+        home = self._home.partition(":")[0] if self._home else None
+        function = getattr(self._nearest, "__module__", None)
+        is_own = isinstance(self._nearest, FunctionType)
+        for name in (home, function if is_own else None, *started_modules(sys.argv)):
+            if name is not None and name in sys.modules:
+                yield sys.modules[name]
+
+    @cached_property
+    def _nearest(self) -> object:
+        """What the middleware is around; of a method, its object."""
+        wrapped = self._wrapped()
+        return getattr(wrapped, "__self__", wrapped)
+
+    @cached_property
+    def _home(self) -> str | None:
+        """Where the application, or a layer of it, is the global of a module."""
+        if self._nearest is None or isinstance(self._nearest, ModuleType):
+            return getattr(self._nearest, "__name__", None)
+        # Within it, functions and classes may be anybody's.
+        within = [one for one in layers(self._nearest) if not isinstance(one, (FunctionType, type))]
+        for layer in (self._nearest, *within):
+            if (name := _global(layer)) is not None:
+                return name
+        return None
+
+    def _is_mistakable_at(self, root: str) -> bool:
+        """Tell whether another application of this process has the same name there."""
+        others = [one for one in list(_KNOWN) if one is not self and root in one.roots]
+        return any(one.name == self.name and one._kin != self._kin for one in others)
+
+    @cached_property
+    def _kin(self) -> object:
+        """What applications that are made alike have in common."""
+        directory = find_directory(self._wrapped())
+        if directory is not None:
+            return frozenset((one.where, _kind_of(one.handler)) for one in directory.all())
+        return getattr(self._nearest, "__code__", type(self._nearest))
+
+
+def _global(thing: object) -> str | None:
+    """Name the first module that has a thing as its global, and by what name."""
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is thing and not name.startswith("__"):
+                return f"{module.__name__}:{name}"
+    return None
+
+
+def _kind_of(thing: object) -> str:
+    """Name a function, or the class of an object."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,0 +1,183 @@
+"""What tells applications apart that share a store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from raincheck.core import Raincheck
+from raincheck.errors import Overloaded
+from raincheck.identity import Application
+from raincheck.operation import Released
+from raincheck.options import Settings
+from raincheck.starting import Start
+from tests.unit.cores import (
+    CoreTests,
+    FaultyStore,
+    LeaseOnlyStore,
+    NoHeartbeat,
+    Run,
+    Time,
+    poll,
+    stored,
+)
+from tests.unit.test_recovery import Replayer, start
+
+
+async def one(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+async def another(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Site:
+    """An application of a framework that nobody knows."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+shop, office = Site(), Site()
+
+
+def made(app: object, told: str | None = None, kind: str = "asgi") -> Application:
+    application = Application(told, kind, "/operations", lambda: app)
+    application.roots.add("")
+    return application
+
+
+def by_a_factory(path: str) -> Starlette:
+    return Starlette(routes=[Route(path, one)])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (made(one), made(another)),
+        (made(shop), made(office)),
+        (made(one), made(one, kind="wsgi")),
+        (made(one, "shop"), made(one, "office")),
+    ],
+    ids=["functions", "objects", "kinds of middleware", "told names"],
+)
+def test_applications_have_names_of_their_own(first: Application, second: Application) -> None:
+    assert first.at("") != second.at("")
+    assert not first.is_of(second.at(""))
+
+
+@pytest.mark.parametrize("told", [None, "shop"])
+def test_an_application_has_the_same_name_in_each_process_and_another_at_each_mount_point(
+    told: str | None,
+) -> None:
+    assert made(one, told).at("/v1") == made(one, told).at("/v1/")
+    assert made(one, told).at("/v1") != made(one, told).at("/v2")
+    assert made(one, told).is_of(made(one, told).at("/v2"))
+
+
+def test_a_service_started_elsewhere_is_another_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = made(one).at("")
+    monkeypatch.chdir(tmp_path)
+    assert made(one).at("") != here
+
+
+def test_an_application_runs_nothing_at_a_mount_point_that_it_has_not_seen() -> None:
+    application = made(one)
+    assert application.may_run(application.at(""))
+    assert not application.may_run(application.at("/v1"))
+    application.roots.add("/v1")
+    assert application.may_run(application.at("/v1"))
+
+
+def test_what_can_be_mistaken_for_another_one_of_its_process_runs_nothing() -> None:
+    first, again = made(by_a_factory("/users")), made(by_a_factory("/users"))
+    assert first.may_run(again.at("")), "they are made alike"
+    other = made(by_a_factory("/orders"))
+    assert other.name == first.name
+    assert not first.may_run(first.at(""))
+    assert not other.may_run(first.at(""))
+    first.roots.clear()
+    assert not other.may_run(first.at("")), "nor while one like it is there"
+
+
+def test_what_an_older_raincheck_has_recorded_is_shown() -> None:
+    assert made(one).may_show(None, "")
+    assert made(one).may_show("asgi main:app /operations", "/v1")
+
+
+Source = Callable[[str], Site]
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """Return what makes an application of some source code."""
+
+    def make(text: str) -> Site:
+        module: Any = ModuleType("service")
+        path = tmp_path / f"{text}.py"
+        path.write_text(text)
+        module.__file__, module.app = str(path), Site()
+        monkeypatch.setitem(sys.modules, "service", module)
+        application: Site = module.app
+        return application
+
+    return make
+
+
+class TestOneStore(CoreTests):
+    """Several applications on one store."""
+
+    def service(self, store: Any, time: Time, app: object, **options: Any) -> Raincheck:
+        core = Raincheck(Settings(**options), store, "asgi", lambda: app, sleep=time.sleep)
+        core.heartbeat = NoHeartbeat(core)
+        core.recovery.replayer = Replayer()
+        core.come_in_at("")
+        # As all modules are loaded now, and another one of that name may be later.
+        assert core.application.name
+        assert core.application.code
+        return core
+
+    @pytest.mark.parametrize("told", [None, "a name"])
+    @pytest.mark.parametrize("other", ["the same", "another"])
+    def test_on_a_shared_store_only_the_same_source_or_a_told_name_is_run_again(
+        self, time: Time, source: Source, other: str, told: str | None
+    ) -> None:
+        store, is_same = LeaseOnlyStore(clock=time), other == "the same" or told is not None
+        first = self.service(store, time, source("the same"), application=told)
+        operation = start(first)
+        first.flights.drop(first.flights.get(operation.id))
+        assert first.ledger.change(operation.id, Released()) is not None
+        second = self.service(store, time, source(other), application=told)
+        assert second.application.name == first.application.name
+        second.recover()
+        assert len(second.recovery.replayer.runs) == is_same  # type: ignore[union-attr]
+        time.now += 601  # those of the version before are gone by now
+        second.recover()
+        assert stored(first, operation).is_terminal is not is_same
+
+    def test_principals_of_two_applications_are_not_the_same_owner(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        options: dict[str, Any] = {"owner": str, "limits": {"operations_per_owner": 1}}
+        ours, theirs = (self.service(store, time, app, **options) for app in (shop, office))
+        begun = Start(method="GET", route="/x", owner="1")
+        operation = ours.accept(Run(), begun).operation
+        assert poll(theirs, operation.id, owner="1").status == 404
+        assert poll(ours, operation.id, owner="1").status == 202
+        theirs.accept(Run(), begun)
+        with pytest.raises(Overloaded):
+            ours.accept(Run(), begun)
+
+    def test_an_operation_is_not_shown_at_another_mount_point(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core = self.service(store, time, shop)
+        begun = Start(method="GET", route="/x", root_path="/v1")
+        assert poll(core, core.accept(Run(), begun).operation.id).status == 404
