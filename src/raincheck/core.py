@@ -75,7 +75,8 @@ class Raincheck:
     ) -> None:
         self.settings = settings
         self.store = store
-        application = Application(settings.application, kind, settings.prefix, wrapped)
+        told, place = settings.application, _place(settings.store, store)
+        application = Application(told, kind, settings.prefix, wrapped, place)
         self.application = application
         process = self._process = Process(settings, store, application)
         self.limits = process.limits
@@ -140,6 +141,11 @@ class Raincheck:
         if self.settings.owner is None or flight is None:
             return False
         return flight.operation.owner is None
+
+    def is_unbound(self, operation: Operation) -> bool:
+        """Tell whether it is not known yet whose an operation is that runs here."""
+        flight = self.flights.of(operation)
+        return flight is not None and flight.operation.unbound
 
     def own(self, operation: Operation, owner: str | None) -> None:
         """Take note of whose an operation is; the next beat writes it, or its end.
@@ -351,3 +357,9 @@ class Raincheck:
             self._sleep(0.5 if failure else 0)
         self.webhooks.close()
         self.store.close()
+
+
+def _place(option: object, store: Store) -> object:
+    """Say where a store keeps operations: in memory, each has its own."""
+    is_named = option is None or (isinstance(option, str) and not option.startswith("memory:"))
+    return option if is_named else id(store)

@@ -36,6 +36,7 @@ class Application:
         kind: Of middleware.
         prefix: The option of that name.
         wrapped: Returns what the middleware is around; called late, when all is imported.
+        place: Where its operations are; only those in the same place meet.
 
     Attributes:
         roots: Root paths that requests have come in at.
@@ -48,12 +49,14 @@ class Application:
         kind: str = "",
         prefix: str = "",
         wrapped: Callable[[], object] | None = None,
+        place: object = None,
     ) -> None:
         self.is_told = told is not None or wrapped is None
         self.roots = set[str]() if wrapped else {""}
         self._told = told
         self._kind = kind
         self._prefix = prefix
+        self._place = place
         self._wrapped = wrapped or (lambda: None)
         with _LOCK:
             _KNOWN.add(self)
@@ -87,7 +90,9 @@ class Application:
 
     def may_run(self, name: str | None) -> bool:
         """Tell whether an operation of that name may be run again here, as far as names tell."""
-        root = next((root for root in list(self.roots) if self.at(root) == name), None)
+        # Before anything has come in: what has a name of its own is nobody else at its root.
+        roots = list(self.roots) or ([""] if self._is_named else [])
+        root = next((root for root in roots if self.at(root) == name), None)
         return root is not None and not self._is_mistakable_at(root)
 
     def is_sure_of(self, code: str | None) -> bool:
@@ -101,11 +106,10 @@ class Application:
     @cached_property
     def code(self) -> str | None:
         """The fingerprint of the source that it is made in; None if that can't be found."""
-        for module in self._modules():
-            if getattr(module, "__file__", None) is None:
-                continue
+        files = (getattr(module, "__file__", None) for module in self._modules())
+        for file in filter(None, files):
             with suppress(OSError):
-                return sha256(Path(module.__file__ or "").read_bytes()).hexdigest()
+                return sha256(Path(file).read_bytes()).hexdigest()
         return None
 
     def _modules(self) -> Iterator[ModuleType]:
@@ -123,6 +127,10 @@ class Application:
         return getattr(wrapped, "__self__", wrapped)
 
     @cached_property
+    def _is_named(self) -> bool:
+        return self._home is not None or isinstance(self._nearest, FunctionType)
+
+    @cached_property
     def _home(self) -> str | None:
         """Where the application, or a layer of it, is the global of a module."""
         if self._nearest is None or isinstance(self._nearest, ModuleType):
@@ -136,7 +144,7 @@ class Application:
 
     def _is_mistakable_at(self, root: str) -> bool:
         """Tell whether another application of this process has the same name there."""
-        others = [one for one in list(_KNOWN) if one is not self and root in one.roots]
+        others = [one for one in list(_KNOWN) if one._place == self._place and root in one.roots]
         return any(one.name == self.name and one._kin != self._kin for one in others)
 
     @cached_property

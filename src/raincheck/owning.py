@@ -17,12 +17,12 @@ logger = logging.getLogger("raincheck")
 
 
 def find_owner(
-    core: Raincheck, operation: Operation, ask: Callable[[], str | None], *, is_last: bool
+    core: Raincheck, operation: Operation, ask: Callable[[], str | None] | None, *, is_last: bool
 ) -> Reason | None:
     """Ask whose an operation is, if it is nobody's; may block.
 
     Args:
-        ask: Names the principal that its request comes from.
+        ask: Names the principal that its request comes from; None: its request is not there.
         is_last: Whether its response begins: nobody is asked again.
 
     Returns:
@@ -30,6 +30,9 @@ def find_owner(
     """
     if not core.is_nobodys(operation):
         return None
+    why_not = Reason.OWNER_UNKNOWN if is_last and core.is_unbound(operation) else None
+    if ask is None:
+        return why_not
     try:
         core.own(operation, ask())
     except Overloaded as error:
@@ -39,5 +42,5 @@ def find_owner(
         logger.warning("the operations of an owner can't be counted: %s", error)
     except Exception:
         logger.exception("it can't be told whose operation %s is", operation.shown)
-        return Reason.OWNER_UNKNOWN if is_last else None
+        return why_not
     return None

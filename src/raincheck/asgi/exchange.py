@@ -326,7 +326,7 @@ class Exchange(Receiving):
         operation = self.operation
         if operation is None or not self.gateway.core.is_nobodys(operation):
             return
-        core, ask = self.gateway.core, partial(self.gateway.owner, self.known())
+        core, ask = self.gateway.core, self.gateway.asking(self.known())
         reason = await self.loop.record(partial(find_owner, core, operation, ask, is_last=is_last))
         if reason is not None:
             await self.loop.record(self.give_up, reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -80,6 +81,10 @@ class Gateway:
         """Name the principal that a request belongs to; may block, so not for the loop."""
         return owner_of(self.core.settings, scope)
 
+    def asking(self, scope: Scope) -> Callable[[], str | None] | None:
+        """Return what asks for the owner; None if the request is not there to be asked about."""
+        return partial(self.owner, scope)
+
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""
         return webhook_of(self.core.settings, scope)
@@ -114,6 +119,7 @@ class Gateway:
         root_path: str | None = None,
     ) -> None:
         """Answer a request to the status monitor."""
+        self.core.come_in_at(scope.get("root_path", "") if root_path is None else root_path)
 
         def to_poll() -> Poll:
             return Poll(

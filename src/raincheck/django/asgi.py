@@ -119,6 +119,10 @@ class AsyncGateway(Gateway):
         finally:
             connections.close_all()  # that finding the user has opened here
 
+    def asking(self, scope: Scope) -> Callable[[], str | None] | None:
+        """Return what asks for the owner; None if what is around has answered a replay itself."""
+        return super().asking(scope) if _CONVERSATION in scope else None
+
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""
         try:

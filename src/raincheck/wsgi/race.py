@@ -227,7 +227,8 @@ class Race:
         """Ask for the owner again, while the operation is nobody's."""
         if self.operation is None or not self.gateway.core.is_nobodys(self.operation):
             return
-        reason = find_owner(self.gateway.core, self.operation, self._ask_owner, is_last=is_last)
+        ask = self._ask_owner if self.source() is not None else None
+        reason = find_owner(self.gateway.core, self.operation, ask, is_last=is_last)
         if reason is not None:
             self.give_up(reason)
 
