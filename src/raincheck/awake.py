@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 STRIDE = 1.0  # seconds: who looks at the time more often and finds that more passed was frozen
+SLEPT = 1.0  # seconds between what both clocks say, from which on the machine has slept
 LEAPS = 3  # that cost a deadline nothing: who never gets a turn must come to an end, too
 
 
@@ -31,10 +32,10 @@ class Moment(NamedTuple):
         return max(now.monotonic - self.monotonic, now.wall - self.wall)
 
     @property
-    def slept(self) -> float:
-        """Seconds that only the clock on the wall has seen since then: it was set, or a sleep."""
+    def has_slept(self) -> bool:
+        """Whether the machine has slept since then, or the clock on the wall was set."""
         now = Moment.now()
-        return (now.wall - self.wall) - (now.monotonic - self.monotonic)
+        return abs((now.wall - self.wall) - (now.monotonic - self.monotonic)) > SLEPT
 
 
 class Deadline:

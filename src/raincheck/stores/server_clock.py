@@ -11,7 +11,6 @@ from raincheck.errors import StoreUnavailable
 
 CLOCK_AGE = 10.0  # seconds after which the server's clock is looked at again
 SLOW = 1.0  # seconds there and back after which half of it is no good guess: it is asked again
-SLEPT = 1.0  # seconds that the monotonic clock may have missed: it stands still in a sleep
 
 
 def measure(ask: Callable[[], float]) -> tuple[float, float]:
@@ -54,8 +53,8 @@ class ServerClock:
                 slept, and does not now.
         """
         offset = self._offset
-        if offset is not None and abs(self._looked.slept) > SLEPT:
-            offset = None  # what is known is wrong by as much
+        if offset is not None and self._looked.has_slept:
+            offset = None  # the monotonic clock has stood still
         if offset is None or (time.monotonic() > self._until and self._is_mine_to_ask()):
             offset = self._look(offset)
         return time.monotonic() + offset

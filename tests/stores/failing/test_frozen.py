@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 
 from raincheck.awake import Deadline
+from raincheck.contracts import Store
+from raincheck.errors import StoreUnavailable
 from raincheck.stores.patience import ENOUGH
 from raincheck.stores.postgresql.connections import Connections, _until
-from raincheck.stores.redis.server import Server
+from raincheck.stores.redis.server import Server, Subscription
 from raincheck.stores.redis.url import parse
 from raincheck.stores.sqlite import SQLiteStore, database
-from tests.stores.failing.backends import AT_MOST, KINDS, backend_of, in_thread
+from tests.stores.failing.backends import AT_MOST, KINDS, Backend, backend_of, in_thread
 from tests.stores.failing.calls import use
 from tests.support.processes import ROOT
 
@@ -167,3 +169,66 @@ def test_who_waits_for_a_connection_to_redis_goes_on_after_a_freeze(leaping: Lea
     assert link.take_place()
     leaping(link.places.release)
     assert link.take_place()
+
+
+class Channel:
+    """A connection of a subscription, on which the answer to a question comes during a freeze.
+
+    Args:
+        answers: Whether it does.
+    """
+
+    def __init__(self, *, answers: bool) -> None:
+        self.now = 0.0
+        self._answers, self._looks, self._arrived = answers, 0, [{"type": "subscribe"}]
+
+    def pubsub(self) -> Channel:
+        return self
+
+    def subscribe(self, channel: str) -> None:
+        """Be answered at once."""
+
+    def ping(self) -> None:
+        self._looks = 1
+
+    def get_message(self, timeout: float) -> dict[str, str] | None:
+        if self._arrived:
+            return self._arrived.pop()
+        self.now += timeout
+        if self._looks and self._answers:
+            self.now += 60.0
+            self._looks, self._arrived = 0, [{"type": "pong"}]
+        return None
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_subscription_of_redis_looks_for_the_answer_before_it_says_that_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    channel = Channel(answers=answers)
+    clock = SimpleNamespace(monotonic=lambda: channel.now)
+    monkeypatch.setattr("raincheck.stores.redis.server.time", clock)
+    settings = parse("redis://localhost?timeout=1")
+    subscription = Subscription(channel, "changes", settings)  # type: ignore[arg-type]
+    with nullcontext() if answers else pytest.raises(StoreUnavailable):
+        for _ in range(10):
+            assert subscription.hear(1.0) is None
+
+
+@pytest.mark.server
+def test_connections_from_before_the_machine_slept_are_not_used_again(
+    backend: Backend, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.get("a")
+    accepted = backend.proxy.accepted
+    store.get("a")
+    assert backend.proxy.accepted == accepted
+    slept = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() + 3600.0)
+    monkeypatch.setattr("raincheck.awake.time", slept)
+    store.get("a")
+    assert backend.proxy.accepted == accepted + 1
+    store.get("a")
+    assert backend.proxy.accepted == accepted + 1

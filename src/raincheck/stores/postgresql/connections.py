@@ -18,7 +18,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
-from raincheck.awake import Deadline
+from raincheck.awake import Deadline, Moment
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.stores.patience import SLACK
 
@@ -45,6 +45,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     deadline = Deadline(float("inf"))
     opened = 0.0
+    used = Moment(0.0, 0.0)
 
     def __del__(self, *unused: object) -> None:
         """Warn of nothing: a store need not be closed, and a fork may not close its parent's."""
@@ -60,6 +61,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             not self.closed
             and self.info.transaction_status == TransactionStatus.IDLE
             and time.monotonic() < self.opened + LIFETIME
+            and not self.used.has_slept  # or who is at its other end may have forgotten it
         )
 
 
@@ -173,6 +175,8 @@ class Connections:
         if self._closed or connection is None or not connection.is_reusable:
             _close(connection)
             connection = None
+        else:
+            connection.used = Moment.now()
         self._places.put(connection)
         if self._closed:
             self._close_idle()  # it may have been closed since we looked
@@ -181,7 +185,7 @@ class Connections:
         # Prepared statements and all other state of a session would break behind a pooler that
         # gives each transaction another session.
         connection = Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        connection.opened = time.monotonic()
+        connection.opened, connection.used = time.monotonic(), Moment.now()
         # A pooler may hand on what somebody else listened to; psycopg would keep it for ever.
         connection.add_notify_handler(_ignore)
         return connection

@@ -17,7 +17,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
 
-from raincheck.awake import Deadline
+from raincheck.awake import Deadline, Moment
 from raincheck.stores.patience import SLACK, Patience
 from raincheck.stores.redis.errors import FAILURES, Refused, explain
 from raincheck.stores.redis.names import Command, to_run
@@ -157,6 +157,7 @@ class _Link:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: _Client | None = None
+        self._used = Moment.now()
         self.patience = Patience(settings.timeout + SLACK)
         # redis-py's own limit is no wait: whoever comes while it is reached fails at once.
         self.places = threading.BoundedSemaphore(settings.max_connections or NO_LIMIT)
@@ -179,6 +180,9 @@ class _Link:
         """
         if self._client is None:
             self._client = _open(self._settings)
+        if self._used.has_slept:
+            self.close()  # or who is at the other end may have forgotten the connections
+        self._used = Moment.now()
         return self._client
 
     def close(self) -> None:
