@@ -20,7 +20,8 @@ SERVERS = {
     "uvicorn": f"-m uvicorn {APPLICATION}:asgi --port {{port}} --log-level warning",
     "gunicorn": (
         f"-m gunicorn {APPLICATION}:wsgi --bind 127.0.0.1:{{port}} --log-level warning "
-        "--worker-class gthread --threads 8 --no-control-socket"
+        # It shall not end itself what a test has frozen.
+        "--worker-class gthread --threads 8 --no-control-socket --timeout 600"
     ),
 }
 # Each store with one of the servers, unless one wants to see all.
