@@ -60,6 +60,14 @@ class Site:
         self.client.close()
         self.process.__exit__(None, None, None)
 
+    def stranger(self) -> httpx.Client:
+        """Return a client that connects anew for each request.
+
+        A server that wakes up first closes the connections that have been idle for too long.
+        """
+        never = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(base_url=self.process.url, timeout=60.0, trust_env=False, limits=never)
+
     def ask(
         self, name: str, size: int = 1000, *, half: bool = False, deferred: bool = False
     ) -> httpx.Response:
