@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ import pytest
 from tests.support.asgi import BACKENDS
 
 OF_FRAMEWORKS = [Path(__file__).parent / name for name in ("frameworks", "handlers", "django")]
+
+
+def pytest_configure() -> None:
+    """Have SIGINT end what tests start: a shell has what it runs in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -306,9 +306,10 @@ class Raincheck:
 
     def beat(self) -> None:
         """Renew leases, carry progress up and cancellations down, record what waits."""
+        care = self.upkeep
+        care.notice_freezes()
         if not self.is_busy:
             return
-        care = self.upkeep
         steps = (care.renew_all, care.heed_cancels, care.stop_unwanted, self._hand_over)
         try:
             with self.health.noticing():

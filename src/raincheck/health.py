@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from raincheck.awake import Moment
 from raincheck.errors import StoreUnavailable
 
 DOUBT = 5.0  # seconds for which a store that failed is taken to fail
@@ -21,8 +22,8 @@ class Health:
     """
 
     def __init__(self) -> None:
-        self._refused_at: float | None = None  # by this process's clock
-        self._failed_at: float | None = None  # the same
+        self._refused_at: Moment | None = None
+        self._failed_at: Moment | None = None
         self.last_failure = 0.0
         self._steady_since: float | None = None  # by the store's clock
         self._answered_at = 0.0  # the same
@@ -35,7 +36,7 @@ class Health:
             yield
             self._failed_at = None
         except StoreUnavailable:
-            self._failed_at = self.last_failure = time.monotonic()
+            self._failed_at, self.last_failure = Moment.now(), time.monotonic()
             self._steady_since = None
             raise
 
@@ -47,7 +48,7 @@ class Health:
                 yield
             self._refused_at = None
         except StoreUnavailable:
-            self._refused_at = time.monotonic()
+            self._refused_at = Moment.now()
             raise
 
     @property
@@ -95,5 +96,5 @@ class Health:
         return self._staying_of.setdefault(os.getpid(), set())
 
 
-def _is_recent(moment: float | None) -> bool:
-    return moment is not None and time.monotonic() - moment <= DOUBT
+def _is_recent(moment: Moment | None) -> bool:
+    return moment is not None and moment.age <= DOUBT

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import takewhile
 
+from raincheck.awake import Moment
 from raincheck.backlog import TURN
 from raincheck.contracts import Filter
 from raincheck.flights import Flight, each
@@ -14,6 +15,8 @@ from raincheck.operation import Operation, Reason, Renewed, State
 from raincheck.process import Process
 
 logger = logging.getLogger("raincheck")
+
+LATE = 8.0  # seconds after which a beat that is due each second is late: this process was frozen
 
 
 class Upkeep:
@@ -29,6 +32,14 @@ class Upkeep:
         self._ledger = process.ledger
         self._flights = process.flights
         self._cancel = cancel
+        self._beaten: Moment | None = None
+        self._woken = 0.0  # when this process was frozen last, by the monotonic clock
+
+    def notice_freezes(self) -> None:
+        """Take note of a freeze, within which nothing could be renewed, and nobody heard."""
+        if self._beaten is not None and self._beaten.age > LATE:
+            self._woken = time.monotonic()
+        self._beaten = Moment.now()
 
     def renew_all(self) -> None:
         """Renew leases, and write progress."""
@@ -75,18 +86,24 @@ class Upkeep:
         stored = self._store.get(flight.operation.id)
         if stored is None or stored.state is not State.RUNNING or stored.webhook is not None:
             return
-        waited = min(time.monotonic() - flight.begun, self._store.now() - stored.last_asked)
+        # Who asked while this process was frozen, or its store away, could not be heard.
+        heard_since = max(flight.begun, self._deaf_until)
+        waited = min(time.monotonic() - heard_since, self._store.now() - stored.last_asked)
         if waited > patience:
             logger.warning("nobody asks for operation %s: it is cancelled", stored.shown)
             self._cancel(stored.id)
+
+    @property
+    def _deaf_until(self) -> float:
+        return max(self._woken, self._process.health.last_failure)
 
     def _renew(self, flight: Flight) -> None:
         """Write progress if there is any, and the lease if it is time."""
         if flight.is_over or flight.run is None:
             return
-        # A store that was away may have come back without it.
-        was_away = flight.renewed < self._process.health.last_failure
-        due = was_away or time.monotonic() - flight.renewed > self._process.renewal
+        # A store that was away may have come back without it; a lease may have run out in a sleep.
+        was_deaf = flight.renewed < self._deaf_until
+        due = was_deaf or time.monotonic() - flight.renewed > self._process.renewal
         news, owned = flight.news, flight.owned
         if news is None and flight.is_owner_written and not due:
             return

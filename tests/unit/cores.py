@@ -119,6 +119,13 @@ def body(core: Raincheck, response: Response) -> bytes:
     return response.body
 
 
+def keep_beating(core: Raincheck, time: Time, seconds: int) -> None:
+    """Let time pass as it does for a process that is awake."""
+    for _ in range(seconds):
+        time.now += 1
+        core.beat()
+
+
 def abandon(core: Raincheck, **changes: Any) -> Operation:
     """Leave an operation in the store that a process which is gone was running."""
     operation = accept(core)
@@ -136,6 +143,8 @@ class CoreTests:
         time = Time()
         for module in ("core", "flights", "health", "process", "recovery", "upkeep"):
             monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=time))
+        both = SimpleNamespace(monotonic=time, time=time)
+        monkeypatch.setattr("raincheck.awake.time", both)
         return time
 
     @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -18,7 +19,11 @@ from tests.support.real_servers import PostgreSQLServer, RealServer, RedisServer
 from tests.support.unreliable import Proxy
 
 NAMESPACE = {"redis": "prefix", "postgresql": "schema"}  # the parameter of a store's URL
-KINDS: dict[str, type[RealServer]] = {"redis": RedisServer, "postgresql": PostgreSQLServer}
+KINDS: dict[str, Callable[[], RealServer]] = {
+    # With `everysec` a server that is killed may lose what it has acknowledged.
+    "redis": partial(RedisServer, fsync="always"),
+    "postgresql": PostgreSQLServer,
+}
 AT_MOST = 25.0  # seconds that a call may take: about ten, but for a machine under load
 A_PROBE = 6.0  # seconds that a call may take which asks whether a server is back: a timeout of 1
 AT_ONCE = 0.3  # seconds that a call may take which does not ask the server

@@ -20,7 +20,8 @@ SERVERS = {
     "uvicorn": f"-m uvicorn {APPLICATION}:asgi --port {{port}} --log-level warning",
     "gunicorn": (
         f"-m gunicorn {APPLICATION}:wsgi --bind 127.0.0.1:{{port}} --log-level warning "
-        "--worker-class gthread --threads 8 --no-control-socket"
+        # It shall not end itself what a test has frozen.
+        "--worker-class gthread --threads 8 --no-control-socket --timeout 600"
     ),
 }
 # Each store with one of the servers, unless one wants to see all.
@@ -58,6 +59,14 @@ class Site:
     def __exit__(self, *error: object) -> None:
         self.client.close()
         self.process.__exit__(None, None, None)
+
+    def stranger(self) -> httpx.Client:
+        """Return a client that connects anew for each request.
+
+        A server that wakes up first closes the connections that have been idle for too long.
+        """
+        never = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(base_url=self.process.url, timeout=60.0, trust_env=False, limits=never)
 
     def ask(
         self, name: str, size: int = 1000, *, half: bool = False, deferred: bool = False

@@ -57,7 +57,9 @@ def test_a_frozen_process_that_wakes_up_overwrites_nothing(stand_ins: tuple[Site
     wait_until_run_again(path, other)
     frozen.let("a")  # it ends as soon as it wakes up, while the other one works
     os.kill(worker, signal.SIGCONT)
-    wait_until(lambda: frozen.has("a", "over"))
+    with frozen.stranger() as stranger:
+        while not frozen.has("a", "over"):
+            assert stranger.get(path).status_code == 202, "the store was there all the time"
     assert other.client.get(path).status_code == 202
     other.let("a", "go-again")
     assert_of(other, other.follow(path))

@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError, InvalidPathError, NotSupportedError
 from obstore.store import LocalStore, from_url
 
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
-from raincheck.stores.patience import Patience
+from raincheck.stores.patience import SLACK, Patience
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
@@ -161,7 +161,7 @@ class Storage:
         _engine_of = os.getpid()
         known = self._clients.get(os.getpid())
         if known is None:
-            fresh = (_translate(self._connect), Patience())
+            fresh = (_translate(self._connect), Patience(TIMEOUT.total_seconds() + SLACK))
             known = self._clients.setdefault(os.getpid(), fresh)
         store, patience = known
         return patience.call(lambda: _translate(lambda: work(store)))

@@ -18,13 +18,16 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
+from raincheck.awake import Deadline, Moment
 from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.stores.patience import SLACK
 
 if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
 
 LIFETIME = 1800.0  # seconds after which a connection is replaced: names may lead elsewhere by then
 LEAST = 2.0  # seconds that a statement has, however long it took to connect (libpq's least, too)
+TO_CONNECT = 0.6  # of a call's time
 
 _T = TypeVar("_T")
 _LATER = ("08", "40", "53", "57", "58")  # classes of errors that may be over the next time
@@ -40,8 +43,9 @@ class TablesMissing(StoreError):
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that waits for an answer until `deadline`, and not for ever."""
 
-    deadline = float("inf")
+    deadline = Deadline(float("inf"))
     opened = 0.0
+    used = Moment(0.0, 0.0)
 
     def __del__(self, *unused: object) -> None:
         """Warn of nothing: a store need not be closed, and a fork may not close its parent's."""
@@ -57,16 +61,17 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             not self.closed
             and self.info.transaction_status == TransactionStatus.IDLE
             and time.monotonic() < self.opened + LIFETIME
+            and not self.used.has_slept  # or who is at its other end may have forgotten it
         )
 
 
-def _until(deadline: float, steps: PQGen[RV]) -> PQGen[RV]:
+def _until(deadline: Deadline, steps: PQGen[RV]) -> PQGen[RV]:
     """Go through `steps`, which psycopg wakes several times a second, until it is too late."""
     try:
         wanted = next(steps)
         while True:
             ready = yield wanted
-            if time.monotonic() > deadline:
+            if deadline.left <= 0:
                 raise psycopg.OperationalError("no answer in time")
             wanted = steps.send(ready)
     except StopIteration as end:
@@ -81,6 +86,9 @@ class Connections:
         parameters: libpq's, by name.
         timeout: Seconds that a call may take, with all that it waits for.
         size: How many connections there may be.
+
+    Attributes:
+        longest: Seconds after which an attempt that fails was held up by something else.
     """
 
     def __init__(self, parameters: Mapping[str, Any], timeout: float, size: int) -> None:
@@ -88,6 +96,8 @@ class Connections:
         self.place = _place(parameters)
         self._size = size
         self._conninfo = make_conninfo("", **_defaults(parameters, timeout), **parameters)
+        connecting = max(LEAST * _hosts(parameters), timeout * TO_CONNECT)
+        self.longest = max(timeout, connecting + min(LEAST, timeout)) + SLACK
         self._places: LifoQueue[Connection | None] = LifoQueue()  # None: not connected yet
         self._closed = False
         for _ in range(size):
@@ -102,13 +112,15 @@ class Connections:
             TablesMissing: It needs a table that is not there.
             StoreError: The server refused.
         """
-        deadline = time.monotonic() + self.timeout
+        deadline = Deadline(self.timeout)
         connection = self._take(deadline)
         try:
             if connection is None or not connection.is_reusable:
                 _close(connection)
+                left, begun = deadline.left, time.monotonic()
                 connection = self._connect()
-                deadline = max(deadline, time.monotonic() + min(LEAST, self.timeout))
+                left -= time.monotonic() - begun
+                deadline = Deadline(max(left, min(LEAST, self.timeout)))
             connection.deadline = deadline
             return work(connection)
         except psycopg.Error as error:
@@ -126,7 +138,7 @@ class Connections:
             connection = self._connect()
         except psycopg.Error as error:
             raise self.explain(error) from error
-        connection.deadline = time.monotonic() + self.timeout
+        connection.deadline = Deadline(self.timeout)
         return connection
 
     def close(self) -> None:
@@ -150,19 +162,21 @@ class Connections:
             return StoreError(f"{message}: grant this role {grants} raincheck_*")
         return StoreError(message)
 
-    def _take(self, deadline: float) -> Connection | None:
-        try:
-            return self._places.get(timeout=max(0.0, deadline - time.monotonic()))
-        except Empty:
-            raise StoreUnavailable(
-                f"all {self._size} connections to PostgreSQL at {self.place} were in use for "
-                f"{self.timeout:g} s: allow more with ?pool=…"
-            ) from None
+    def _take(self, deadline: Deadline) -> Connection | None:
+        while step := deadline.step:
+            with suppress(Empty):
+                return self._places.get(timeout=step)
+        raise StoreUnavailable(
+            f"all {self._size} connections to PostgreSQL at {self.place} were in use for "
+            f"{self.timeout:g} s: allow more with ?pool=…"
+        )
 
     def _give_back(self, connection: Connection | None) -> None:
         if self._closed or connection is None or not connection.is_reusable:
             _close(connection)
             connection = None
+        else:
+            connection.used = Moment.now()
         self._places.put(connection)
         if self._closed:
             self._close_idle()  # it may have been closed since we looked
@@ -171,7 +185,7 @@ class Connections:
         # Prepared statements and all other state of a session would break behind a pooler that
         # gives each transaction another session.
         connection = Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        connection.opened = time.monotonic()
+        connection.opened, connection.used = time.monotonic(), Moment.now()
         # A pooler may hand on what somebody else listened to; psycopg would keep it for ever.
         connection.add_notify_handler(_ignore)
         return connection
@@ -203,13 +217,16 @@ def _place(parameters: Mapping[str, Any]) -> str:
     return f"{host}:{port}/{database}"
 
 
+def _hosts(parameters: Mapping[str, Any]) -> int:
+    return str(parameters.get("host") or "").count(",") + 1
+
+
 def _defaults(parameters: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """Return what a URL may say otherwise: how soon a lost connection is noticed."""
-    hosts = str(parameters.get("host") or "").count(",") + 1
     defaults = {
         "application_name": "raincheck",
         "client_encoding": "utf8",
-        "connect_timeout": max(int(LEAST), int(timeout * 0.6 / hosts)),
+        "connect_timeout": max(int(LEAST), int(timeout * TO_CONNECT / _hosts(parameters))),
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,

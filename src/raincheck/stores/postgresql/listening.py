@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import selectors
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import sql
 
+from raincheck.awake import Deadline
 from raincheck.stores.postgresql.connections import Connection, Connections
 
 LONGEST_NAME = 63  # bytes, of a channel
@@ -62,11 +62,11 @@ class Listener:
         The server is asked nothing: a pooler might deliver with the answer what it would keep back
         at any other time.
         """
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         with self._explained():
             self._collect()
-            while hint not in self._heard and (left := deadline - time.monotonic()) > 0:
-                _wait_readable(self._connection, left)
+            while hint not in self._heard and (step := deadline.step):
+                _wait_readable(self._connection, step)
                 self._collect()
         found = hint in self._heard
         self._heard = [heard for heard in self._heard if heard != hint]
@@ -87,7 +87,7 @@ class Listener:
             self._heard.append(notification.extra.decode())
 
     def _execute(self, statement: sql.SQL) -> None:
-        self._connection.deadline = time.monotonic() + self._connections.timeout
+        self._connection.deadline = Deadline(self._connections.timeout)
         with self._explained():
             self._connection.execute(statement.format(sql.Identifier(self.channel)))
 

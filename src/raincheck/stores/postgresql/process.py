@@ -26,7 +26,7 @@ class Process:
         self, parameters: Mapping[str, Any], schema: Schema, timeout: float, size: int
     ) -> None:
         self._connections = Connections(parameters, timeout, size)
-        self._patience = Patience()
+        self._patience = Patience(self._connections.longest)
         self._schema = schema
         self._prepared: Prepared | None = None
         self._clock = ServerClock(self._ask_how_far_ahead)

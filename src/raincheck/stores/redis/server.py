@@ -17,7 +17,8 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
 
-from raincheck.stores.patience import Patience
+from raincheck.awake import Deadline, Moment
+from raincheck.stores.patience import SLACK, Patience
 from raincheck.stores.redis.errors import FAILURES, Refused, explain
 from raincheck.stores.redis.names import Command, to_run
 from raincheck.stores.redis.scripts import TIME
@@ -97,7 +98,7 @@ class Server:
         link = self._link()
 
         def attempt() -> _T | Refused:
-            if not link.places.acquire(timeout=self.settings.timeout):
+            if not link.take_place():
                 return self._all_in_use()
             try:
                 if not link.is_checked:
@@ -156,11 +157,20 @@ class _Link:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: _Client | None = None
-        self.patience = Patience()
+        self._used = Moment.now()
+        self.patience = Patience(settings.timeout + SLACK)
         # redis-py's own limit is no wait: whoever comes while it is reached fails at once.
         self.places = threading.BoundedSemaphore(settings.max_connections or NO_LIMIT)
         self.is_checked = False
         self.clock: ServerClock | None = None
+
+    def take_place(self) -> bool:
+        """Wait for one's turn to use a connection; False if it does not come in time."""
+        deadline = Deadline(self._settings.timeout)
+        while step := deadline.step:
+            if self.places.acquire(timeout=step):
+                return True
+        return False
 
     def client(self) -> _Client:
         """Return this process's client.
@@ -170,6 +180,9 @@ class _Link:
         """
         if self._client is None:
             self._client = _open(self._settings)
+        if self._used.has_slept:
+            self.close()  # or who is at the other end may have forgotten the connections
+        self._used = Moment.now()
         return self._client
 
     def close(self) -> None:
@@ -194,7 +207,7 @@ class Subscription:
             client = client.get_redis_connection(node)
         self._settings = settings
         self._pubsub: PubSub = client.pubsub()  # type: ignore[no-untyped-call]  # as above
-        self._heard, self._asked = time.monotonic(), False
+        self._heard, self._asked, self._overdue = time.monotonic(), False, False
         try:
             self._pubsub.subscribe(channel)
             if self._pubsub.get_message(timeout=settings.timeout) is None:
@@ -216,7 +229,7 @@ class Subscription:
                 if message is None:
                     self._ask()
                     continue
-                self._heard, self._asked = time.monotonic(), False
+                self._heard, self._asked, self._overdue = time.monotonic(), False, False
                 if message["type"] == "message":
                     return bytes(message["data"])
                 if message["type"] == "subscribe":  # again, after a connection was lost
@@ -232,7 +245,9 @@ class Subscription:
             self._asked = True
             self._pubsub.ping()
         elif silence > ASK_EVERY + self._settings.timeout:
-            raise TimeoutError("no answer to PING")
+            if self._overdue:
+                raise TimeoutError("no answer to PING")
+            self._overdue = True  # the answer may have come while this process was frozen
 
     def close(self) -> None:
         """Close the connection."""

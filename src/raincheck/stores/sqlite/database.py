@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from raincheck.awake import Deadline
 from raincheck.errors import StoreError, StoreUnavailable
 
 SCHEMA_VERSION = 1
@@ -113,13 +114,13 @@ class Database:
                 self._connection = None
 
     def _patiently(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        deadline = time.monotonic() + PATIENCE
+        deadline = Deadline(PATIENCE)
         while True:
             try:
                 with self._lock:
                     return work(self._current())
             except sqlite3.Error as error:
-                if _code(error) not in _BUSY or time.monotonic() > deadline:
+                if _code(error) not in _BUSY or deadline.left <= 0:
                     self._fail(error)
             except OSError as error:
                 self._fail(error)

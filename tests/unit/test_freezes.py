@@ -1,0 +1,123 @@
+"""A process that was frozen, or whose machine slept, judges nobody by what it could not hear."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+
+from raincheck.core import Raincheck
+from raincheck.errors import StoreUnavailable
+from raincheck.health import DOUBT, Health
+from raincheck.operation import Operation
+from raincheck.process import LEASE
+from raincheck.starting import Start
+from tests.unit.cores import (
+    CoreTests,
+    FaultyStore,
+    LeaseOnlyStore,
+    Run,
+    Time,
+    keep_beating,
+    make_core,
+    poll,
+    stored,
+)
+
+FREEZE = 1000
+
+
+def start(core: Raincheck, run: Run) -> Operation:
+    return core.accept(run, Start(method="GET", route="/reports")).operation
+
+
+class Sleeping(CoreTests):
+    """The store's clock and that of the wall go on while the machine sleeps; `awake` does not."""
+
+    @pytest.fixture
+    def awake(self, monkeypatch: pytest.MonkeyPatch, time: Time) -> Time:
+        awake = Time()
+        both = SimpleNamespace(monotonic=awake, time=time)
+        for module in ("awake", "flights", "health", "upkeep"):
+            monkeypatch.setattr(f"raincheck.{module}.time", both)
+        return awake
+
+
+class TestThoseWhoAsk(Sleeping):
+    """Who asks while the process is frozen is not heard."""
+
+    @pytest.mark.parametrize("sleeps", [False, True])
+    def test_they_are_given_the_time_to_ask_again(
+        self, store: FaultyStore, time: Time, awake: Time, sleeps: bool
+    ) -> None:
+        core, run = make_core(store, time, abandon_after=100), Run()
+        operation = start(core, run)
+        core.beat()
+
+        def live(seconds: int) -> None:
+            for _ in range(seconds):
+                awake.now += 1
+                keep_beating(core, time, 1)
+
+        live(1)
+        time.now += FREEZE
+        awake.now += 0 if sleeps else FREEZE
+        live(99)
+        assert run.cancels == 0, "no poll has had its turn yet"
+        assert poll(core, operation.id).status == 202
+        live(99)
+        assert run.cancels == 0
+        live(30)
+        assert run.cancels
+
+    def test_while_the_store_is_away_nobody_is_heard_either(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        core, run = make_core(store, time, abandon_after=100), Run()
+        start(core, run)
+        store.faults = frozenset({"find"})
+        for _ in range(FREEZE):
+            with suppress(StoreUnavailable):
+                keep_beating(core, time, 1)
+        store.faults = frozenset()
+        keep_beating(core, time, 99)
+        assert run.cancels == 0
+        keep_beating(core, time, 30)
+        assert run.cancels
+
+
+class TestLeases(Sleeping):
+    def test_a_machine_that_has_slept_renews_its_own_at_once(self, time: Time, awake: Time) -> None:
+        core = make_core(LeaseOnlyStore(clock=time), time)
+        operation = start(core, Run())
+        core.beat()
+        time.now += FREEZE
+        awake.now += 1
+        core.beat()
+        assert stored(core, operation).lease == time.now + LEASE
+
+    def test_one_that_has_not_slept_renews_them_in_their_time(
+        self, time: Time, awake: Time
+    ) -> None:
+        core = make_core(LeaseOnlyStore(clock=time), time)
+        operation = start(core, Run())
+        for _ in range(3):
+            time.now += 1
+            awake.now += 1
+            core.beat()
+        assert stored(core, operation).version == operation.version
+
+
+class TestHealth(Sleeping):
+    @pytest.mark.parametrize("sleeps", [False, True])
+    def test_what_was_seen_of_a_store_before_a_freeze_is_no_news(
+        self, time: Time, awake: Time, sleeps: bool
+    ) -> None:
+        health = Health()
+        with suppress(StoreUnavailable), health.accepting():
+            raise StoreUnavailable("down")
+        assert (health.is_failing, health.takes_operations) == (True, False)
+        time.now += DOUBT + 1
+        awake.now += 0 if sleeps else DOUBT + 1
+        assert (health.is_failing, health.takes_operations) == (False, True)
