@@ -50,7 +50,7 @@ class Race:
         self.gateway = gateway
         self.candidate = candidate
         self.path = path
-        self.changed = threading.Condition(threading.Lock())
+        self.changed = threading.Condition()
         self.over = False  # the handler's thread is done with the request
         self.is_cancelled = False
         self.operation: Operation | None = None
