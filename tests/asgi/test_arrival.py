@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
+from raincheck import is_replay
 from raincheck.operation import Operation
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import call, core_of, follow, path_of
+from tests.support.asgi import Call, call, core_of, follow, http_scope, lose, path_of, recover
 from tests.support.handlers import SHORT, answer, read_body, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
@@ -105,3 +107,81 @@ async def test_an_owner_may_be_whom_a_middleware_inside_has_found() -> None:
     record = core_of(app).store.get(path_of(accepted).rpartition("/")[2])
     assert record is not None
     assert record.owner == "eve"
+
+
+# --- header fields, which ASGI has as an iterable -----------------------------------------------
+
+FIELDS = [(b"host", b"testserver"), (b"x-a", b"1"), (b"x-a", b"2")]
+FORMS: dict[str, Any] = {
+    "iterator": iter,
+    "generator": lambda fields: (field for field in fields),
+    "lists": lambda fields: [list(field) for field in fields],
+    "tuple": tuple,
+    "iterator of lists": lambda fields: map(list, fields),
+    "iterator of iterators": lambda fields: map(iter, fields),
+}
+
+
+async def says_fields(scope: Any, receive: Any, send: Any) -> None:
+    """Be an application that looks at its header fields once."""
+    found = [b"%s: %s" % (name, value) for name, value in scope["headers"]]
+    await answer(send, b"\n".join(found))
+
+
+WAYS: dict[str, tuple[int, dict[str, Any], list[Any]]] = {
+    "not deferrable": (200, {"exclude": ["/"]}, []),
+    "in time": (200, {"budget": 20}, []),
+    "at once": (202, {"budget": 0}, []),
+    "mode prefer": (200, {"mode": "prefer"}, []),
+    "preferred": (202, {"mode": "prefer"}, [(b"prefer", b"respond-async")]),
+    "under a key": (200, {"budget": 20}, [KEY]),
+    "owned": (202, {"budget": 0, "owner": owner}, [ADA]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("way", WAYS)
+async def test_header_fields_are_an_iterable_that_may_be_read_only_once(
+    way: str, form: str
+) -> None:
+    expected, options, more = WAYS[way]
+    fields = [*FIELDS, *more]
+    app = wrap(says_fields, **options)
+
+    async def ask(path: str, method: str) -> Call:
+        scope = http_scope(path, method) | {"headers": FORMS[form](fields)}
+        return await Call(app, scope).run()
+
+    done = await ask("/", "POST")
+    assert (done.error, done.status) == (None, expected)
+    while done.status == 202:
+        assert dict(done.headers)[b"location"].startswith(b"http://testserver/operations/")
+        await anyio.sleep(SHORT / 10)
+        done = await ask(path_of(done), "GET")
+    assert done.content == b"\n".join(b"%s: %s" % field for field in fields)
+
+
+async def test_a_scope_that_is_handed_on_is_the_servers_own() -> None:
+    scopes = list[Any]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await answer(send)
+
+    scope = http_scope() | {"headers": iter(FIELDS)}
+    await Call(wrap(app, exclude=["/"]), scope).run()
+    assert scopes[0] is scope
+    assert scope["headers"] == FIELDS
+
+
+async def test_a_request_that_is_run_again_has_the_fields_of_an_iterator() -> None:
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        if not is_replay():
+            await anyio.sleep_forever()
+        await says_fields(scope, receive, send)
+
+    app = wrap(handler, budget=0)
+    accepted = await Call(app, http_scope() | {"headers": iter(FIELDS)}).run()
+    await lose(app)
+    await recover(app)
+    assert (await follow(app, accepted)).content == b"host: testserver\nx-a: 1\nx-a: 2"

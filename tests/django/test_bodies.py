@@ -17,6 +17,7 @@ BODY = bytes(range(256)) * 1_000
 LARGE = BODY * 16  # 4 MiB: Django and raincheck put it into files
 EARLY_READER = f"{__name__}.early_reader"
 HALF_READER = f"{__name__}.half_reader"
+KEEPER = f"{__name__}.keeper"
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
 SETTINGS = {"DATA_UPLOAD_MAX_MEMORY_SIZE": None}
 
@@ -36,6 +37,16 @@ def half_reader(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         Gate.seen["beginning"] = request.read(10)
+        return get_response(request)
+
+    return middleware
+
+
+def keeper(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
+    """Keep the request, as a test client does."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        Gate.seen["request"] = request
         return get_response(request)
 
     return middleware
@@ -131,3 +142,13 @@ def test_a_body_that_ends_early_is_what_django_makes_of_it() -> None:
 
 def _query(way: str, query: str) -> dict[str, Any]:
     return {"QUERY_STRING": query} if way == "wsgi" else {"query_string": query.encode()}
+
+
+@pytest.mark.parametrize("body", [b"a=1", b"a=" + LARGE.hex().encode()], ids=["small", "large"])
+@pytest.mark.parametrize("budget", [0, LONG])
+def test_a_form_that_the_view_has_not_read_is_there_after_it(body: bytes, budget: float) -> None:
+    with serving("wsgi", BUDGET=budget, settings=SETTINGS, within=[KEEPER]) as site:
+        call = site.call if budget else site.deferred
+        assert call("/hello", "POST", headers=[FORM], body=body).status == 200
+        assert Gate.seen["request"].POST["a"].encode() == body[2:]
+    Gate.seen.clear()

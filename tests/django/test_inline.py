@@ -16,6 +16,9 @@ from raincheck import StoreUnavailable
 from raincheck.stores.memory import MemoryStore
 from tests.django.site import LONG, OURS, VIEWS, field, serving, until
 from tests.django.views import Gate
+from tests.support import asgi
+from tests.support.asgi import http_scope
+from tests.support.wsgi import environ_of
 
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
 MARKED_ONLY = [{"BUDGET": None}, {"MODE": "marked"}, {"MODE": "prefer"}, {"EXCLUDE": ["/**"]}]
@@ -164,3 +167,39 @@ def test_a_request_finishes_for_its_client_and_for_its_handler(way: str) -> None
     finally:
         request_finished.disconnect(note)
     assert len(threads[:2]) == 2
+
+
+def test_a_stream_is_made_as_it_is_read_and_closed_when_the_server_closes_it() -> None:
+    with serving("wsgi", BUDGET=LONG) as site:
+        response = site.handler(environ_of("/noted"), lambda *_: None)
+        chunks = iter(response)
+        assert [next(chunks) for _ in range(4)] == [b"0", b"1", b"2", b"3"]
+        assert Gate.seen["log"] == ["made 0", "made 1", "made 2", "made 3"]
+        response.close()
+        assert Gate.seen["log"][4:] == ["closed"]
+
+
+@pytest.mark.usefixtures("_project")
+def test_the_test_client_sends_header_values_that_are_no_strings() -> None:
+    response = Client().get("/hello", HTTP_X_NUMBER=3)
+    assert response.status_code == 200
+    assert response.wsgi_request.META["HTTP_X_NUMBER"] == 3
+
+
+@pytest.mark.parametrize("budget", [0, LONG])
+def test_header_values_that_are_no_strings_are_described(budget: float) -> None:
+    with serving("wsgi", BUDGET=budget) as site:
+        call = site.call if budget else site.deferred
+        assert call("/hello", HTTP_X_NUMBER=3).status == 200
+
+
+@pytest.mark.parametrize("budget", [0, LONG])
+def test_header_fields_that_django_has_read_may_be_read_only_once(budget: float) -> None:
+    fields = [(b"host", b"testserver"), (b"x-a", b"1")]
+    with serving("asgi", BUDGET=budget) as site:
+        assert site.loop is not None
+        scope = http_scope("/hello") | {"headers": iter(fields)}
+        answer = site.loop.run(asgi.Call(site.handler, scope).run())
+        assert (answer.error, answer.status) == (None, 200 if budget else 202)
+        if not budget:
+            assert site.follow(answer).status == 200

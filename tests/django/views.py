@@ -292,7 +292,31 @@ def closing(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(Closing().chunks())
 
 
+class Noted:
+    """Chunks that note when they are made, and their end."""
+
+    def __init__(self) -> None:
+        self._log = Gate.seen["log"] = list[str]()
+        self._numbers = iter(range(9))
+
+    def __iter__(self) -> Noted:
+        return self
+
+    def __next__(self) -> bytes:
+        number = next(self._numbers)
+        self._log.append(f"made {number}")
+        return b"%d" % number
+
+    def close(self) -> None:
+        self._log.append("closed")
+
+
+def noted(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(Noted())
+
+
 urlpatterns = [
+    path("noted", noted),
     path("hello", hello),
     path("hello/async", hello_async),
     path("held", held),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.servers.material import content
-from tests.servers.servers import ANY, SERVERS, Kind, Site, http_client
+from tests.servers.servers import SERVERS, Kind, Site, http_client
 
 pytestmark = pytest.mark.server
 
@@ -121,11 +122,11 @@ def test_the_application_shuts_down_after_its_handlers_and_starts_before_them(
     assert journal == calls
 
 
-def test_an_application_without_lifespan_is_drained_too(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    directory = tmp_path_factory.mktemp("shutdown")
-    site = Site(ANY, directory, app="without_lifespan", budget=BUDGET, drain=DRAIN)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in SERVERS[1:] if kind.has_lifespan], ids=lambda kind: kind.name
+)
+def test_an_application_without_lifespan_is_drained_too(kind: Kind, tmp_path: Path) -> None:
+    site = Site(kind, tmp_path, app="without_lifespan", budget=BUDGET, drain=DRAIN)
     with site.process, http_client(site.url) as client:
         assert client.get("/slow/late?seconds=0.5&deferred=1").status_code == 202
         client.close()

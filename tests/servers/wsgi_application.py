@@ -153,6 +153,28 @@ def file(call: Call) -> Iterable[bytes]:
     return wrapper(io.BytesIO(call.content))
 
 
+def empty(call: Call) -> Iterable[bytes]:
+    """Send one empty piece, as Flask and Django do with an empty body."""
+    call.pause()
+    call.start()
+    return Closing(call, [b""])
+
+
+class Sour(Closing):
+    """Fails when it is closed."""
+
+    def close(self) -> None:
+        super().close()
+        raise RuntimeError("this iterable can't be closed")
+
+
+def sour(call: Call) -> Iterable[bytes]:
+    """Answer, and fail after it."""
+    call.pause()
+    call.start(0)
+    return Sour(call, [b""])
+
+
 def blocked(call: Call) -> Iterable[bytes]:
     """Say how far it is, and work until somebody cancels it."""
     operation = current_operation()
@@ -173,7 +195,7 @@ HANDLERS: dict[str, Callable[[Call], Iterable[bytes]]] = {
     handler.__name__: handler
     for handler in (fast, slow, echo, upload, failing, cookies, streaming, written, file, blocked)
 }
-HANDLERS["threads"] = threads
+HANDLERS |= {"threads": threads, "empty": empty, "sour": sour}
 
 
 def plain(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

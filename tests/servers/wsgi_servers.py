@@ -71,6 +71,11 @@ UWSGI = WsgiKind(
     reads_chunked=False,
     pool=4,
 )
+# Where one of these differs from those above is in what it makes of an application's iterable.
+HYPERCORN = WsgiKind("hypercorn-wsgi", "-m hypercorn wsgi:{app} --bind 127.0.0.1:{port}")
+GRANIAN = WsgiKind(
+    "granian-wsgi", "-m granian {app} --interface wsgi --host 127.0.0.1 --port {port}"
+)
 # With threads, and without raincheck too, it loses one of some thousand requests if many come at
 # once: it closes the connection and says nothing.
 UWSGI_PROCESSES = replace(UWSGI, command=f"-c {_EXECUTE} {_UWSGI}", pool=1)

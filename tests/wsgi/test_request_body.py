@@ -15,10 +15,12 @@ from tests.support.wsgi import (
     Call,
     Untouchable,
     call,
+    core_of,
     deferred,
     environ_of,
     follow,
     in_time,
+    until_free,
     wrap,
 )
 
@@ -229,3 +231,58 @@ def test_an_absurd_content_length_is_the_applications_affair(
         wrap(app, budget=60, store=Untouchable()), "/", "POST", headers, CONTENT_LENGTH=length
     )
     assert (done.error, done.content) == (None, length.encode("latin-1"))
+
+
+# --- who reads it later ------------------------------------------------------------------------
+
+
+def reading(size: int, kept: list[Any]) -> Any:
+    """Return an application that reads the beginning of the body, and keeps its environ."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        kept.append(environ)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["wsgi.input"].read(size)]
+
+    return app
+
+
+@pytest.mark.parametrize("whose", ["the server's environ", "the handler's environ", "the stream"])
+@pytest.mark.parametrize("size", [0, 3])
+@pytest.mark.parametrize("body", [b"abcdef", LARGE], ids=["small", "large"])
+def test_what_the_handler_has_not_read_is_there_for_who_reads_later(
+    body: bytes, size: int, whose: str
+) -> None:
+    kept = list[Any]()
+    app = wrap(reading(size, kept), budget=60)
+    environ = environ_of("/", "POST", body=body)
+    stream = environ["wsgi.input"]
+    assert Call(app, environ).run().content == body[:size]
+    until_free(app)
+    streams = {
+        "the server's environ": environ["wsgi.input"],
+        "the handler's environ": kept[0]["wsgi.input"],
+        "the stream": stream,
+    }
+    assert streams[whose].read() == body[size:]
+
+
+@pytest.mark.parametrize("body", [b"abcdef", LARGE], ids=["small", "large"])
+def test_what_the_handler_has_read_is_gone_for_who_reads_later(body: bytes) -> None:
+    kept = list[Any]()
+    app = wrap(reading(-1, kept), budget=60)
+    environ = environ_of("/", "POST", body=body)
+    stream = environ["wsgi.input"]
+    Call(app, environ).run()
+    until_free(app)
+    assert [one["wsgi.input"].read() for one in (environ, *kept)] == [b"", b""]
+    assert stream.read() == b""
+    assert set(core_of(app).admission.spooled._bytes.values()) <= {0}
+
+
+def test_a_body_of_a_refused_repetition_is_there_for_who_reads_later() -> None:
+    app = wrap(reading(-1, []), budget=60)
+    key = [(b"idempotency-key", b"8e03978e")]
+    environs = [environ_of("/", "POST", key, body=b"abc") for _ in range(2)]
+    assert [Call(app, environ).run().content for environ in environs] == [b"abc", b"abc"]
+    assert environs[1]["wsgi.input"].read() == b"abc"

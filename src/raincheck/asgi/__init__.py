@@ -14,7 +14,7 @@ from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
 from raincheck.asgi.replay import Replay
-from raincheck.asgi.translation import send_response
+from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.beginning import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer
@@ -65,13 +65,17 @@ class RaincheckMiddleware:
         if (outer := _current()) is not None and not is_within(outer, "asgi", scope):
             await self._apart(scope, receive, send)
             return
+        headers = scope["headers"]
+        if type(headers) is not list:
+            # In place, as the server's own list would be seen by all: it may be read only once.
+            headers = scope["headers"] = to_pairs(headers)
         path, root_path = scope["path"], scope.get("root_path", "")
         if root_path:
             path = route_path(path, root_path)
         # `in` costs far less than `startswith`, and says no to almost all.
         if self._below in path and await self._answer_poll(scope, receive, send, path):
             return
-        for field in scope["headers"]:
+        for field in headers:
             if field[0] == b"prefer":
                 decision = self._decide_by_preference(scope, path)
                 break

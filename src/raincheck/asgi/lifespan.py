@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,38 +28,77 @@ def drain_with_the_reactor(gateway: Gateway) -> None:
     reactor.addSystemEventTrigger("before", "shutdown", drain)
 
 
-async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the application's lifespan, or one of our own if it has none.
+def _drain_with_the_server(gateway: Gateway, receive: Receive) -> bool:
+    """Drain before a server ends that says so to no application any more; tell whether it will.
 
-    While handlers drain, what the application opened at start-up is still open.
+    `receive` is a method of what speaks the lifespan protocol for uvicorn, hypercorn, granian and
+    gunicorn; this object is told to shut down, in any case and before everything else is.
     """
-    is_used = False
+    speaker: Any = getattr(receive, "__self__", None)
+    for name in ("shutdown", "wait_for_shutdown"):
+        shut_down = getattr(speaker, name, None)
+        if iscoroutinefunction(shut_down):
+            setattr(speaker, name, partial(_drain_and, gateway, shut_down))
+            return True
+    return False
+
+
+async def _drain_and(gateway: Gateway, shut_down: Callable[[], Awaitable[None]]) -> None:
+    await gateway.drain()
+    await shut_down()
+
+
+class _Messages:
+    """What server and application say to each other in a lifespan."""
+
+    def __init__(self, gateway: Gateway, receive: Receive, send: Send) -> None:
+        self._gateway = gateway
+        self._receive = receive
+        self._send = send
+        self.are_none = True
+        self.told_of_shutdown = False
+
+    async def receive(self) -> Message:
+        self.are_none = False
+        message = await self._receive()
+        if message["type"] == "lifespan.startup":
+            self._gateway.core.heartbeat.ensure()  # ends what an earlier process left behind
+        elif message["type"] == "lifespan.shutdown":
+            self.told_of_shutdown = True
+            await self._gateway.drain()
+        return message
+
+    async def send(self, message: Message) -> None:
+        self.are_none = False
+        await self._send(message)
+
+
+async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the application's lifespan, which looks to the server as it does without raincheck.
+
+    While handlers drain, what the application opened at start-up is still open. One that raises has
+    no lifespan or is broken: which of them, only the server is to say.
+    """
+    messages = _Messages(gateway, receive, send)
     gateway.is_told_of_shutdown = True
     gateway.running_loop()
-
-    async def receive_for_application() -> Message:
-        nonlocal is_used
-        is_used = True
-        return await _receive(gateway, receive)
-
     gateway.surroundings.know(scope)
     gateway.core.come_in_at("")  # what is mounted has no lifespan of its own
     try:
-        await gateway.app(scope, receive_for_application, send)
-    except Exception:
-        if is_used:
-            raise
-    if not is_used:  # Django and others: servers would skip the shutdown, and with it the drain
-        await _receive(gateway, receive)
-        await send({"type": "lifespan.startup.complete"})
-        await _receive(gateway, receive)
-        await send({"type": "lifespan.shutdown.complete"})
+        await gateway.app(scope, messages.receive, messages.send)
+    finally:
+        if not messages.told_of_shutdown:
+            gateway.is_told_of_shutdown = _drain_with_the_server(gateway, receive)
+    if messages.are_none:
+        gateway.core.heartbeat.ensure()
+        if not gateway.is_told_of_shutdown:  # or there would be no drain
+            await _be_a_lifespan(gateway, messages.receive, send)
 
 
-async def _receive(gateway: Gateway, receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "lifespan.startup":
-        gateway.core.heartbeat.ensure()  # ends what an earlier process left behind
-    elif message["type"] == "lifespan.shutdown":
-        await gateway.drain()
-    return message
+async def _be_a_lifespan(gateway: Gateway, receive: Receive, send: Send) -> None:
+    """Stand in for an application that neither raises nor says anything."""
+    gateway.is_told_of_shutdown = True
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from raincheck import monitor
 from raincheck.messages import Request, Response
@@ -32,6 +33,11 @@ def to_request(scope: Scope, path: str, root_path: str) -> Request:
         client=_address(scope.get("client")),
         server=_address(scope.get("server")),
     )
+
+
+def to_pairs(headers: Iterable[Iterable[bytes]]) -> list[Any]:
+    """List header fields, which ASGI has as an iterable of iterables of two."""
+    return [field if type(field) in (list, tuple) else tuple(field) for field in headers]
 
 
 def to_scope(request: Request) -> Scope:

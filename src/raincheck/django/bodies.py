@@ -12,7 +12,7 @@ from django.core.handlers.wsgi import LimitedStream, WSGIRequest
 
 from raincheck.admission import Spooled
 from raincheck.spool import PIECE
-from raincheck.wsgi.request_body import Unread, content_length, pieces, read_ahead
+from raincheck.wsgi.request_body import Unread, content_length, let_go, pieces, read_ahead
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -44,9 +44,9 @@ class Body:
         return (memory.getvalue(),) if isinstance(memory, io.BytesIO) else _read(stream)
 
     def close(self) -> None:
-        """Delete it, unless Django does."""
+        """Delete it, unless Django does or somebody may still read it."""
         if self._is_ours:
-            self._stream.close()
+            let_go(self._stream)
 
 
 def _read(stream: IO[bytes]) -> Iterator[bytes]:

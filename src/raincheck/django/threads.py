@@ -21,7 +21,7 @@ from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_captured
 from raincheck.messages import Request
 from raincheck.recording import Recording
-from raincheck.wsgi.channel import Channel
+from raincheck.wsgi.channel import Channel, Outlet
 from raincheck.wsgi.race import Race
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Exchange(Race):
 
     def abandon(self) -> None:
         """Take note that the server's thread is gone: nobody takes the response."""
-        self._channel.close()
+        self._channel.abandon()
 
     def detached(self) -> None:
         """Keep what Django closes when the 202 is sent."""
@@ -128,7 +128,8 @@ class Exchange(Race):
             return
         with self.changed:
             self.changed.notify_all()
-        self._pass_on(source)
+        if source != ():
+            self._pass_on(source)
         caches.close_all()
         close_old_connections()
 
@@ -140,22 +141,28 @@ class Exchange(Race):
         content: Iterator[bytes] = response.streaming_content
         # A generator is to end in the thread that runs it.
         self._closers, response._resource_closers[:] = list(response._resource_closers), []
-        response.streaming_content = self._channel
+        response.streaming_content = Outlet(self._channel)
         return content
 
     def _pass_on(self, content: Iterable[bytes]) -> None:
         error: BaseException | None = None
         try:
             for chunk in content:
-                if not self._channel.put(chunk, is_last=False):
+                if not self._channel.put(chunk):
                     break
         except BaseException as raised:
             error = raised
+        self._channel.end(error)
+        self._channel.until_closed()
         self._close_content()
-        self._channel.end(error)  # which is too late only for a client that has left
+        error = self._channel.closed()
+        if error is not None:
+            logger.error("%r raised after its response", self.path, exc_info=error)
+        del error  # its traceback refers to this frame
 
     def _record(self, recording: Recording, content: Iterable[bytes]) -> None:
         error, self._error = self._error, None
+        self._channel.abandon()  # the response is closed here, and no server waits for it
         try:
             if self._response is not None:
                 self.begin(recording, *from_response(self._response))

@@ -12,6 +12,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from raincheck.asgi.loops import running_loop
 from raincheck.asgi.translation import to_request as from_scope
 from raincheck.messages import Headers, Request, Response, without
+from raincheck.wsgi.translation import header_fields
 from raincheck.wsgi.translation import to_request as from_environ
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def to_request(request: HttpRequest) -> Request:
 def to_captured(request: HttpRequest) -> Request:
     """Describe a request as it came, so that it can come again."""
     if isinstance(request, ASGIRequest):
-        return from_scope(request.scope, request.path, request.META["SCRIPT_NAME"].rstrip("/"))
+        scope = request.scope
+        if type(scope["headers"]) not in (list, tuple):  # Django has read what can be read once
+            scope = scope | {"headers": list(header_fields(request.META))}
+        return from_scope(scope, request.path, request.META["SCRIPT_NAME"].rstrip("/"))
     # Django has decoded both.
     paths = {key: to_latin(request.META[key]) for key in ("PATH_INFO", "SCRIPT_NAME")}
     return from_environ({**request.META, **paths})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
-from typing import IO, TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from raincheck.beginning import (
     is_accepted_first,
@@ -33,7 +33,7 @@ from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.replay import Replayer
-from raincheck.wsgi.request_body import Unread, read_ahead
+from raincheck.wsgi.request_body import Unread, give_back, read_ahead
 from raincheck.wsgi.translation import decoded, send_response, to_request
 from raincheck.wsgi.uwsgi import freezes_threads
 
@@ -100,6 +100,7 @@ class RaincheckMiddleware:
         if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
             return self.app(environ, start_response)
         core, method = self._gateway.core, environ["REQUEST_METHOD"]
+        stream = environ["wsgi.input"]
         try:
             sharing = sharing_of(self._sharer, environ, path)
         except NotAKeyError as error:
@@ -114,7 +115,6 @@ class RaincheckMiddleware:
             )
             if refusal is not None:
                 return send_response(method, start_response, refusal)
-            environ["wsgi.input"] = unread.stream
             return self.app(environ, start_response)
         core.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
         exchange = Exchange(self._gateway, environ, path, body, decision)
@@ -122,7 +122,7 @@ class RaincheckMiddleware:
             response = self._accepted_first(exchange, sharing, environ)
             if response is not None:
                 return self._gateway.send(method, start_response, response)
-        return self._race(exchange, body, environ, start_response)
+        return self._race(exchange, environ, start_response, lambda: give_back(stream, body))
 
     def _accepted_first(
         self, exchange: Exchange, sharing: Sharing | None, environ: WSGIEnvironment
@@ -133,17 +133,20 @@ class RaincheckMiddleware:
     def _race(
         self,
         exchange: Exchange,
-        body: IO[bytes],
         environ: WSGIEnvironment,
         start_response: StartResponse,
+        at_response: Callable[[], None],
     ) -> Iterable[bytes]:
         """Have the application called, and defer the request if need be."""
         template = self._template(environ)
         if not exchange.start():
-            return self.app(environ | {"wsgi.input": body}, start_response)
+            return self.app(environ, start_response)
         operation = exchange.outcome()
         if operation is None:
-            return exchange.response(start_response)
+            try:
+                return exchange.response(start_response)
+            finally:
+                at_response()
         where, applied = fill(template, operation.id), exchange.candidate.applied
         request = to_request(environ)
         response = self._gateway.monitor.started(operation, request, applied, where)

@@ -1,4 +1,8 @@
-"""A response on its way from the handler's thread to the server's."""
+"""A response on its way from the handler's thread to the server's.
+
+The server sees what it sees of an application's own iterable: pieces are made when it asks for
+them, and `close()` has been called when its own `close()` returns, and raises there.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,15 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-AHEAD = 256 * 1024  # bytes that may wait for the server, beside one chunk of any size
+TAIL_SECONDS = 1.0  # that the server waits for the end of a response that is complete
 
 
 class Channel:
-    """Chunks that one thread puts and another one takes.
+    """Pieces that one thread puts and another one takes.
 
     Args:
-        changed: The lock of both, and what to wait for.
+        changed: The lock of both, and what to wait for; reentrant, as `abandon` may be called by
+            the garbage collector.
 
     Attributes:
         whole: The body as the application returned it, if all of it was in memory.
@@ -22,74 +27,156 @@ class Channel:
     def __init__(self, changed: threading.Condition) -> None:
         self.whole: Sequence[bytes] | None = None
         self._changed = changed
-        self._chunks: deque[bytes] = deque()
-        self._waiting = 0  # bytes
-        self._is_complete = False
-        self._is_abandoned = False
+        self._pieces: deque[bytes] = deque()
+        self._has_begun = False
+        self._is_asked = False  # for the next piece
+        self._has_all = False  # of the declared length
+        self._is_over = False  # nothing more comes
+        self._is_abandoned = False  # nothing more is taken
+        self._is_left = False  # nobody waits for its end any more
+        self._is_closed = False
         self._error: BaseException | None = None
+        self._error_in_close: BaseException | None = None
 
-    def put(self, chunk: bytes, *, is_last: bool) -> bool:
-        """Add a chunk, as soon as there is room for it; False if nobody takes it any more."""
+    # --- the handler's thread ------------------------------------------------------------------
+
+    def put(self, *pieces: bytes, is_last: bool = False) -> bool:
+        """Hand over pieces, and wait until another one is asked for.
+
+        The second may be made before: most responses have none, and have ended when they are taken.
+
+        Returns:
+            False if nobody takes any more.
+        """
         with self._changed:
-            while self._waiting > AHEAD and not self._is_abandoned:
-                self._changed.wait()
-            if not self._is_complete:  # what exceeds the declared length is nobody's
-                self._chunks.append(chunk)
-                self._waiting += len(chunk)
-                self._is_complete = is_last
+            waits, self._has_begun = self._has_begun, True
+            self._pieces.extend(pieces)
+            self._has_all = self._has_all or is_last
             self._changed.notify_all()
+            while waits and not self._is_abandoned and (self._pieces or not self._is_asked):
+                self._changed.wait()
             return not self._is_abandoned
 
     def put_whole(self, body: Sequence[bytes]) -> None:
         """Hand over a body that is in memory as it is: servers look at its length."""
         with self._changed:
-            self.whole, self._is_complete = body, True
+            self.whole, self._is_over = body, True
             self._changed.notify_all()
 
-    def end(self, error: BaseException | None = None) -> bool:
-        """Say that no more comes; False if an error comes too late for the server."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that no more comes, or what was raised instead."""
         with self._changed:
-            if self._is_complete or self._is_abandoned:
-                return error is None
-            self._is_complete, self._error = True, error
+            self._is_over, self._error = True, error
             self._changed.notify_all()
-            return True
+
+    def until_closed(self) -> None:
+        """Wait until the server takes no more, or does not care."""
+        with self._changed:
+            while not self._is_abandoned:
+                self._changed.wait()
+
+    def closed(self, error: BaseException | None = None) -> BaseException | None:
+        """Say that the application's iterable is closed, or what that has raised.
+
+        Returns:
+            What was raised, there or before, and the server will not be told.
+        """
+        with self._changed:
+            self._is_closed = True
+            if not self._is_left:
+                self._error_in_close, error = error, None
+            if error is None and self._is_abandoned:
+                error, self._error = self._error, None
+            self._changed.notify_all()
+            return error
+
+    # --- the server's thread -------------------------------------------------------------------
 
     def wait(self) -> None:
         """Wait for the beginning of the response, or for what was raised instead of it."""
         with self._changed:
-            while not self._chunks and not self._is_complete:
+            while not self._pieces and not self._is_over:
                 self._changed.wait()
-        if not self._chunks:
-            self._raise()
+
+    def raise_error(self) -> None:
+        """Raise what the application has raised, if it has."""
+        errors, self._error = [self._error], None
+        _raise(errors)
+
+    def take(self) -> bytes:
+        """Return the next piece.
+
+        Raises:
+            StopIteration: There is none.
+        """
+        with self._changed:
+            if not self._pieces and not self._is_over:
+                self._ask()
+            if self._pieces:
+                return self._pieces.popleft()
+        self.raise_error()
+        raise StopIteration
+
+    def _ask(self) -> None:
+        self._is_asked = True
+        self._changed.notify_all()
+        # A client has what it waits for, however long the application goes on.
+        most = TAIL_SECONDS if self._has_all else None
+        self._changed.wait_for(lambda: self._pieces or self._is_over, most)
+        self._is_asked = False
+        if not self._pieces and not self._is_over:
+            self.abandon()
+
+    def close(self) -> None:
+        """Say that the server takes no more, and wait until the application's iterable is closed.
+
+        Raises:
+            BaseException: That has raised it.
+        """
+        with self._changed:
+            if not self._is_abandoned:
+                self._give_up()
+                while not self._is_closed:
+                    self._changed.wait()
+        errors, self._error_in_close = [self._error_in_close], None
+        _raise(errors)
+
+    def abandon(self) -> None:
+        """Say that the server takes no more, and does not wait."""
+        with self._changed:
+            self._is_left = True
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._is_abandoned = True
+        self._pieces.clear()
+        if self._is_closed:  # an error in what was made ahead; its traceback refers to this object
+            self._error = None
+        self._changed.notify_all()
+
+
+def _raise(errors: list[BaseException | None]) -> None:
+    """Raise the one that a list has, if any; it is taken out, as its traceback refers to here."""
+    error = errors.pop()
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error
+
+
+class Outlet:
+    """What a server iterates and closes; if it forgets to, the handler's thread goes on as well."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.close = channel.close
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        with self._changed:
-            while not self._chunks and not self._is_complete:
-                self._changed.wait()
-            if self._chunks:
-                chunk = self._chunks.popleft()
-                self._waiting -= len(chunk)
-                self._changed.notify_all()
-                return chunk
-        self._raise()
-        raise StopIteration
+        return self._channel.take()
 
-    def _raise(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # its traceback refers to this frame
-
-    def close(self) -> None:
-        """Say that the server takes no more: it has all, or its client has left."""
-        with self._changed:
-            self._is_abandoned = True
-            self._error = None  # its traceback refers to this object
-            self._chunks.clear()
-            self._changed.notify_all()
+    def __del__(self) -> None:
+        self._channel.abandon()

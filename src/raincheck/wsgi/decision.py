@@ -8,6 +8,7 @@ from typing import Any
 from raincheck.keys import Sharer, Sharing
 from raincheck.policy import NEVER_DEFERRED, Decision, Policy
 from raincheck.wsgi.request_body import content_length
+from raincheck.wsgi.translation import to_bytes
 
 
 def decide(policy: Policy, environ: Mapping[str, Any], path: str) -> Decision:
@@ -20,7 +21,7 @@ def decide(policy: Policy, environ: Mapping[str, Any], path: str) -> Decision:
     prefer = environ.get("HTTP_PREFER")
     if prefer is None:
         return None if method in NEVER_DEFERRED else policy.unasked[path]
-    return policy.decide(method, path, prefer.encode("latin-1"), content_length(environ))
+    return policy.decide(method, path, to_bytes(prefer), content_length(environ))
 
 
 def sharing_of(sharer: Sharer, environ: Mapping[str, Any], path: str) -> Sharing | None:
@@ -33,5 +34,5 @@ def sharing_of(sharer: Sharer, environ: Mapping[str, Any], path: str) -> Sharing
         NotAKeyError: Its `Idempotency-Key` is none.
     """
     value = environ.get("HTTP_IDEMPOTENCY_KEY")
-    key = value.encode("latin-1", "replace") if value is not None else None
+    key = to_bytes(value) if value is not None else None
     return sharer.sharing(environ["REQUEST_METHOD"], path, key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from types import GeneratorType
 from typing import IO, TYPE_CHECKING, Any, TypeGuard
 from wsgiref.util import FileWrapper
 
@@ -16,9 +17,9 @@ from raincheck.marking import REQUEST
 from raincheck.messages import Request
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
-from raincheck.wsgi.channel import Channel
+from raincheck.wsgi.channel import Channel, Outlet
 from raincheck.wsgi.race import Race
-from raincheck.wsgi.request_body import pieces
+from raincheck.wsgi.request_body import let_go, pieces
 from raincheck.wsgi.translation import from_wsgi_headers, to_length, to_request
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Exchange(Race):
         self._exc_info: OptExcInfo | None = None
         self._declared: int | None = None  # bytes, by the application
         self._sent = 0  # bytes
+        self._held = 0  # empty pieces
+        self._has_returned = False
         self._channel = Channel(self.changed)
 
     # --- the server's thread -------------------------------------------------------------------
@@ -72,15 +75,17 @@ class Exchange(Race):
                 else:
                     start_response(self._status, self._headers, self._exc_info)
                     self._exc_info = None
+            if not self._has_returned and not self._sent:
+                self._channel.raise_error()
         except BaseException:  # nobody will iterate or close what is not returned
             self.abandon()
             raise
-        return self._channel if self._channel.whole is None else self._channel.whole
+        return Outlet(self._channel) if self._channel.whole is None else self._channel.whole
 
     def abandon(self) -> None:
         """Take note that the server's thread is gone: nobody takes the response."""
         self._exc_info = None  # its traceback refers to this object
-        self._channel.close()
+        self._channel.abandon()
 
     def source(self) -> WSGIEnvironment:
         """Return the environ as the server gave it."""
@@ -100,8 +105,7 @@ class Exchange(Race):
         return pieces(self._body)
 
     def drop(self) -> None:
-        """Let go of the request's body: its handler is not called."""
-        self._body.close()
+        """Need not let go of the request's body: it is the environ's."""
 
     def remote_user(self) -> str | None:
         """Name the user whom the server has found the request to come from."""
@@ -117,46 +121,57 @@ class Exchange(Race):
 
     def work(self) -> None:
         """Call the application and send its response on: to the server, or into the store."""
+        result: Iterable[bytes] = ()
         error: BaseException | None = None
         try:
-            self._call()
+            result = self.gateway.app(self._environ, self._start_response)
+            self._has_returned = True
+            self._send_all(result)
         except BaseException as raised:
             error = raised
         recording = self.settle()
-        self._body.close()  # not before: until now it may have been captured
-        if recording is not None:
+        if recording is None:
+            self._leave_to_server(result, error)
+        else:
             self._exc_info = None
+            error = _close(result) or error
+            let_go(self._body)  # not before: until now it may have been captured
             self.conclude(recording, error)
-        elif not self._channel.end(error) and not isinstance(error, OperationCancelled):
-            logger.error("%r raised after its response", self.path, exc_info=error)
         del error  # its traceback refers to this frame
 
-    def _call(self) -> None:
-        result = self.gateway.app(self._environ, self._start_response)
-        try:
-            self._send_all(result)
-        finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
+    def _leave_to_server(self, result: Iterable[bytes], error: BaseException | None) -> None:
+        """Have the server take the rest, and close the iterable when it wants that."""
+        self._channel.end(error)
+        if _wants_close(result):
+            self._channel.until_closed()
+        error = self._channel.closed(_close(result))
+        let_go(self._body)
+        if error is not None and not isinstance(error, OperationCancelled):
+            logger.error("%r raised after its response", self.path, exc_info=error)
+        del error
 
     def _send_all(self, result: Iterable[bytes]) -> None:
-        if not self._sent and _is_plain(result) and self._is_to_server():
+        is_first = not (self._sent or self._held)
+        if is_first and _is_plain(result) and self._is_to_server():
             self._channel.put_whole(result)
             return
         for data in result:
-            # Header fields may still change before the first byte (PEP 3333).
-            if data and not self._send(data):
+            if not self._send(data):
                 return
         recording = self._begin()
         if recording is not None:
             self.complete(recording)
+        elif self._held:
+            self._channel.put(*self._held_pieces())
 
     def _is_to_server(self) -> bool:
         return self._status is not None and self.settle() is None
 
     def _send(self, data: bytes) -> bool:
-        """Send a chunk that is not empty; False if nobody wants any more."""
+        """Send a piece; False if nobody wants any more."""
+        if not data and not self._sent:
+            self._held += 1  # header fields may still change before the first byte (PEP 3333)
+            return True
         if self._status is None:
             raise AssertionError("a body was sent before start_response was called")
         recording = self._begin()
@@ -164,10 +179,15 @@ class Exchange(Race):
             return False  # not at the first piece, which may be all: then it has answered
         self._sent += len(data)
         if recording is None:
-            return self._channel.put(data, is_last=self._sent == self._declared)
+            is_last = self._sent == self._declared
+            return self._channel.put(*self._held_pieces(), data, is_last=is_last)
         if recording.feed(data):
             recording.flush()
         return not recording.is_over
+
+    def _held_pieces(self) -> list[bytes]:
+        held, self._held = self._held, 0
+        return [b""] * held
 
     def _begin(self) -> Recording | None:
         """Settle where the response goes, and send its status and header fields there."""
@@ -190,8 +210,26 @@ class Exchange(Race):
         return self._write
 
     def _write(self, data: bytes) -> None:
-        if data and not self._send(data):
+        if not self._send(data):
             raise OperationCancelled("nobody waits for this response any more")
+
+
+def _wants_close(result: Iterable[bytes]) -> bool:
+    """Tell whether its end is more than the end of its iteration."""
+    if isinstance(result, GeneratorType):
+        return result.gi_frame is not None  # else it has ended
+    return hasattr(result, "close")
+
+
+def _close(result: Iterable[bytes]) -> BaseException | None:
+    """Close an iterable if it can be; return what that has raised."""
+    close = getattr(result, "close", None)
+    try:
+        if close is not None:
+            close()
+    except BaseException as error:
+        return error
+    return None
 
 
 def _is_plain(result: Iterable[bytes]) -> TypeGuard[Sequence[bytes]]:

@@ -52,7 +52,7 @@ class Race:
         self.gateway = gateway
         self.candidate = candidate
         self.path = path
-        self.changed = threading.Condition(threading.Lock())
+        self.changed = threading.Condition()
         self.sign = object()  # in the environ that the application is given
         self.over = False  # the handler's thread is done with the request
         self.is_cancelled = False

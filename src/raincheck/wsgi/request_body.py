@@ -35,8 +35,11 @@ class Unread(Exception):
         self.has_room = has_room
 
 
-def read_ahead(environ: Mapping[str, Any], limit: int, spooled: Spooled) -> IO[bytes]:
+def read_ahead(environ: dict[str, Any], limit: int, spooled: Spooled) -> IO[bytes]:
     """Return the whole request body as a stream of its own.
+
+    It takes the place of the server's in the environ, whose owner may read what the handler has
+    not: test clients do, and what is around.
 
     Args:
         limit: Bytes that may be read.
@@ -54,7 +57,37 @@ def read_ahead(environ: Mapping[str, Any], limit: int, spooled: Spooled) -> IO[b
         return io.BytesIO()
     if length is not None and length > limit:
         raise Unread(stream)
-    return _copy(stream, length, limit, spooled)
+    try:
+        environ["wsgi.input"] = body = _copy(stream, length, limit, spooled)
+    except Unread as unread:
+        environ["wsgi.input"] = unread.stream
+        raise
+    return body
+
+
+def let_go(body: IO[bytes]) -> None:
+    """Delete the file of a body that nobody needs any more.
+
+    What its handler has not read is there as long as somebody refers to it.
+    """
+    raw = getattr(body, "raw", None)
+    if isinstance(raw, LargeBody):
+        raw.let_go()
+    elif not isinstance(body, io.BytesIO):
+        body.close()
+
+
+def give_back(stream: Any, body: IO[bytes]) -> None:
+    """Have a stream that was read ahead be where it would be had the handler read from it.
+
+    Some clients in the same process read what is left of it, to send it again after a redirect.
+    """
+    if not body.closed and getattr(stream, "seekable", bool)():
+        stream.seek(body.tell() - _size(body), io.SEEK_CUR)
+
+
+def _size(body: Any) -> int:
+    return len(body.getvalue()) if isinstance(body, io.BytesIO) else int(body.raw.size)
 
 
 def content_length(environ: Mapping[str, Any]) -> int | None:
@@ -93,6 +126,16 @@ class LargeBody(io.RawIOBase):
         """
         self._file.append(data)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return len(self._beginning) + self._file.size
+
+    def let_go(self) -> None:
+        """Delete the file if it was read to its end."""
+        if self._position >= self.size:
+            self._file.close()
+
     def pieces(self) -> Iterator[bytes]:
         """Yield all of it, wherever it is being read."""
         yield self._beginning
@@ -105,8 +148,7 @@ class LargeBody(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        size = len(self._beginning) + self._file.size
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         self._position = max(0, start + offset)
         return self._position
 
@@ -118,6 +160,8 @@ class LargeBody(io.RawIOBase):
 
     def _read(self, position: int, size: int) -> bytes:
         in_file = position - len(self._beginning)
+        if self._file.is_closed and position < self.size:
+            raise ValueError("this body was read to its end and is gone")
         if in_file >= 0:
             return self._file.read(in_file, size)
         return self._beginning[position : position + size]

@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
 def decoded(text: str) -> str:
     """Read a path of the environ, which holds bytes as latin-1 (PEP 3333), as UTF-8."""
-    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
+    return text if text.isascii() else to_bytes(text).decode("utf-8", "replace")
+
+
+def to_bytes(value: Any) -> bytes:
+    """Return a value of the environ as a client sends it.
+
+    Servers have strings of latin-1 there, test clients also other strings, numbers and bytes.
+    """
+    if isinstance(value, bytes):
+        return value
+    try:
+        return str(value).encode("latin-1")
+    except UnicodeEncodeError:
+        return str(value).encode("utf-8", "replace")
 
 
 def to_request(environ: Mapping[str, Any]) -> Request:
@@ -28,9 +41,9 @@ def to_request(environ: Mapping[str, Any]) -> Request:
         scheme=environ.get("wsgi.url_scheme", "http"),
         http_version=environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2],
         raw_path=_raw_path(environ),
-        query=environ.get("QUERY_STRING", "").encode("latin-1"),
+        query=to_bytes(environ.get("QUERY_STRING", "")),
         root_path=root_path,
-        headers=tuple(_headers(environ)),
+        headers=tuple(header_fields(environ)),
         client=_address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT") or "0"),
         server=_address(environ.get("SERVER_NAME"), environ.get("SERVER_PORT")),
     )
@@ -101,7 +114,8 @@ def _raw_path(environ: Mapping[str, Any]) -> bytes:
     return target.encode("latin-1", "replace") if target.startswith("/") else b""
 
 
-def _headers(environ: Mapping[str, Any]) -> Iterable[tuple[bytes, bytes]]:
+def header_fields(environ: Mapping[str, Any]) -> Iterable[tuple[bytes, bytes]]:
+    """Yield the header fields of a request."""
     for key, value in environ.items():
         if key.startswith("HTTP_"):
             name = key[5:]
@@ -109,11 +123,14 @@ def _headers(environ: Mapping[str, Any]) -> Iterable[tuple[bytes, bytes]]:
             name = key
         else:
             continue
-        yield name.replace("_", "-").lower().encode("latin-1"), value.encode("latin-1", "replace")
+        if value is not None:
+            yield to_bytes(name.replace("_", "-").lower()), to_bytes(value)
 
 
-def to_length(value: str | None) -> int | None:
+def to_length(value: str | int | None) -> int | None:
     """Read a `Content-Length` in bytes; None without one that makes sense."""
+    if isinstance(value, int):  # as in the environ of a test client
+        value = str(value)
     if not value or not value.isascii() or not value.isdigit():
         return None
     return int(value) if len(value) < 20 else sys.maxsize  # `int` refuses thousands of digits
@@ -172,4 +189,5 @@ def send_response(method: str, start_response: StartResponse, response: Response
     """Send a response whose body is in memory; returns what to return to the server."""
     response = monitor.for_method(method, response)
     send_start(start_response, response)
-    return [response.body] if isinstance(response.body, bytes) else []
+    # Always one: an iterable without any is no response to hypercorn.
+    return [response.body if isinstance(response.body, bytes) else b""]
