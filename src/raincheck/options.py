@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     max_attempts: int
     abandon_after: float | None
     idempotency_keys: bool
+    identity_headers: Iterable[str] | None
     coalesce: Iterable[str]
     url_secret: str | Iterable[str] | None
     url_lifetime: float
@@ -107,6 +108,10 @@ class Settings:
             least 15. Default None: never.
         idempotency_keys: Whether `Idempotency-Key` is honoured on POST, PUT, PATCH and DELETE
             requests that may be deferred. Default True.
+        identity_headers: Names of the header fields by which the application tells who asks, such
+            as `X-API-Key`, beside `Authorization`, `Proxy-Authorization` and `Cookie`. Without an
+            owner, a key is of those who send the same in all of them. Default None: there are no
+            others, and a key that comes with none of them is warned of, once.
         coalesce: Path patterns where identical safe requests of one owner that come while the
             first is handled share its operation. Default: none.
         url_secret: A secret, or several of which the first signs, for links that hand a response
@@ -149,6 +154,7 @@ class Settings:
     max_attempts: int = 3
     abandon_after: float | None = None
     idempotency_keys: bool = True
+    identity_headers: Iterable[str] | None = None
     coalesce: Iterable[str] = ()
     url_secret: str | Iterable[str] | None = field(default=None, repr=False)
     url_lifetime: float = 3_600.0
@@ -204,6 +210,8 @@ class Settings:
             _check_callable(name, getattr(self, name))
         for name in ("include", "exclude", "coalesce"):  # read twice, and an iterator is empty then
             object.__setattr__(self, name, _as_patterns(name, getattr(self, name)))
+        if self.identity_headers is not None:
+            object.__setattr__(self, "identity_headers", _as_names(self.identity_headers))
         _check_store(self.store, self.bodies)
         self._check_secrets()
         networks = check_webhook(self.webhook, self.webhook_secret, self.webhook_networks)
@@ -306,6 +314,17 @@ def _as_patterns(name: str, value: object) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigurationError(f"give {name} a list of path patterns, not {value!r}")
     return tuple(value)
+
+
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1
+
+
+def _as_names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, str) and isinstance(value, Iterable):
+        names = tuple(value)
+        if all(isinstance(name, str) and _FIELD_NAME.fullmatch(name) for name in names):
+            return names
+    raise ConfigurationError(f"give identity_headers a list of field names, not {value!r}")
 
 
 def _check_store(value: object, bodies: object) -> None:

@@ -228,6 +228,32 @@ async def test_over_the_limit_what_exceeds_its_budget_stays_synchronous(handler:
     assert second.status == 201
 
 
+@pytest.mark.parametrize(
+    ("options", "sent", "is_warned"),
+    [
+        ({}, [], True),
+        ({}, [(b"authorization", b"ours")], False),
+        ({}, [(b"x-api-key", b"ours")], True),
+        ({"identity_headers": ["X-API-Key"]}, [(b"x-api-key", b"ours")], False),
+        ({"identity_headers": []}, [], False),
+        ({"owner": lambda scope: None}, [], False),
+    ],
+)
+async def test_a_key_that_comes_with_nothing_that_says_whose_it_is_is_warned_of_once(
+    handler: Handler,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    sent: list[tuple[bytes, bytes]],
+    is_warned: bool,
+) -> None:
+    handler.go.set()
+    app = wrap(handler, budget=60, **options)
+    for _ in range(2):
+        await call(app, "/", "POST", [KEY, *sent])
+    assert ("identity_headers" in caplog.text) is is_warned
+    assert len(caplog.records) == int(is_warned)
+
+
 async def test_identical_requests_share_one_operation_while_it_runs(handler: Handler) -> None:
     app, calls = wrap(handler, budget=60, coalesce=["/shared"]), list[Call]()
 

@@ -115,13 +115,14 @@ class Keys:
         assert own(poller.post("/unique", headers=key | {host: "other.test"})) != first
         assert own(poller.post("/unique", headers=key | {host: "ONE.test:8443"})) == first
 
-    def test_what_traces_and_proxies_add_makes_nobody_another_client(
+    def test_what_sdks_and_proxies_change_makes_nobody_another_client(
         self, poller: httpx.Client
     ) -> None:
         key = new()
 
         def post(value: str) -> bytes:
-            fields = {"X-B3-TraceId": value, "CF-Ray": value, "X-Envoy-Attempt-Count": value}
+            names = ("X-Stainless-Retry-Count", "Sec-CH-UA", "Baggage", "X-Envoy-Attempt-Count")
+            fields = dict.fromkeys((*names, "User-Agent", "Forwarded"), f"for={value}")
             return own(poller.post("/unique", headers=key | fields))
 
         assert post("1") == post("2")

@@ -14,8 +14,8 @@ from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.long_polls import until_gone
 from raincheck.asgi.translation import send_response
 from raincheck.asgi.upload import Upload
-from raincheck.beginning import refuse_unaccepted, refuse_unread
-from raincheck.keys import Sharing, key_of
+from raincheck.beginning import key_for, refuse_unaccepted, refuse_unread
+from raincheck.keys import Sharing
 from raincheck.links import fill
 from raincheck.marking import Terms
 from raincheck.messages import Headers, Response
@@ -119,8 +119,8 @@ class AcceptedFirst(Exchange):
 
     def _start(self, owner: str | None, webhook: str | None) -> Start:
         if self._sharing is not None:
-            body = self.kept_body()
-            self._key = key_of(self._sharing, self.described(), self.route, owner, body)
+            core, body = self.gateway.core, self.kept_body()
+            self._key = key_for(core, self._sharing, self.described(), self.route, owner, body)
         waits = self._sharing is not None and self.candidate.budget != 0
         return replace(super()._start(owner, webhook), is_attended=waits)
 

@@ -17,8 +17,9 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from raincheck.beginning import key_for
 from raincheck.errors import RaincheckError
-from raincheck.keys import Sharing, key_of
+from raincheck.keys import Sharing
 from raincheck.marking import CURRENT, NO_TERMS, Terms
 from raincheck.messages import Request
 from raincheck.operation import Operation, Progress, Reason
@@ -213,7 +214,7 @@ class Race:
         body = self.body()
         if body is None:
             raise RaincheckError("somebody has read the body before it could be compared")
-        return key_of(sharing, self.request(), self.path, who, body)
+        return key_for(self.gateway.core, sharing, self.request(), self.path, who, body)
 
     def _capture(self) -> Captured | None:
         request, body = self.request(), self.body()
