@@ -18,9 +18,9 @@ from raincheck.asgi.translation import send_response
 from raincheck.beginning import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer
-from raincheck.links import Mount, parse_target, route_path
+from raincheck.links import Mount, Place, parse_target, route_path
 from raincheck.marking import CURRENT, Deferrable
-from raincheck.messages import field_value
+from raincheck.messages import asks_for_events, field_value
 from raincheck.options import Options, Settings
 from raincheck.policy import NEVER_DEFERRED, Candidate, Decision
 from raincheck.stores.default import store_from
@@ -48,12 +48,12 @@ class RaincheckMiddleware:
         settings = Settings.build(options)
         self.app = app
         self._gateway = Gateway(app, Raincheck(settings, store_from(settings), "asgi"), type(self))
-        policy = settings.policy()
+        policy = self._policy = settings.policy()
         self._sharer = Sharer(settings, policy)
         self._plain = self._sharer.plain
         self._unasked, self._decide = policy.unasked, policy.decide
         self._mount = Mount(settings.status_url) if settings.status_url else None
-        self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
+        self._below = f"{settings.prefix}/" if settings.status_url is None else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection as ASGI has it."""
@@ -63,9 +63,13 @@ class RaincheckMiddleware:
         path, root_path = scope["path"], scope.get("root_path", "")
         if root_path:
             path = route_path(path, root_path)
+        template = None
         # `in` costs far less than `startswith`, and says no to almost all.
-        if self._below in path and await self._answer_poll(scope, receive, send, path):
-            return
+        if self._below in path:
+            place = self._mount.place(scope, root_path) if self._mount is not None else None
+            if await self._answer_poll(scope, receive, send, path, place):
+                return
+            template = place.template if place is not None else None
         for field in scope["headers"]:
             if field[0] == b"prefer":
                 decision = self._decide_by_preference(scope, path)
@@ -79,16 +83,26 @@ class RaincheckMiddleware:
             await self._within(outer, scope, receive, send)
         # Most requests: what else there may be to look at costs them nothing.
         elif type(decision) is Candidate and decision.budget and scope["method"] in self._plain:
-            template = self._template(scope)
             await Exchange(self._gateway, scope, receive, send, decision, template).serve()
         else:
-            await self._serve(scope, receive, send, path, decision)
+            await self._serve(scope, receive, send, path, decision, template)
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, path: str, decision: Decision
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        path: str,
+        decision: Decision,
+        template: str | None,
     ) -> None:
         """Handle a request that may become an operation before its handler is called."""
-        gateway, method, template = self._gateway, scope["method"], self._template(scope)
+        gateway, method = self._gateway, scope["method"]
+        if isinstance(decision, Candidate) and asks_for_events(
+            field_value(scope["headers"], b"accept")
+        ):
+            await self.app(scope, receive, send)
+            return
         assert decision is not None  # noqa: S101 - for the type checker
         key = field_value(scope["headers"], b"idempotency-key")
         try:
@@ -114,6 +128,8 @@ class RaincheckMiddleware:
     def _decide_by_preference(self, scope: Scope, path: str) -> Decision:
         headers = scope["headers"]
         prefer, length = field_value(headers, b"prefer"), _content_length(headers)
+        if asks_for_events(field_value(headers, b"accept")):
+            return self._policy.decide_in_person(prefer)
         return self._decide(scope["method"], path, prefer, length)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,13 +138,15 @@ class RaincheckMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    async def _answer_poll(self, scope: Scope, receive: Receive, send: Send, path: str) -> bool:
+    async def _answer_poll(
+        self, scope: Scope, receive: Receive, send: Send, path: str, place: Place | None
+    ) -> bool:
         """Answer a request to the status monitor; False if it is none."""
-        if self._mount is not None:
-            if not self._mount.covers(scope, scope.get("root_path", ""), path):
+        if place is not None:
+            if not place.covers(path):
                 return False
             self._gateway.enter(scope)
-            scope[MOUNTED] = partial(self._gateway.show, template=self._template(scope))
+            scope[MOUNTED] = partial(self._gateway.show, template=place.template)
             await self.app(scope, receive, send)
             return True
         if not path.startswith(self._below):
@@ -140,10 +158,6 @@ class RaincheckMiddleware:
         else:
             await self._gateway.show(scope, receive, send, *target)
         return True
-
-    def _template(self, scope: Scope) -> str | None:
-        """Return the path of R where the application has mounted it, with a placeholder."""
-        return self._mount.template(scope, scope.get("root_path", "")) if self._mount else None
 
 
 def _is_answered(outer: Deferrable) -> bool:

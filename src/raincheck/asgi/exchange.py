@@ -22,6 +22,7 @@ from raincheck.asgi.translation import send_response
 from raincheck.errors import RaincheckError
 from raincheck.links import fill
 from raincheck.marking import CURRENT, NO_TERMS, Terms
+from raincheck.messages import asks_for_events, field_value
 from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
@@ -129,17 +130,25 @@ class Exchange(Receiving):
 
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
+        # Only now: a fast request need not be asked.
+        if asks_for_events(field_value(self.arrived["headers"], b"accept")):
+            await self._go_on()
+            return
         if not self._stays and await self._read_ahead() and not self._needs_no_202():
             self.hold = True
             await self._accept()
         if self.operation is not None:
             await self._send_accepted(self.operation)
             return
-        self._stays = True
         with self.gateway.core.health.stay():
-            while not self.over:
-                self._open_gate()  # again and again: a thread may have marked in this very moment
-                await self._pause()
+            await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Wait for the application's end: its response is the client's."""
+        self._stays = True
+        while not self.over:
+            self._open_gate()  # again and again: a thread may have marked in this very moment
+            await self._pause()
         self._stop_reading()
         await self._close_upload()
 

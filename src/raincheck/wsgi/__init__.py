@@ -19,10 +19,9 @@ from raincheck.beginning import (
     refuse_unread,
 )
 from raincheck.core import Raincheck
-from raincheck.keys import NotAKeyError, Sharer, Sharing
-from raincheck.links import Mount, fill, parse_target
+from raincheck.keys import NotAKeyError, Sharer
+from raincheck.links import Mount, Place, fill, parse_target
 from raincheck.marking import is_nested
-from raincheck.messages import Response
 from raincheck.monitor import not_found
 from raincheck.options import Options, Settings
 from raincheck.policy import Candidate, Refusal
@@ -66,7 +65,7 @@ class RaincheckMiddleware:
         self._policy = settings.policy()
         self._sharer = Sharer(settings, self._policy)
         self._mount = Mount(settings.status_url) if settings.status_url else None
-        self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
+        self._below = f"{settings.prefix}/" if settings.status_url is None else ""
         self._marked: Callable[[Mapping[str, Any]], bool] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -74,16 +73,18 @@ class RaincheckMiddleware:
         path = environ.get("PATH_INFO", "")
         if not path.isascii():
             path = decoded(path)
+        template = None
         # `in` costs far less than `startswith`, and says no to almost all.
-        if (
-            self._below in path
-            and (answer := self._poll(environ, start_response, path)) is not None
-        ):
-            return answer
+        if self._below in path:
+            place = self._place(environ)
+            answer = self._poll(environ, start_response, path, place)
+            if answer is not None:
+                return answer
+            template = place.template if place is not None else None
         decision = decide(self._policy, environ, path)
         if decision is None:
             return self.app(environ, start_response)
-        return self._serve(environ, start_response, path, decision)
+        return self._serve(environ, start_response, path, decision, template)
 
     def _serve(
         self,
@@ -91,6 +92,7 @@ class RaincheckMiddleware:
         start_response: StartResponse,
         path: str,
         decision: Candidate | Refusal,
+        template: str | None,
     ) -> Iterable[bytes]:
         """Handle a request that may be deferred, or must be refused."""
         if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
@@ -114,16 +116,11 @@ class RaincheckMiddleware:
             return self.app(environ, start_response)
         exchange = Exchange(self._gateway, environ, path, body, decision)
         if is_accepted_first(decision, sharing):
-            response = self._accepted_first(exchange, sharing, environ)
+            request = to_request(environ)
+            response = AcceptedFirst(exchange, sharing, request, template).response()
             if response is not None:
                 return self._gateway.send(method, start_response, response)
-        return self._race(exchange, body, environ, start_response)
-
-    def _accepted_first(
-        self, exchange: Exchange, sharing: Sharing | None, environ: WSGIEnvironment
-    ) -> Response | None:
-        template = self._template(environ)
-        return AcceptedFirst(exchange, sharing, to_request(environ), template).response()
+        return self._race(exchange, body, environ, start_response, template)
 
     def _race(
         self,
@@ -131,9 +128,9 @@ class RaincheckMiddleware:
         body: IO[bytes],
         environ: WSGIEnvironment,
         start_response: StartResponse,
+        template: str | None,
     ) -> Iterable[bytes]:
         """Have the application called, and defer the request if need be."""
-        template = self._template(environ)
         if not exchange.start():
             return self.app(environ | {"wsgi.input": body}, start_response)
         operation = exchange.outcome()
@@ -146,8 +143,6 @@ class RaincheckMiddleware:
 
     def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:
         if is_nested():
-            return True
-        if "HTTP_UPGRADE" in environ:  # a WebSocket takes the connection from its server
             return True
         if candidate.budget is None and not self._is_marked(environ):
             return True
@@ -176,14 +171,17 @@ class RaincheckMiddleware:
         return self._marked(environ)
 
     def _poll(
-        self, environ: WSGIEnvironment, start_response: StartResponse, path: str
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        path: str,
+        place: Place | None,
     ) -> Iterable[bytes] | None:
         """Answer a request to the status monitor; None if it is none."""
-        if self._mount is not None:
-            root_path = decoded(environ.get("SCRIPT_NAME", ""))
-            if not self._mount.covers(environ, root_path, path):
+        if place is not None:
+            if not place.covers(path):
                 return None
-            environ[MOUNTED] = partial(self._gateway.show, template=self._template(environ))
+            environ[MOUNTED] = partial(self._gateway.show, template=place.template)
             return self.app(environ, start_response)
         if not path.startswith(self._below):
             return None
@@ -192,8 +190,8 @@ class RaincheckMiddleware:
             return send_response(environ["REQUEST_METHOD"], start_response, not_found())
         return self._gateway.show(environ, start_response, *target)
 
-    def _template(self, environ: WSGIEnvironment) -> str | None:
-        """Return the path of R where the application has mounted it, with a placeholder."""
+    def _place(self, environ: WSGIEnvironment) -> Place | None:
+        """Say where the application has mounted the status monitor; None: nowhere."""
         if self._mount is None:
             return None
-        return self._mount.template(environ, decoded(environ.get("SCRIPT_NAME", "")))
+        return self._mount.place(environ, decoded(environ.get("SCRIPT_NAME", "")))
