@@ -18,7 +18,7 @@ from asgiref.sync import markcoroutinefunction
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.receiving import Receiving
 from raincheck.asgi.stopping import Stopping
-from raincheck.asgi.translation import send_response
+from raincheck.asgi.translation import extensions_of, send_response
 from raincheck.errors import RaincheckError
 from raincheck.links import fill
 from raincheck.marking import CURRENT, NO_TERMS, Terms
@@ -216,10 +216,14 @@ class Exchange(Receiving):
         """From here on the application answers to the store, and nothing to the server."""
         self.operation = operation
         self.capture = Capture(self.gateway.core, operation, self.loop)
-        self.scope["extensions"] = {}  # what this server can do, the replaying one may not
+        self.scope["extensions"] = self._extensions()
         self.gateway.adopt(self)
         if self.progress is not None and self.progress is not operation.progress:
             self.report(self.progress)  # it came while the operation was being recorded
+
+    def _extensions(self) -> dict[str, Any]:
+        """Return what its server offers that a handler may still use."""
+        return extensions_of(self.arrived, passes=False)
 
     async def _send_accepted(self, operation: Operation) -> None:
         send = self.server_send

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raincheck import monitor
 from raincheck.messages import Request, Response
@@ -50,6 +50,30 @@ def to_scope(request: Request) -> Scope:
         "client": request.client,
         "server": request.server,
         "extensions": {},
+    }
+
+
+_OF_RESPONSES = "http.response."
+# Not `zerocopysend`: a file that is no regular one can be read once only.
+_PASSED = frozenset(
+    _OF_RESPONSES + name for name in ("debug", "early_hint", "pathsend", "push", "trailers")
+)
+
+
+def extensions_of(scope: Scope, *, passes: bool) -> dict[str, Any]:
+    """Return what a server offers that holds for a response that is recorded.
+
+    What it tells of the request is true in any case. What it can do with a response, the one that
+    replays it may not.
+
+    Args:
+        passes: Whether the response may go to the client as well.
+    """
+    offered: dict[str, Any] = scope.get("extensions") or {}
+    return {
+        name: value
+        for name, value in offered.items()
+        if not name.startswith(_OF_RESPONSES) or (passes and name in _PASSED)
     }
 
 

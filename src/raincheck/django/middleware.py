@@ -161,6 +161,8 @@ class RaincheckMiddleware:
         described = to_request(request)
         if is_accepted_first(decision, sharing):
             response = AcceptedFirst(exchange, sharing, described, template).response()
+            if exchange.is_passing:
+                return exchange.response()
             if response is not None:
                 exchange.unpack()
                 return self._to_http(request, response)

@@ -18,6 +18,7 @@ from raincheck.django.bodies import Body
 from raincheck.django.contexts import Luggage, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_captured
+from raincheck.errors import OperationCancelled
 from raincheck.messages import Request
 from raincheck.recording import Recording
 from raincheck.wsgi.channel import Channel
@@ -129,7 +130,8 @@ class Exchange(Race):
     def _take_content(self) -> Iterable[bytes]:
         """Return what is to be iterated in this thread, because it may use its connections."""
         response = self._response
-        if not response.streaming or response.is_async or is_file(response):
+        is_left_alone = is_file(response) and self.recording is None
+        if not response.streaming or response.is_async or is_left_alone:
             return ()
         content: Iterator[bytes] = response.streaming_content
         # A generator is to end in the thread that runs it.
@@ -153,6 +155,8 @@ class Exchange(Race):
         try:
             if self._response is not None:
                 recording.start(*from_response(self._response))
+                if content:
+                    self.begin_passing()
                 self._record_all(recording, content or self._response)
         except BaseException as raised:
             error = raised
@@ -160,6 +164,8 @@ class Exchange(Race):
             self._close()
         finally:
             self.conclude(recording, error)
+            # Unless it was complete: what has been cut must not look whole.
+            self._channel.end(error or OperationCancelled("its response was not completed"))
             del error  # its traceback refers to this frame
 
     def _record_all(self, recording: Recording, content: Iterable[bytes]) -> None:
@@ -168,9 +174,11 @@ class Exchange(Race):
                 return
             if recording.feed(chunk):
                 recording.flush()
-            if recording.is_over:
+            # Recorded or not, it is the client's, if there is one.
+            if not self.pass_on(self._channel, chunk) and recording.is_over:
                 return
         self.complete(recording)
+        self._channel.end()
 
     def _close_content(self) -> None:
         while self._closers:
@@ -181,7 +189,10 @@ class Exchange(Race):
         """Do what Django's handlers do when a response has been sent."""
         self._close_content()
         try:
-            if self._response is not None:
+            if self.is_passing:  # what serves it closes it
+                caches.close_all()
+                close_old_connections()
+            elif self._response is not None:
                 self._response.close()  # sends `request_finished`: connections are closed
         finally:
             if self._kept is not None:

@@ -118,6 +118,8 @@ class RaincheckMiddleware:
         if is_accepted_first(decision, sharing):
             request = to_request(environ)
             response = AcceptedFirst(exchange, sharing, request, template).response()
+            if exchange.is_passing:
+                return exchange.response(start_response)
             if response is not None:
                 return self._gateway.send(method, start_response, response)
         return self._race(exchange, body, environ, start_response, template)

@@ -57,6 +57,7 @@ class Exchange(Race):
         self._exc_info: OptExcInfo | None = None
         self._declared: int | None = None  # bytes, by the application
         self._sent = 0  # bytes
+        self._is_whole = False  # all of it is in memory
         self._channel = Channel(self.changed)
 
     # --- the server's thread -------------------------------------------------------------------
@@ -119,6 +120,8 @@ class Exchange(Race):
         if recording is not None:
             self._exc_info = None
             self.conclude(recording, error)
+            # Unless it was complete: what has been cut must not look whole.
+            self._channel.end(error or OperationCancelled("its response was not completed"))
         elif not self._channel.end(error) and not isinstance(error, OperationCancelled):
             logger.error("%r raised after its response", self.path, exc_info=error)
         del error  # its traceback refers to this frame
@@ -136,6 +139,7 @@ class Exchange(Race):
         if not self._sent and _is_plain(result) and self._is_to_server():
             self._channel.put_whole(result)
             return
+        self._is_whole = not self._sent and _is_plain(result)
         for data in result:
             # Header fields may still change before the first byte (PEP 3333).
             if data and not self._send(data):
@@ -143,6 +147,7 @@ class Exchange(Race):
         recording = self._begin()
         if recording is not None:
             self.complete(recording)
+            self._channel.end()
 
     def _is_to_server(self) -> bool:
         return self._status is not None and self.settle() is None
@@ -154,12 +159,15 @@ class Exchange(Race):
         recording = self._begin()
         if recording is not None and self._sent and self.is_cancelled:
             return False  # not at the first piece, which may be all: then it has answered
+        if recording is not None and not self._sent and not self._is_whole:
+            self.begin_passing()
         self._sent += len(data)
         if recording is None:
             return self._channel.put(data, is_last=self._sent == self._declared)
         if recording.feed(data):
             recording.flush()
-        return not recording.is_over
+        # Recorded or not, it is the client's, if there is one.
+        return self.pass_on(self._channel, data) or not recording.is_over
 
     def _begin(self) -> Recording | None:
         """Settle where the response goes, and send its status and header fields there."""

@@ -26,6 +26,7 @@ from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
 from raincheck.starting import Accepted, Captured, Key, Start
+from raincheck.wsgi.channel import Channel
 from raincheck.wsgi.translation import certified_user
 from raincheck.wsgi.waiting import PATIENCE
 
@@ -63,6 +64,9 @@ class Race:
         self._stays = False  # as it is: there is no second promotion
         self._is_due = False  # its handler has said that it is slow
         self._has_ended = False  # its operation has
+        self._may_pass = False  # its client waits for the response itself
+        self.is_passing = False  # the response goes to the client, too: it has begun in time
+        self._is_left = False  # by the client to which it goes
 
     # --- what the two kinds of races say of their request --------------------------------------
 
@@ -132,18 +136,33 @@ class Race:
             self._hold = not (self._is_settled or self.over)
             return not self._hold
 
-    def has_ended_in_time(self) -> bool:
-        """Wait for the end of an operation as long as its handler may take; a marked one may not.
+    def expect(self, may_pass: bool) -> None:
+        """Say whether the response may go to the client, too, if it begins in time."""
+        self._may_pass = may_pass
+
+    def is_answered_in_time(self) -> bool:
+        """Wait for the response as long as its handler may take to begin it; a marked one may not.
 
         Returns:
-            Whether it has ended.
+            Whether it is being passed on, or its operation has ended without.
         """
         try:
-            self._wait_for_budget(lambda: self.over or self._has_ended or self._is_due)
+            self._wait_for_budget(self._is_answered)
         finally:
-            if self.operation is not None:
-                self.gateway.core.leave_alone(self.operation)
-        return self.over or self._has_ended
+            with self.changed:
+                self._may_pass = False  # from now on
+                is_alone = not self.is_passing
+            if is_alone:
+                self.leave_alone()
+        return self.is_passing or self.over or self._has_ended
+
+    def _is_answered(self) -> bool:
+        return self.is_passing or self.over or self._has_ended or self._is_due
+
+    def leave_alone(self) -> None:
+        """Say that the client waits for the response no longer."""
+        if self.operation is not None:
+            self.gateway.core.leave_alone(self.operation)
 
     def _wait_for_budget(self, is_enough: Callable[[], bool]) -> None:
         budget, waiting = self.candidate.budget, self.gateway.waiting
@@ -286,6 +305,21 @@ class Race:
                 self.changed.wait()
             self._is_settled = self.recording is None
             return self.recording
+
+    def begin_passing(self) -> None:
+        """Have the response that begins now go to the client, too, unless it is told to poll."""
+        with self.changed:
+            self.is_passing = self._may_pass and not self._is_due
+            self.changed.notify_all()
+
+    def pass_on(self, channel: Channel, data: bytes) -> bool:
+        """Have the client take a chunk as well; False if it does not, or never has."""
+        if not self.is_passing or self._is_left:
+            return False
+        if not channel.put(data, is_last=False):
+            self._is_left = True
+            self.leave_alone()
+        return not self._is_left
 
     def complete(self, recording: Recording) -> None:
         """End the operation with what was recorded, and let those know who wait for it."""
