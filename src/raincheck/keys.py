@@ -97,15 +97,16 @@ class Sharer:
 
     Attributes:
         plain: Methods whose requests never are.
+        has_keys: Whether an `Idempotency-Key` means anything.
     """
 
     def __init__(self, settings: Settings, policy: Policy) -> None:
-        self._has_keys = settings.idempotency_keys
+        self.has_keys = settings.idempotency_keys
         names = settings.identity_headers or ()
         self._identity = frozenset(spelled(name.encode("ascii")) for name in names)
         self._coalesces = policy.coalesces
         safe = frozenset[str]() if settings.coalesce else SAFE
-        self.plain = safe if self._has_keys else safe | _UNSAFE
+        self.plain = safe if self.has_keys else safe | _UNSAFE
 
     def sharing(self, method: str, path: str, key: bytes | None) -> Sharing | None:
         """Say how others may be one with a request; None: not at all.
@@ -117,7 +118,7 @@ class Sharer:
         Raises:
             NotAKeyError: The key is none.
         """
-        if key is not None and self._has_keys and may_have_key(method):
+        if key is not None and self.has_keys and may_have_key(method):
             return Sharing(parse_key(key), self._identity)
         return Sharing(None) if self._coalesces(method, path) else None
 

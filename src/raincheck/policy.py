@@ -86,10 +86,13 @@ class Candidate:
     Attributes:
         budget: Seconds its handler may take; 0 defers at once, None only if the handler is marked.
         applied: What the 202 says in `Preference-Applied`.
+        in_person: Whether its client takes nothing but the response itself: it is recorded under
+            its key, and never deferred.
     """
 
     budget: float | None
     applied: str | None = None
+    in_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +196,16 @@ class Policy:
             return Refusal(413, "request-too-large", "The request is too large to be deferred.")
         return self._by_preference(self._by_path(path), preferences)
 
-    def decide_in_person(self, prefer: bytes | None) -> Refusal | None:
+    def decide_in_person(self, prefer: bytes | None, *, has_key: bool = False) -> Decision:
         """Say what becomes of a request whose client takes nothing but the response itself.
 
         It has had its connection switched, or reads events as they come. It is never deferred.
+
+        Args:
+            has_key: Whether it has an `Idempotency-Key`, which holds for it as for others.
         """
-        return _refuse_if_strict(parse_prefer(prefer))
+        refusal = _refuse_if_strict(parse_prefer(prefer))
+        return Candidate(None, in_person=True) if refusal is None and has_key else refusal
 
     def may_repeat(self, method: str, path: str, marked: bool | None = None) -> bool:
         """Tell whether a handler may be run again if its process is lost.

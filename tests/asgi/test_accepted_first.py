@@ -145,6 +145,31 @@ async def test_a_marked_handler_is_not_waited_for(budget: float | None) -> None:
         assert (await follow(wrapped, accepted)).status == 200
 
 
+EVENTS = (b"accept", b"text/event-stream")
+
+
+async def test_who_asks_for_events_is_never_answered_202_under_a_key_either(
+    handler: Handler,
+) -> None:
+    @long_running
+    async def marked(scope: Any, receive: Any, send: Any) -> None:
+        await handler(scope, receive, send)
+
+    wrapped = wrap(marked, budget=0.01, max_wait=0.05)
+    first = Call(wrapped, http_scope("/", "POST", [KEY, EVENTS]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.run)
+        with anyio.fail_after(PATIENT):
+            await handler.begun.wait()
+        early = await call(wrapped, "/", "POST", [KEY, EVENTS])
+        assert (early.status, b"idempotency-key-in-use" in early.content) == (409, True)
+        assert int(early.header(b"retry-after") or 0) >= 1
+        assert first.sent == []
+        handler.go.set()
+    again = await call(wrapped, "/", "POST", [KEY, EVENTS, (b"prefer", b"respond-async")])
+    assert (first.status, again.status, handler.calls) == (201, 201, 1)
+
+
 class Streaming:
     """Begins its response at once, and goes on when it may."""
 

@@ -89,6 +89,14 @@ class Keys:
         assert_accepted(accepted)
         assert own(end(poller, accepted)) == own(poller.post(path, headers=key))
 
+    @pytest.mark.parametrize("path", ["/unique/slow?seconds=0.3", "/unique/marked?seconds=0.3"])
+    def test_a_request_for_events_is_never_deferred_and_has_its_key(
+        self, poller: httpx.Client, path: str
+    ) -> None:
+        headers = new() | {"Accept": "text/event-stream"}
+        first = own(poller.post(path, headers=headers))
+        assert own(poller.post(path, headers=headers | ASK)) == first
+
     @pytest.mark.parametrize("other", ["/unique?x=1", "/unique"])
     def test_another_request_under_the_same_key_is_refused(
         self, poller: httpx.Client, other: str

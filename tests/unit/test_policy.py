@@ -123,7 +123,8 @@ def test_a_client_that_takes_nothing_but_the_response_is_refused_only_if_it_is_s
     policy = Policy(budget=0)
     assert policy.decide_in_person(None) is None
     assert policy.decide_in_person(ASYNC) is None
-    refusal = policy.decide_in_person(b"respond-async, handling=strict")
+    assert policy.decide_in_person(ASYNC, has_key=True) == Candidate(None, in_person=True)
+    refusal = policy.decide_in_person(b"respond-async, handling=strict", has_key=True)
     assert isinstance(refusal, Refusal)
     assert refusal.status == 400
 

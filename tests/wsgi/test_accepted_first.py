@@ -356,3 +356,26 @@ def test_a_stream_too_large_to_be_kept_reaches_its_client_whole() -> None:
 
 def test_a_response_that_is_whole_keeps_its_length_under_a_key() -> None:
     assert post(wrap(Counting(), budget=60)).header(b"content-length") == b"1"
+
+
+EVENTS = [*KEY, (b"accept", b"text/event-stream")]
+
+
+def test_who_asks_for_events_is_never_answered_202_under_a_key_either() -> None:
+    @long_running
+    def marked(environ: Any, start_response: Any) -> Iterable[bytes]:
+        return app(environ, start_response)
+
+    app = Streaming()
+    wrapped = wrap(marked, budget=0.01, max_wait=0.05, limits={"waiters": 2})
+    first = Call(wrapped, environ_of("/", "POST", EVENTS))
+    thread = threading.Thread(target=first.run)
+    thread.start()
+    until(lambda: first.chunks)
+    early = call(wrapped, "/", "POST", EVENTS)
+    assert (early.status, b"idempotency-key-in-use" in early.content) == (409, True)
+    app.go.set()
+    thread.join(PATIENT)
+    again = call(wrapped, "/", "POST", EVENTS)
+    assert (first.status, again.status, app.calls) == (201, 201, 1)
+    assert again.content == first.content == b"first last"

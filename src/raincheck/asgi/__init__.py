@@ -22,7 +22,7 @@ from raincheck.links import Mount, Place, parse_target, route_path
 from raincheck.marking import CURRENT, Deferrable
 from raincheck.messages import asks_for_events, field_value
 from raincheck.options import Options, Settings
-from raincheck.policy import NEVER_DEFERRED, Candidate, Decision
+from raincheck.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
 from raincheck.stores.default import store_from
 
 if TYPE_CHECKING:
@@ -98,12 +98,11 @@ class RaincheckMiddleware:
     ) -> None:
         """Handle a request that may become an operation before its handler is called."""
         gateway, method = self._gateway, scope["method"]
-        if isinstance(decision, Candidate) and asks_for_events(
-            field_value(scope["headers"], b"accept")
-        ):
+        if isinstance(decision, Candidate) and not decision.in_person:
+            decision = self._in_person(scope, decision)
+        if decision is None:
             await self.app(scope, receive, send)
             return
-        assert decision is not None  # noqa: S101 - for the type checker
         key = field_value(scope["headers"], b"idempotency-key")
         try:
             sharing = self._sharer.sharing(method, path, key)
@@ -128,9 +127,19 @@ class RaincheckMiddleware:
     def _decide_by_preference(self, scope: Scope, path: str) -> Decision:
         headers = scope["headers"]
         prefer, length = field_value(headers, b"prefer"), _content_length(headers)
-        if asks_for_events(field_value(headers, b"accept")):
-            return self._policy.decide_in_person(prefer)
-        return self._decide(scope["method"], path, prefer, length)
+        decision = self._decide(scope["method"], path, prefer, length)
+        return decision if decision is None else self._in_person(scope, decision, prefer)
+
+    def _in_person(
+        self, scope: Scope, decision: Candidate | Refusal, prefer: bytes | None = None
+    ) -> Decision:
+        """Decide anew for a client that would have no use for a 202."""
+        headers = scope["headers"]
+        if not asks_for_events(field_value(headers, b"accept")):
+            return decision
+        has_key = self._sharer.has_keys and scope["method"] not in SAFE
+        has_key = has_key and field_value(headers, b"idempotency-key") is not None
+        return self._policy.decide_in_person(prefer, has_key=has_key)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

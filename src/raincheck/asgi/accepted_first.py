@@ -188,7 +188,8 @@ class AcceptedFirst(Exchange):
         await until_gone(receive)
         if self._passing is not None:
             self._passing.is_open = False
-        self.budget_is_over()
+        self._is_due = True
+        self._wake()
 
     @property
     def _has_begun(self) -> bool:
@@ -234,8 +235,8 @@ class AcceptedFirst(Exchange):
         await self.gateway.send(self.arrived, send, response)
 
     def budget_is_over(self) -> None:
-        """Have the server's task send the 202."""
-        self._is_due = True
+        """Have the server's task send the 202, unless its client could do nothing with one."""
+        self._is_due = not self.candidate.in_person
         self._wake()
 
     def defer(self, terms: Terms) -> None:

@@ -126,6 +126,8 @@ class RaincheckMiddleware:
             request.get_host()  # of which links are made; Django itself refuses a forged one
         except DisallowedHost:
             return True
+        if decision.in_person:
+            return not self._sharer.has_keys
         return decision.budget is None and not self._marked(_environ(request))
 
     def _enter_again(self, request: HttpRequest) -> Answer | None:

@@ -146,6 +146,8 @@ class RaincheckMiddleware:
     def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:
         if is_nested():
             return True
+        if candidate.in_person:
+            return not self._sharer.has_keys
         if candidate.budget is None and not self._is_marked(environ):
             return True
         return self._is_frozen

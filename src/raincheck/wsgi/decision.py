@@ -7,7 +7,7 @@ from typing import Any
 
 from raincheck.keys import Sharer, Sharing
 from raincheck.messages import asks_for_events
-from raincheck.policy import NEVER_DEFERRED, Decision, Policy
+from raincheck.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Policy
 from raincheck.wsgi.request_body import content_length
 
 # Servers that lend their connection to an application, beside those that put the socket itself
@@ -28,9 +28,12 @@ def decide(policy: Policy, environ: Mapping[str, Any], path: str) -> Decision:
     else:
         prefer = prefer.encode("latin-1")
         decision = policy.decide(method, path, prefer, content_length(environ))
-    if decision is not None and (_wants_events(environ) or is_switched(environ)):
-        return policy.decide_in_person(prefer)
-    return decision
+    if decision is None or not (_wants_events(environ) or is_switched(environ)):
+        return decision
+    # Where only marks decide, what is not deferred is left alone.
+    is_candidate = isinstance(decision, Candidate) and decision.budget is not None
+    has_key = "HTTP_IDEMPOTENCY_KEY" in environ and method not in SAFE
+    return policy.decide_in_person(prefer, has_key=is_candidate and has_key)
 
 
 def _wants_events(environ: Mapping[str, Any]) -> bool:

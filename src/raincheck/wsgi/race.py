@@ -157,7 +157,8 @@ class Race:
         return self.is_passing or self.over or self._has_ended
 
     def _is_answered(self) -> bool:
-        return self.is_passing or self.over or self._has_ended or self._is_due
+        is_due = self._is_due and not self.candidate.in_person
+        return self.is_passing or self.over or self._has_ended or is_due
 
     def leave_alone(self) -> None:
         """Say that the client waits for the response no longer."""
@@ -309,7 +310,8 @@ class Race:
     def begin_passing(self) -> None:
         """Have the response that begins now go to the client, too, unless it is told to poll."""
         with self.changed:
-            self.is_passing = self._may_pass and not self._is_due
+            is_due = self._is_due and not self.candidate.in_person
+            self.is_passing = self._may_pass and not is_due
             self.changed.notify_all()
 
     def pass_on(self, channel: Channel, data: bytes) -> bool:
