@@ -67,8 +67,8 @@ class Settings:
 
     Attributes:
         budget: Seconds a handler may take before its request is promoted. 0 defers every request
-            that may be deferred, None only marked ones. Default 10: well below the 29 or 30 s at
-            which gateways give up.
+            that may be deferred, None only marked ones, whatever clients prefer. Default 10: well
+            below the 29 or 30 s at which gateways give up.
         mode: Who may get a 202: anyone (`auto`, the default), only a client that sent
             `Prefer: respond-async` (`prefer`), or only requests to marked handlers (`marked`).
         include: Path patterns that may be deferred; default: all.
@@ -79,7 +79,8 @@ class Settings:
         prefix: Path below which operations are found. Default `/operations`.
         status_url: Callable (request, operation id) → path of R, for a monitor that the
             application mounts itself; then raincheck intercepts nothing. The request is the scope
-            (ASGI), the environ (WSGI) or Django's request.
+            (ASGI), the environ (WSGI) or Django's request. It is called for every request: any may
+            be a poll, and nobody knows what it looks at.
         location: How URLs are written: `absolute` (default), `path` or `relative`.
         public_url: The URL under which the outside sees the application's root.
         dialect: `location` (default) or `see-other`.
