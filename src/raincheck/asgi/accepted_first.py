@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.long_polls import until_gone
 from raincheck.asgi.passing import Passing
-from raincheck.asgi.translation import extensions_of, send_response
+from raincheck.asgi.translation import send_response
 from raincheck.asgi.upload import Upload
 from raincheck.beginning import key_for, refuse_unaccepted, refuse_unread
 from raincheck.keys import Sharing
@@ -57,8 +57,8 @@ class AcceptedFirst(Exchange):
     ) -> None:
         super().__init__(gateway, scope, receive, send, candidate, template)
         self._sharing = sharing
-        waits = sharing is not None and candidate.budget != 0
-        self._passing = Passing(self.server_send) if waits else None
+        self.passes = sharing is not None and candidate.budget != 0
+        self._passing = Passing(self.server_send) if self.passes else None
 
     async def serve(self) -> None:
         """Do for the server what calling the application would, or send a 202."""
@@ -88,7 +88,6 @@ class AcceptedFirst(Exchange):
             with self.gateway.core.health.stay():
                 await super().serve()
         elif not await self._is_answered_in_time():
-            self._passing = None  # it refers to the server's objects for this request
             await self._send_accepted(self.operation)
         elif not self._has_begun:
             await self._answer(self.operation, self.first_headers)
@@ -132,10 +131,7 @@ class AcceptedFirst(Exchange):
         if self._sharing is not None:
             core, body = self.gateway.core, self.kept_body()
             self._key = key_for(core, self._sharing, self.described(), self.route, owner, body)
-        return replace(super()._start(owner, webhook), is_attended=self._passing is not None)
-
-    def _extensions(self) -> dict[str, Any]:
-        return extensions_of(self.arrived, passes=self._passing is not None)
+        return replace(super()._start(owner, webhook), is_attended=self.passes)
 
     async def _record_message(self, capture: Capture, message: Message) -> None:
         """Record a message, and pass it on to the client if it has not been told to poll."""
@@ -187,7 +183,7 @@ class AcceptedFirst(Exchange):
     async def _listen(self, receive: Receive) -> None:
         await until_gone(receive)
         if self._passing is not None:
-            self._passing.is_open = False
+            self._passing.close()
         self._is_due = True
         self._wake()
 
@@ -206,7 +202,7 @@ class AcceptedFirst(Exchange):
     def _leave_alone(self) -> None:
         """Say that the client waits for the response no longer."""
         if self._passing is not None:
-            self._passing.is_open = False
+            self._passing.close()
         if self.operation is not None:
             self.gateway.core.leave_alone(self.operation)
 

@@ -44,6 +44,7 @@ class Exchange(Receiving):
     # it up here costs four times as much as on the instance.
     is_cancelled = False
     is_replay = False
+    passes = False  # the response may go to the client as well as into the store
     terms = NO_TERMS
     _key: Key | None = None
     operation: Operation | None = None
@@ -216,14 +217,10 @@ class Exchange(Receiving):
         """From here on the application answers to the store, and nothing to the server."""
         self.operation = operation
         self.capture = Capture(self.gateway.core, operation, self.loop)
-        self.scope["extensions"] = self._extensions()
+        self.scope["extensions"] = extensions_of(self.arrived, passes=self.passes)
         self.gateway.adopt(self)
         if self.progress is not None and self.progress is not operation.progress:
             self.report(self.progress)  # it came while the operation was being recorded
-
-    def _extensions(self) -> dict[str, Any]:
-        """Return what its server offers that a handler may still use."""
-        return extensions_of(self.arrived, passes=False)
 
     async def _send_accepted(self, operation: Operation) -> None:
         send = self.server_send

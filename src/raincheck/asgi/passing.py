@@ -14,20 +14,27 @@ class Passing:
     Attributes:
         has_begun: Whether the response's status has been passed on: then no 202 can be sent.
         is_complete: Whether all of the response has been.
-        is_open: Whether the client takes what comes.
     """
 
     def __init__(self, send: Send) -> None:
         self.has_begun = False
         self.is_complete = False
-        self.is_open = True
-        self._send = send
+        self._send: Send | None = send
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client takes what comes."""
+        return self._send is not None
+
+    def close(self) -> None:
+        """Let go of the server's objects for this request: nobody takes what comes."""
+        self._send = None
 
     async def pass_on(self, message: Message) -> None:
         """Send a message to the server; a client that has left ends nothing but this."""
-        if not self.is_open:
+        if self._send is None:
             return
         try:
             await self._send(message)
         except OSError:  # ASGI 2.4: the client has closed the connection
-            self.is_open = False
+            self.close()

@@ -78,8 +78,9 @@ class _AcceptedFirst(_Exchange, AcceptedFirst):
         response, passing = message.get(_AS_IT_IS), self._passing
         if response is not None and passing is not None:
             # Django itself gathers what comes from a sync iterator before it sends any of it.
-            passing.is_open &= response.streaming and response.is_async
-            if passing.is_open and not self._is_due:
+            if not (response.streaming and response.is_async):
+                passing.close()
+            elif passing.is_open and not self._is_due:
                 self._conversation.relay(response, self.loop.call, self._client_left)
         await super()._record_message(capture, message)
 
