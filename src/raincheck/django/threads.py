@@ -18,7 +18,6 @@ from raincheck.django.bodies import Body
 from raincheck.django.contexts import Luggage, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_captured
-from raincheck.errors import OperationCancelled
 from raincheck.messages import Request
 from raincheck.recording import Recording
 from raincheck.wsgi.channel import Channel
@@ -164,8 +163,7 @@ class Exchange(Race):
             self._close()
         finally:
             self.conclude(recording, error)
-            # Unless it was complete: what has been cut must not look whole.
-            self._channel.end(error or OperationCancelled("its response was not completed"))
+            self.cut(self._channel, error)
             del error  # its traceback refers to this frame
 
     def _record_all(self, recording: Recording, content: Iterable[bytes]) -> None:

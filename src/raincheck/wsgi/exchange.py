@@ -120,8 +120,7 @@ class Exchange(Race):
         if recording is not None:
             self._exc_info = None
             self.conclude(recording, error)
-            # Unless it was complete: what has been cut must not look whole.
-            self._channel.end(error or OperationCancelled("its response was not completed"))
+            self.cut(self._channel, error)
         elif not self._channel.end(error) and not isinstance(error, OperationCancelled):
             logger.error("%r raised after its response", self.path, exc_info=error)
         del error  # its traceback refers to this frame

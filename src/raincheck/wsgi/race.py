@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raincheck.beginning import key_for
-from raincheck.errors import RaincheckError
+from raincheck.errors import OperationCancelled, RaincheckError
 from raincheck.keys import Sharing
 from raincheck.marking import CURRENT, NO_TERMS, Terms
 from raincheck.messages import Request
@@ -322,6 +322,11 @@ class Race:
             self._is_left = True
             self.leave_alone()
         return not self._is_left
+
+    def cut(self, channel: Channel, error: BaseException | None) -> None:
+        """Have what was passed on, and is not complete, not look whole."""
+        if self.is_passing:
+            channel.end(error or OperationCancelled("its response was not completed"))
 
     def complete(self, recording: Recording) -> None:
         """End the operation with what was recorded, and let those know who wait for it."""
