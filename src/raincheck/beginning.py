@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TypeGuard
 
 from raincheck import monitor
 from raincheck.core import Raincheck
 from raincheck.errors import Overloaded, RaincheckError
-from raincheck.keys import NotAKeyError, Sharing
-from raincheck.messages import Response
+from raincheck.keys import NotAKeyError, Sharing, is_anonymous, key_of
+from raincheck.messages import Request, Response
 from raincheck.policy import Candidate, Limits, Refusal
+from raincheck.starting import Key
 
 logger = logging.getLogger("raincheck")
 
 STORE_RETRY_AFTER = 5  # seconds, for a client whose request met a store that fails
 OVERLOADED_RETRY_AFTER = 5  # seconds
+ANONYMOUS_KEY = (
+    "a request for %r has an Idempotency-Key and nothing that says who asks: whoever sends the "
+    "same request under the same key gets the same response. Set owner, or name the header fields "
+    "that tell clients apart in identity_headers; [] if that is meant so, as keys are random"
+)
 
 
 def may_begin(
@@ -44,6 +51,29 @@ def refuse(decision: Candidate | Refusal, core: Raincheck) -> Response:
 def not_a_key(error: NotAKeyError) -> Response:
     """Refuse an `Idempotency-Key` that is none."""
     return monitor.problem(400, "idempotency-key-invalid", f"{error}.")
+
+
+def key_for(
+    core: Raincheck,
+    sharing: Sharing,
+    request: Request,
+    route: str,
+    owner: str | None,
+    body: Iterable[bytes],
+) -> Key:
+    """Return what makes a request one with others; warn, once, where a key may be a stranger's.
+
+    Args:
+        route: The request's path, without the root path.
+        body: All of it, in pieces of any size.
+    """
+    settings, is_of_key = core.settings, sharing.key is not None
+    is_known = owner is not None or settings.owner is not None
+    is_known = is_known or settings.identity_headers is not None or core.is_warned_of_keys
+    if is_of_key and not is_known and is_anonymous(request, sharing.identity):
+        core.is_warned_of_keys = True
+        logger.warning(ANONYMOUS_KEY, request.path)
+    return key_of(sharing, request, route, owner, body)
 
 
 def is_accepted_first(candidate: Candidate, sharing: Sharing | None) -> bool:

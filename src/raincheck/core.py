@@ -94,6 +94,7 @@ class Raincheck:
             new_id=new_id,
         )
         self.admission = self._accepting.admission
+        self.is_warned_of_keys = False  # that come with nothing that says whose they are
         self._sleep = sleep
 
     # --- the life of an operation --------------------------------------------------------------

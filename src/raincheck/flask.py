@@ -18,12 +18,14 @@ from werkzeug.routing import BuildError
 from werkzeug.wrappers import Response
 
 from raincheck.errors import ConfigurationError
-from raincheck.links import Resource, encode_path
+from raincheck.links import Resource, encode_path, looking_at
 from raincheck.wsgi import MOUNTED
 
 NAME = "raincheck"
 # All of them: the monitor itself knows what to say to the wrong ones.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# Whether a blueprint of a subdomain is of another host.
+_LOOKED_AT = ("HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
 
 
 def monitor_blueprint() -> Blueprint:
@@ -43,6 +45,7 @@ def monitor_blueprint() -> Blueprint:
 def status_url(app: Flask) -> Callable[[Any, str], str]:
     """Return what the option `status_url` needs to find the blueprint in this application."""
 
+    @looking_at(lambda environ: tuple(map(environ.get, _LOOKED_AT)))
     def url(environ: Any, operation_id: str) -> str:
         adapter = app.url_map.bind_to_environ(environ)
         # Werkzeug encodes all but this.

@@ -113,42 +113,78 @@ def fill(template: str | None, operation_id: str) -> str | None:
     return template.replace(PLACEHOLDER, operation_id) if template is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an application has mounted the status monitor, for the client of one request.
+
+    Attributes:
+        template: The path of R, with a placeholder.
+        above: What is before the id, as requests have it.
+    """
+
+    template: str
+    above: str
+
+    def covers(self, path: str) -> bool:
+        """Tell whether a path, without the root path, may be that of an operation."""
+        return path.startswith(self.above)
+
+
+def looking_at(
+    looks_at: Callable[[Any], Hashable],
+) -> Callable[[Callable[[Any, str], str]], Callable[[Any, str], str]]:
+    """Say of a `status_url` what its answer depends on, so that it need not be asked each time.
+
+    Args:
+        looks_at: Returns all of that, beside the root path, of the scope or environ.
+    """
+
+    def say(status_url: Any) -> Any:
+        status_url.looks_at = looks_at
+        return status_url
+
+    return say
+
+
 class Mount:
     """The status monitor where an application has mounted it.
 
     Args:
         status_url: The option of that name.
+        looks_at: As for `looking_at`; default: what `status_url` was given there. Without either,
+            it is asked for every request: nobody knows what it looks at.
     """
 
-    def __init__(self, status_url: Callable[[Any, str], str]) -> None:
+    def __init__(
+        self,
+        status_url: Callable[[Any, str], str],
+        looks_at: Callable[[Any], Hashable] | None = None,
+    ) -> None:
         self._status_url = status_url
-        # By root path and variant: the path of R, and what is before the id as requests have it.
-        self._places: dict[tuple[str, Hashable], tuple[str, str]] = {}
+        self._looks_at = looks_at or getattr(status_url, "looks_at", None)
+        self._places: dict[tuple[str, Hashable], Place] = {}
 
-    def template(self, source: Any, root_path: str, variant: Hashable = None) -> str:
-        """Return the path of R, with a placeholder.
+    def place(self, source: Any, root_path: str) -> Place:
+        """Say where the monitor is.
 
         Args:
             source: What `status_url` is given.
-            variant: What else the path depends on.
         """
-        return self._place(source, root_path, variant)[0]
-
-    def covers(self, source: Any, root_path: str, path: str, variant: Hashable = None) -> bool:
-        """Tell whether a path, without the root path, may be that of an operation."""
-        return path.startswith(self._place(source, root_path, variant)[1])
-
-    def _place(self, source: Any, root_path: str, variant: Hashable) -> tuple[str, str]:
-        place = self._places.get((root_path, variant))
+        if self._looks_at is None:
+            return self._ask(source, root_path)
+        seen = root_path, self._looks_at(source)
+        place = self._places.get(seen)
         if place is None:
-            path = self._status_url(source, PLACEHOLDER)
-            above = route_path(unquote(path), root_path).partition(PLACEHOLDER)[0]
-            # It may be encoded already, or be what a server has decoded.
-            place = _with_one_slash(encode_path(path, also_safe="%")), above
             if len(self._places) >= _REMEMBERED:
                 self._places.clear()
-            self._places[root_path, variant] = place
+            place = self._places[seen] = self._ask(source, root_path)
         return place
+
+    def _ask(self, source: Any, root_path: str) -> Place:
+        path = self._status_url(source, PLACEHOLDER)
+        above = route_path(unquote(path), root_path).partition(PLACEHOLDER)[0]
+        # It may be encoded already, or be what a server has decoded.
+        return Place(_with_one_slash(encode_path(path, also_safe="%")), above)
 
 
 def local_path(request: Request, prefix: str, operation_id: str) -> str:

@@ -161,6 +161,19 @@ def accepts(value: bytes | None, media_type: bytes) -> bool:
     return False
 
 
+_EVENTS = b"text/event-stream"
+
+
+def asks_for_events(accept: bytes | None) -> bool:
+    """Tell whether `Accept` names `text/event-stream`, which is read as it comes.
+
+    `*/*` does not: it takes whatever there is.
+    """
+    if accept is None or len(accept) > _ACCEPT_LIMIT or _EVENTS not in accept.lower():
+        return False
+    return dict(_media_ranges(accept)).get(_EVENTS, 0) > 0
+
+
 def _media_ranges(value: bytes) -> Iterator[tuple[bytes, float]]:
     for member in value.split(b","):
         name, *parameters = (part.strip().lower() for part in member.split(b";"))

@@ -116,6 +116,12 @@ def key_reused() -> Response:
     return problem(422, "idempotency-key-reused", "The key was used with another request.")
 
 
+def key_in_use(view: View) -> Response:
+    """Say that the first request under a key goes on, to a client that can't be sent a 202."""
+    wait = (b"retry-after", b"%d" % retry_after(view.operation, view.now))
+    return problem(409, "idempotency-key-in-use", "The first request is still handled.", (wait,))
+
+
 def retry_after(operation: Operation, now: float) -> int:
     """Return the seconds until the next poll is worthwhile: a tenth of the age, at least 1.
 

@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     max_attempts: int
     abandon_after: float | None
     idempotency_keys: bool
+    identity_headers: Iterable[str] | None
     coalesce: Iterable[str]
     url_secret: str | Iterable[str] | None
     url_lifetime: float
@@ -66,8 +67,8 @@ class Settings:
 
     Attributes:
         budget: Seconds a handler may take before its request is promoted. 0 defers every request
-            that may be deferred, None only marked ones. Default 10: well below the 29 or 30 s at
-            which gateways give up.
+            that may be deferred, None only marked ones, whatever clients prefer. Default 10: well
+            below the 29 or 30 s at which gateways give up.
         mode: Who may get a 202: anyone (`auto`, the default), only a client that sent
             `Prefer: respond-async` (`prefer`), or only requests to marked handlers (`marked`).
         include: Path patterns that may be deferred; default: all.
@@ -78,7 +79,8 @@ class Settings:
         prefix: Path below which operations are found. Default `/operations`.
         status_url: Callable (request, operation id) → path of R, for a monitor that the
             application mounts itself; then raincheck intercepts nothing. The request is the scope
-            (ASGI), the environ (WSGI) or Django's request.
+            (ASGI), the environ (WSGI) or Django's request. It is called for every request: any may
+            be a poll, and nobody knows what it looks at.
         location: How URLs are written: `absolute` (default), `path` or `relative`.
         public_url: The URL under which the outside sees the application's root.
         dialect: `location` (default) or `see-other`.
@@ -107,6 +109,10 @@ class Settings:
             least 15. Default None: never.
         idempotency_keys: Whether `Idempotency-Key` is honoured on POST, PUT, PATCH and DELETE
             requests that may be deferred. Default True.
+        identity_headers: Names of the header fields by which the application tells who asks, such
+            as `X-API-Key`, beside `Authorization`, `Proxy-Authorization` and `Cookie`. Without an
+            owner, a key is of those who send the same in all of them. Default None: there are no
+            others, and a key that comes with none of them is warned of, once.
         coalesce: Path patterns where identical safe requests of one owner that come while the
             first is handled share its operation. Default: none.
         url_secret: A secret, or several of which the first signs, for links that hand a response
@@ -149,6 +155,7 @@ class Settings:
     max_attempts: int = 3
     abandon_after: float | None = None
     idempotency_keys: bool = True
+    identity_headers: Iterable[str] | None = None
     coalesce: Iterable[str] = ()
     url_secret: str | Iterable[str] | None = field(default=None, repr=False)
     url_lifetime: float = 3_600.0
@@ -204,6 +211,8 @@ class Settings:
             _check_callable(name, getattr(self, name))
         for name in ("include", "exclude", "coalesce"):  # read twice, and an iterator is empty then
             object.__setattr__(self, name, _as_patterns(name, getattr(self, name)))
+        if self.identity_headers is not None:
+            object.__setattr__(self, "identity_headers", _as_names(self.identity_headers))
         _check_store(self.store, self.bodies)
         self._check_secrets()
         networks = check_webhook(self.webhook, self.webhook_secret, self.webhook_networks)
@@ -306,6 +315,17 @@ def _as_patterns(name: str, value: object) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigurationError(f"give {name} a list of path patterns, not {value!r}")
     return tuple(value)
+
+
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1
+
+
+def _as_names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, str) and isinstance(value, Iterable):
+        names = tuple(value)
+        if all(isinstance(name, str) and _FIELD_NAME.fullmatch(name) for name in names):
+            return names
+    raise ConfigurationError(f"give identity_headers a list of field names, not {value!r}")
 
 
 def _check_store(value: object, bodies: object) -> None:

@@ -86,10 +86,13 @@ class Candidate:
     Attributes:
         budget: Seconds its handler may take; 0 defers at once, None only if the handler is marked.
         applied: What the 202 says in `Preference-Applied`.
+        in_person: Whether its client takes nothing but the response itself: it is recorded under
+            its key, and never deferred.
     """
 
     budget: float | None
     applied: str | None = None
+    in_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ class Policy:
         max_attempts: int = 1,
         coalesce: Iterable[str] = (),
     ) -> None:
-        self._is_marked_only = mode == "marked"
+        self._is_unasked = mode != "prefer"
         self._max_wait = max_wait
         self._request_body = request_body
         self._include = _compile(include)
@@ -167,14 +170,11 @@ class Policy:
         self._retry = [(_compile([pattern]), may) for pattern, may in (retry or {}).items()]
         self._is_never_repeated = max_attempts <= 1
         self._coalesce = _compile(coalesce)
-        self._default: Candidate | None = None
-        self._overrides: list[tuple[_Match | None, Candidate]] = []
-        if mode != "prefer":
-            self._default = Candidate(None if mode == "marked" else budget)
-            self._overrides = [
-                (_compile([pattern]), Candidate(None if mode == "marked" else value))
-                for pattern, value in (budgets or {}).items()
-            ]
+        self._default = Candidate(None if mode == "marked" else budget)
+        self._overrides = [
+            (_compile([pattern]), Candidate(None if mode == "marked" else value))
+            for pattern, value in (budgets or {}).items()
+        ]
         self.unasked = Decisions(self._decide_unasked)
 
     def decide(
@@ -195,6 +195,17 @@ class Policy:
         if preferences.respond_async and preferences.strict and (length or 0) > self._request_body:
             return Refusal(413, "request-too-large", "The request is too large to be deferred.")
         return self._by_preference(self._by_path(path), preferences)
+
+    def decide_in_person(self, prefer: bytes | None, *, has_key: bool = False) -> Decision:
+        """Say what becomes of a request whose client takes nothing but the response itself.
+
+        It has had its connection switched, or reads events as they come. It is never deferred.
+
+        Args:
+            has_key: Whether it has an `Idempotency-Key`, which holds for it as for others.
+        """
+        refusal = _refuse_if_strict(parse_prefer(prefer))
+        return Candidate(None, in_person=True) if refusal is None and has_key else refusal
 
     def may_repeat(self, method: str, path: str, marked: bool | None = None) -> bool:
         """Tell whether a handler may be run again if its process is lost.
@@ -217,30 +228,28 @@ class Policy:
         return self._coalesce is not None and method in SAFE and self._coalesce(path) is not None
 
     def _decide_unasked(self, path: str) -> Candidate | None:
-        return self._by_path(path) if self._may(path) else None
+        return self._by_path(path) if self._is_unasked and self._may(path) else None
 
     def _may(self, path: str) -> bool:
         if self._exclude is not None and self._exclude(path):
             return False
         return self._include is None or self._include(path) is not None
 
-    def _by_path(self, path: str) -> Candidate | None:
+    def _by_path(self, path: str) -> Candidate:
         for matches, candidate in self._overrides:
             if matches is not None and matches(path):
                 return candidate
         return self._default
 
-    def _by_preference(
-        self, unasked: Candidate | None, preferences: Preferences
-    ) -> Candidate | None:
+    def _by_preference(self, by_path: Candidate, preferences: Preferences) -> Candidate | None:
         """Apply RFC 7240 §4.1 and §4.3: async at once, or what isn't done within the wait."""
         wait = None if preferences.wait is None else min(preferences.wait, self._max_wait)
+        is_marked_only = by_path.budget is None
         if preferences.respond_async:
-            budget = None if self._is_marked_only else (wait or 0)
-            return Candidate(budget, "respond-async")
-        if wait is None or unasked is None or unasked.budget is None:
-            return unasked
-        return Candidate(wait, f"wait={wait:g}")
+            return Candidate(None if is_marked_only else (wait or 0), "respond-async")
+        if not self._is_unasked:
+            return None
+        return by_path if wait is None or is_marked_only else Candidate(wait, f"wait={wait:g}")
 
 
 def _refuse_if_strict(preferences: Preferences) -> Refusal | None:

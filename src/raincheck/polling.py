@@ -209,9 +209,13 @@ class StatusMonitor:
         view = self._view(operation, repeat.request, repeat.path)
         if operation.is_terminal:
             return Answer(monitor.repeated(view, repeat.first))
-        wait = (repeat.candidate.budget or 0) if self._has_room else 0
+        in_person = repeat.candidate.in_person
+        patience = self._core.settings.max_wait if in_person else repeat.candidate.budget or 0
+        wait = patience if self._has_room else 0
         if has_waited or not wait:  # whoever began it may have left unnoticed
             self._core.leave_alone(operation)
+        if in_person:
+            return Answer(monitor.key_in_use(view), wait)
         return Answer(monitor.started(view, repeat.candidate.applied), wait)
 
     @property

@@ -17,7 +17,7 @@ from starlette.routing import NoMatchFound, Route
 
 from raincheck.asgi import MOUNTED
 from raincheck.errors import ConfigurationError
-from raincheck.links import Resource, encode_path
+from raincheck.links import Resource, encode_path, looking_at
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -60,6 +60,7 @@ def monitor_routes() -> list[Route]:
     return [_route(resource, names.get(resource)) for resource in Resource]
 
 
+@looking_at(lambda scope: scope.get("app"))
 def status_url(scope: Scope, operation_id: str) -> str:
     """Return the path of R below the mounted routes; pass it as the option `status_url`.
 

@@ -145,6 +145,175 @@ async def test_a_marked_handler_is_not_waited_for(budget: float | None) -> None:
         assert (await follow(wrapped, accepted)).status == 200
 
 
+EVENTS = (b"accept", b"text/event-stream")
+
+
+async def test_who_asks_for_events_is_never_answered_202_under_a_key_either(
+    handler: Handler,
+) -> None:
+    @long_running
+    async def marked(scope: Any, receive: Any, send: Any) -> None:
+        await handler(scope, receive, send)
+
+    wrapped = wrap(marked, budget=0.01, max_wait=0.05)
+    first = Call(wrapped, http_scope("/", "POST", [KEY, EVENTS]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.run)
+        with anyio.fail_after(PATIENT):
+            await handler.begun.wait()
+        early = await call(wrapped, "/", "POST", [KEY, EVENTS])
+        assert (early.status, b"idempotency-key-in-use" in early.content) == (409, True)
+        assert int(early.header(b"retry-after") or 0) >= 1
+        assert first.sent == []
+        handler.go.set()
+    again = await call(wrapped, "/", "POST", [KEY, EVENTS, (b"prefer", b"respond-async")])
+    assert (first.status, again.status, handler.calls) == (201, 201, 1)
+
+
+class Streaming:
+    """Begins its response at once, and goes on when it may."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.go = anyio.Event()
+        self.error: Exception | None = None
+        self.extensions: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += 1
+        self.extensions = scope["extensions"]
+        fields = [(b"set-cookie", b"s=1"), (b"x-a", b"1")]
+        await send({"type": "http.response.start", "status": 201, "headers": fields})
+        await send({"type": "http.response.body", "body": b"first ", "more_body": True})
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        await send({"type": "http.response.body", "body": b"last"})
+
+
+async def begun(calling: Call) -> None:
+    """Wait until a client has the beginning of its response."""
+    with anyio.fail_after(PATIENT):
+        while not calling.content:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.002)
+
+
+@pytest.mark.parametrize("budget", [60, 0.05])
+async def test_a_response_that_has_started_streams_through_under_a_key_too(budget: float) -> None:
+    handler = Streaming()
+    app = wrap(handler, budget=budget)
+    first = Call(app, http_scope("/", "POST", [KEY]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.run)
+        await begun(first)
+        assert first.content == b"first "
+        if budget < 1:
+            await anyio.sleep(2 * budget)
+        handler.go.set()
+    assert (first.status, first.content) == (201, b"first last")
+    assert first.headers == [(b"set-cookie", b"s=1"), (b"x-a", b"1")]
+    again = await call(app, "/", "POST", [KEY])
+    assert (again.status, again.content, handler.calls) == (201, b"first last", 1)
+    assert again.header(b"set-cookie") is None
+
+
+async def test_a_client_that_leaves_its_stream_finds_all_of_it_under_its_key() -> None:
+    handler = Streaming()
+    app = wrap(handler, budget=60)
+    leaving = Call(app, http_scope("/", "POST", [KEY]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(leaving.run)
+        await begun(leaving)
+        leaving.leave()
+    handler.go.set()
+    again = await call(app, "/", "POST", [KEY])
+    assert leaving.content == b"first "
+    assert (again.status, again.content, handler.calls) == (201, b"first last", 1)
+
+
+async def test_a_connection_that_breaks_does_not_reach_the_handler_under_a_key() -> None:
+    handler = Streaming()
+    app = wrap(handler, budget=60)
+
+    class Breaking(Call):
+        async def send(self, message: Any) -> None:
+            if self.content:
+                raise OSError("the client has left")
+            await super().send(message)
+
+    breaking = Breaking(app, http_scope("/", "POST", [KEY]))
+    handler.go.set()
+    await breaking.run()
+    assert breaking.error is None
+    again = await call(app, "/", "POST", [KEY])
+    assert (again.content, handler.calls) == (b"first last", 1)
+
+
+async def test_a_stream_that_breaks_off_is_cut_and_its_operation_has_failed() -> None:
+    handler = Streaming()
+    handler.error = ValueError("broken")
+    app = wrap(handler, budget=60)
+    first = Call(app, http_scope("/", "POST", [KEY]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.run)
+        await begun(first)
+        handler.go.set()
+    assert first.error is handler.error
+    assert first.content == b"first "
+    again = await call(app, "/", "POST", [KEY])
+    assert (again.status, b'"exception"' in again.content, handler.calls) == (500, True, 1)
+
+
+async def test_a_stream_too_large_to_be_kept_reaches_its_client_whole() -> None:
+    handler = Streaming()
+    app = wrap(handler, budget=60, limits={"response_body": 7})
+    handler.go.set()
+    first = await call(app, "/", "POST", [KEY])
+    assert (first.status, first.content) == (201, b"first last")
+    again = await call(app, "/", "POST", [KEY])
+    assert (again.status, b"response_too_large" in again.content) == (500, True)
+
+
+OFFERED = {
+    "tls": {"client_cert_name": "CN=me"},
+    "http.response.trailers": {},
+    "http.response.early_hint": {},
+    "http.response.debug": {},
+    "http.response.zerocopysend": {},
+    "http.response.own": {},
+}
+
+
+async def test_what_the_server_offers_is_kept_for_a_response_that_streams_through() -> None:
+    handler = Streaming()
+    handler.go.set()
+    await call(wrap(handler, budget=60), "/", "POST", [KEY], extensions=OFFERED)
+    gone = {"http.response.zerocopysend", "http.response.own"}
+    assert handler.extensions == {k: v for k, v in OFFERED.items() if k not in gone}
+    handler = Streaming()
+    accepted = await call(wrap(handler, budget=0), "/", "POST", [KEY], extensions=OFFERED)
+    assert accepted.status == 202
+    with anyio.fail_after(PATIENT):
+        while not handler.calls:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.002)
+    assert handler.extensions == {"tls": OFFERED["tls"]}
+
+
+async def test_hints_and_trailers_come_through_under_a_key() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.early_hint", "links": []})
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+        await send({"type": "http.response.body", "body": b"a"})
+        await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+
+    wrapped = wrap(app, budget=60)
+    first = await call(wrapped, "/", "POST", [KEY], extensions=OFFERED)
+    kinds = [message["type"].rpartition(".")[2] for message in first.sent]
+    assert kinds == ["early_hint", "start", "body", "trailers"]
+    again = await call(wrapped, "/", "POST", [KEY], extensions=OFFERED)
+    assert again.sent[-1]["headers"] == [(b"x-sum", b"1")]
+
+
 async def test_an_exception_is_the_operations_end(caplog: pytest.LogCaptureFixture) -> None:
     calls = 0
 
@@ -226,6 +395,32 @@ async def test_over_the_limit_what_exceeds_its_budget_stays_synchronous(handler:
         assert second.sent == []
         handler.go.set()
     assert second.status == 201
+
+
+@pytest.mark.parametrize(
+    ("options", "sent", "is_warned"),
+    [
+        ({}, [], True),
+        ({}, [(b"authorization", b"ours")], False),
+        ({}, [(b"x-api-key", b"ours")], True),
+        ({"identity_headers": ["X-API-Key"]}, [(b"x-api-key", b"ours")], False),
+        ({"identity_headers": []}, [], False),
+        ({"owner": lambda scope: None}, [], False),
+    ],
+)
+async def test_a_key_that_comes_with_nothing_that_says_whose_it_is_is_warned_of_once(
+    handler: Handler,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    sent: list[tuple[bytes, bytes]],
+    is_warned: bool,
+) -> None:
+    handler.go.set()
+    app = wrap(handler, budget=60, **options)
+    for _ in range(2):
+        await call(app, "/", "POST", [KEY, *sent])
+    assert ("identity_headers" in caplog.text) is is_warned
+    assert len(caplog.records) == int(is_warned)
 
 
 async def test_identical_requests_share_one_operation_while_it_runs(handler: Handler) -> None:

@@ -12,7 +12,7 @@ import pytest
 from raincheck import StoreUnavailable, current_operation, long_running
 from raincheck.marking import CURRENT
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import PATIENT, Call, call, core_of, follow, path_of
+from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import (
     SHORT,
     Untouchable,
@@ -232,3 +232,32 @@ async def test_a_thread_that_marks_too_late_holds_nothing_up() -> None:
 
     wrapped = wrap(app)
     assert (await follow(wrapped, await call(wrapped))).content == b"done"
+
+
+EVENTS = (b"accept", b"text/event-stream")
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+@pytest.mark.parametrize("options", [{"budget": 0}, {"mode": "marked"}, {"mode": "prefer"}, {}])
+async def test_who_asks_for_events_is_never_deferred(
+    is_marked: bool, options: dict[str, Any]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(4 * SHORT)
+        await answer(send)
+
+    wrapped = wrap(long_running(app) if is_marked else app, **options)
+    for prefer in ([], [(b"prefer", b"respond-async")], [(b"prefer", b"wait=0")]):
+        assert (await call(wrapped, "/", "GET", [EVENTS, *prefer])).status == 200
+
+
+async def test_a_stream_of_events_is_not_counted_among_those_that_a_failing_store_keeps() -> None:
+    go = anyio.Event()
+    app = wrap(slow(go))
+    calling = Call(app, http_scope("/", "GET", [EVENTS]))
+    async with anyio.create_task_group() as group:
+        group.start_soon(calling.run)
+        await anyio.sleep(4 * SHORT)
+        assert core_of(app).health.staying == 0
+        go.set()
+    assert calling.status == 200

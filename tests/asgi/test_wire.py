@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from raincheck.asgi import RaincheckMiddleware
+from raincheck.asgi import MOUNTED, RaincheckMiddleware
+from raincheck.links import Resource
+from tests.support import handlers
 from tests.support.asgi import call, core_of, follow, path_of
 from tests.support.wire import BODY, Clock, Handler, assert_problem, document, finished, names, wrap
 
@@ -394,3 +396,21 @@ async def test_a_suffix_of_an_empty_body_is_all_of_it(
     handler.body = b""
     path, _ = await finished(app, handler)
     assert (await call(app, path, headers=[(b"range", asked)])).status == status
+
+
+async def test_the_202_of_each_request_leads_to_where_status_url_says_for_it() -> None:
+    def tenant_url(scope: Any, operation_id: str) -> str:
+        return f"/{scope['path'].split('/')[1]}/pending/{operation_id}"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if MOUNTED in scope:
+            operation_id = scope["path"].rpartition("/")[2]
+            await scope[MOUNTED](scope, receive, send, operation_id, Resource.RESPONSE)
+        else:
+            await handlers.answer(send)
+
+    wrapped = handlers.wrap(app, budget=0, status_url=tenant_url)
+    for tenant in ("acme", "globex"):
+        accepted = await call(wrapped, f"/{tenant}/report")
+        assert path_of(accepted).startswith(f"/{tenant}/pending/")
+        assert (await follow(wrapped, accepted)).status == 200

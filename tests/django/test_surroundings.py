@@ -95,3 +95,13 @@ def test_a_forced_script_name_is_in_the_links(way: str, setting: str) -> None:
     assert location is not None
     assert location.startswith("http://testserver/app/operations/")
     assert json.loads(accepted.content)["links"]["response"].startswith("/app/operations/")
+
+
+def test_the_202_of_each_request_leads_to_where_status_url_says_for_it(way: str) -> None:
+    def tenant_url(request: HttpRequest, operation_id: str) -> str:
+        return f"/{request.headers['x-tenant']}/pending/{operation_id}"
+
+    with serving(way, BUDGET=0, STATUS_URL=tenant_url) as site:
+        for tenant in ("acme", "globex"):
+            accepted = site.accepted("/hello", headers=[(b"x-tenant", tenant.encode())])
+            assert path_of(accepted).startswith(f"/{tenant}/pending/")

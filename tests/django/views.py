@@ -111,6 +111,40 @@ async def stream_async(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(chunks())
 
 
+def dripping(request: HttpRequest) -> StreamingHttpResponse:
+    def chunks() -> Iterator[str]:
+        Gate.seen["calls"] = Gate.seen.get("calls", 0) + 1
+        yield "first "
+        Gate.wait()
+        _break_off(request)
+        yield "last"
+
+    return _dripping(chunks())
+
+
+async def dripping_async(request: HttpRequest) -> StreamingHttpResponse:
+    async def chunks() -> AsyncIterator[str]:
+        Gate.seen["calls"] = Gate.seen.get("calls", 0) + 1
+        yield "first "
+        await Gate.wait_async()
+        _break_off(request)
+        yield "last"
+
+    return _dripping(chunks())
+
+
+def _dripping(content: Any) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(content, status=201)
+    response.set_cookie("first", "1")
+    response._resource_closers.append(lambda: Gate.seen.update(closed=True))
+    return response
+
+
+def _break_off(request: HttpRequest) -> None:
+    if "broken" in request.GET:
+        raise ValueError("on purpose")
+
+
 def file(request: HttpRequest) -> FileResponse:
     return FileResponse(Path(__file__).open("rb"), as_attachment=True, filename="vi\u00ebws.py")
 
@@ -326,6 +360,8 @@ urlpatterns = [
     path("cookies", cookies),
     path("stream", stream),
     path("stream/async", stream_async),
+    path("dripping", dripping),
+    path("dripping/async", dripping_async),
     path("file", file),
     path("file/memory", file_in_memory),
     path("template", template),

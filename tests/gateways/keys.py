@@ -89,6 +89,14 @@ class Keys:
         assert_accepted(accepted)
         assert own(end(poller, accepted)) == own(poller.post(path, headers=key))
 
+    @pytest.mark.parametrize("path", ["/unique/slow?seconds=0.3", "/unique/marked?seconds=0.3"])
+    def test_a_request_for_events_is_never_deferred_and_has_its_key(
+        self, poller: httpx.Client, path: str
+    ) -> None:
+        headers = new() | {"Accept": "text/event-stream"}
+        first = own(poller.post(path, headers=headers))
+        assert own(poller.post(path, headers=headers | ASK)) == first
+
     @pytest.mark.parametrize("other", ["/unique?x=1", "/unique"])
     def test_another_request_under_the_same_key_is_refused(
         self, poller: httpx.Client, other: str
@@ -115,13 +123,14 @@ class Keys:
         assert own(poller.post("/unique", headers=key | {host: "other.test"})) != first
         assert own(poller.post("/unique", headers=key | {host: "ONE.test:8443"})) == first
 
-    def test_what_traces_and_proxies_add_makes_nobody_another_client(
+    def test_what_sdks_and_proxies_change_makes_nobody_another_client(
         self, poller: httpx.Client
     ) -> None:
         key = new()
 
         def post(value: str) -> bytes:
-            fields = {"X-B3-TraceId": value, "CF-Ray": value, "X-Envoy-Attempt-Count": value}
+            names = ("X-Stainless-Retry-Count", "Sec-CH-UA", "Baggage", "X-Envoy-Attempt-Count")
+            fields = dict.fromkeys((*names, "User-Agent", "Forwarded"), f"for={value}")
             return own(poller.post("/unique", headers=key | fields))
 
         assert post("1") == post("2")

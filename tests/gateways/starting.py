@@ -78,6 +78,16 @@ class Starting:
         assert (response.headers["content-length"], response.content) == ("5", b"")
         assert "preference-applied" not in response.headers
 
+    @pytest.mark.parametrize("path", ["/fast", "/slow?seconds=0.2", "/marked?seconds=0.2"])
+    @pytest.mark.parametrize("accept", ["text/event-stream", "application/json, text/event-stream"])
+    def test_a_request_for_events_is_never_deferred(
+        self, client: httpx.Client, path: str, accept: str
+    ) -> None:
+        response = client.get(path, headers=ASK | {"Accept": accept})
+        assert response.status_code in (200, 201)
+        strict = {"Accept": accept, "Prefer": "respond-async, handling=strict"}
+        assert_problem(client.get(path, headers=strict), 400, "preference-not-honoured")
+
     # --- preferences ---------------------------------------------------------------------------
 
     @pytest.mark.parametrize("prefer", ["respond-async", "wait=0", "respond-async, wait=0"])

@@ -105,7 +105,9 @@ class Call:
 
     async def send(self, message: Message) -> None:
         self.sent.append(copy.deepcopy(message))
-        if message["type"] == "http.response.body" and not message.get("more_body"):
+        last = "trailers" if self._start_or_none.get("trailers") else "body"
+        is_last = message["type"] == f"http.response.{last}" and not message.get(f"more_{last}")
+        if is_last:
             self._gone.set()
 
     async def run(self) -> Call:
@@ -130,6 +132,10 @@ class Call:
     @property
     def content(self) -> bytes:
         return b"".join(message.get("body", b"") for message in self.sent)
+
+    @property
+    def _start_or_none(self) -> Message:
+        return next((m for m in self.sent if m["type"] == "http.response.start"), {})
 
     @property
     def _start(self) -> Message:

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 
 from raincheck.keys import (
     NotAKeyError,
+    Sharer,
     Sharing,
     coalescing_key,
     idempotency_key,
+    is_anonymous,
     key_of,
     may_have_key,
     parse_key,
 )
 from raincheck.messages import Request
+from raincheck.options import Settings
 
 REQUEST = Request(
     "POST",
@@ -171,43 +174,96 @@ def test_a_key_is_of_one_host_name(owner: str | None) -> None:
     assert len(keys) == 1
 
 
-def test_fields_that_say_nothing_of_who_asks_change_nothing() -> None:
-    first = replace(REQUEST, headers=((b"x-api-key", b"ours"), (b"x-request-id", b"1")))
-    second = replace(REQUEST, headers=((b"x-api-key", b"ours"), (b"user-agent", b"curl")))
-    keys = {idempotency_key("k", it, "/reports", None, DIGEST).value for it in (first, second)}
-    assert len(keys) == 1
+@pytest.mark.parametrize("owner", ["ada", None])
+def test_forwarded_names_the_host_too_and_nothing_else_of_it_counts(owner: str | None) -> None:
+    ways = {
+        b"b.test": (b"for=1.2.3.4;host=b.test", b"For=5.6.7.8;Host=B.test:8443;proto=https"),
+        b"c.test": (b'host="c.test:80"', b'by=x;host="c.test"'),
+    }
+
+    def value(field: bytes) -> str:
+        return idempotency_key("k", at(b"a.test", (b"forwarded", field)), "/", owner, DIGEST).value
+
+    keys = [{value(field) for field in fields} for fields in ways.values()]
+    assert [len(found) for found in keys] == [1, 1]
+    assert len(keys[0] | keys[1] | {value(b"for=1.2.3.4")}) == 3
 
 
-BETWEEN = [
-    *(b"b3", b"x-b3-traceid", b"baggage", b"sentry-trace", b"traceparent", b"uber-trace-id"),
-    *(b"x-datadog-parent-id", b"x-cloud-trace-context", b"x-client-trace-id", b"newrelic"),
-    *(b"elastic-apm-traceparent", b"cf-ray", b"cf-connecting-ip", b"x-amz-cf-id"),
-    *(b"x-amzn-requestid", b"x-amzn-trace-id", b"x-envoy-attempt-count", b"X-Request-Start"),
-    *(b"x-forwarded-for", b"x-forwarded-server", b"true-client-ip", b"x-ot-span-context"),
+# What clients, their libraries, proxies and browsers change from one try to the next.
+RETRIES = [
+    *(b"accept", b"user-agent", b"idempotency-attempt", b"x-retry-count", b"x-api-key"),
+    *(b"x-stainless-retry-count", b"x-stainless-read-timeout", b"x-stainless-timeout"),
+    *(b"stripe-client-telemetry", b"x-stripe-client-user-agent", b"amz-sdk-invocation-id"),
+    *(b"amz-sdk-request", b"x-amz-date", b"x-goog-api-client", b"x-goog-gcs-idempotency-token"),
+    *(b"x-ms-client-request-id", b"x-ms-date", b"x-client-request-id", b"x-github-delivery"),
+    *(b"x-b3-traceid", b"baggage", b"sentry-trace", b"traceparent", b"uber-trace-id"),
+    *(b"x-datadog-parent-id", b"x-cloud-trace-context", b"newrelic", b"cf-ray", b"cf-ew-via"),
+    *(b"cf-connecting-ip", b"x-amz-cf-id", b"x-amzn-trace-id", b"X-Envoy-Attempt-Count"),
+    *(b"X-Request-Start", b"x-forwarded-for", b"x-forwarded-port", b"x-original-forwarded-for"),
+    *(b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-viewport-width", b"sec-fetch-user"),
+    *(b"downlink", b"rtt", b"ect", b"save-data", b"device-memory", b"dpr", b"referer", b"origin"),
+    *(b"priority", b"if-none-match", b"expect", b"upgrade-insecure-requests", b"x-own-anything"),
 ]
 
 
-@pytest.mark.parametrize("field", BETWEEN)
-def test_what_traces_and_proxies_add_keeps_nobody_from_his_operation(field: bytes) -> None:
+@pytest.mark.parametrize("field", RETRIES)
+def test_who_shows_the_same_credentials_repeats_his_key_whatever_else_he_sends(
+    field: bytes,
+) -> None:
     credentials = (b"authorization", b"ours")
-    sent = [replace(REQUEST, headers=(credentials, (field, value))) for value in (b"1", b"2")]
+    sent = [
+        replace(REQUEST, headers=(credentials, *more))
+        for more in ((), ((field, b"1"),), ((field, b"2"),))
+    ]
     keys = {idempotency_key("k", it, "/reports", None, DIGEST).value for it in sent}
     assert len(keys) == 1
 
 
+X_API_KEY = frozenset({b"x-api-key"})
+
+
 @pytest.mark.parametrize(
-    "field",
+    ("field", "identity"),
     [
-        *(b"cookie", b"authorization", b"x-api-key", b"x-own-token", b"x-amzn-oidc-identity"),
-        *(b"x-forwarded-user", b"x-forwarded-client-cert", b"cf-access-jwt-assertion"),
+        *((b"Authorization", frozenset()), (b"proxy-authorization", frozenset())),
+        *((b"Cookie", frozenset()), (b"X-API-Key", X_API_KEY), (b"x_api_key", X_API_KEY)),
     ],
 )
-def test_without_an_owner_any_other_field_may_tell_who_asks(field: bytes) -> None:
+def test_without_an_owner_other_credentials_are_another_client_s(
+    field: bytes, identity: frozenset[bytes]
+) -> None:
     ours = replace(REQUEST, headers=((field, b"ours"),))
     theirs = replace(REQUEST, headers=((field, b"theirs"),))
-    for request in (theirs, replace(REQUEST, headers=())):
-        known = idempotency_key("k", ours, "/reports", None, DIGEST)
-        assert idempotency_key("k", request, "/reports", None, DIGEST).value != known.value
+    sent = (ours, theirs, replace(REQUEST, headers=()))
+    keys = {idempotency_key("k", it, "/reports", None, DIGEST, identity).value for it in sent}
+    assert len(keys) == 3
+    assert not is_anonymous(ours, identity)
+    assert is_anonymous(sent[-1], identity)
+
+
+def test_credentials_are_not_taken_for_each_other() -> None:
+    fields = (b"authorization", b"proxy-authorization", b"cookie")
+    sent = [replace(REQUEST, headers=((field, b"ours"),)) for field in fields]
+    keys = {idempotency_key("k", it, "/reports", None, DIGEST).value for it in sent}
+    assert len(keys) == 3
+
+
+def test_cookies_are_the_same_in_one_field_or_in_several_and_in_any_order() -> None:
+    ways = [
+        *(((b"cookie", b"a=1; b=2"),), ((b"cookie", b"b=2;a=1"),)),
+        ((b"cookie", b"a=1"), (b"cookie", b"b=2")),
+    ]
+    sent = [replace(REQUEST, headers=fields) for fields in ways]
+    keys = {idempotency_key("k", it, "/reports", None, DIGEST).value for it in sent}
+    assert len(keys) == 1
+
+
+def test_the_names_in_identity_headers_are_of_any_case() -> None:
+    settings = Settings(identity_headers=["X-API-Key", "x_other"])
+    sharing = Sharer(settings, settings.policy()).sharing("POST", "/", b"k")
+    assert sharing == Sharing("k", frozenset({b"x-api-key", b"x-other"}))
+    sent = [replace(REQUEST, headers=((b"x-api-key", it),)) for it in (b"ours", b"theirs")]
+    assert len({key_of(sharing, it, "/reports", None, ()).value for it in sent}) == 2
 
 
 def test_an_owner_can_not_be_made_up_from_credentials() -> None:
@@ -217,9 +273,12 @@ def test_an_owner_can_not_be_made_up_from_credentials() -> None:
 
 
 GET = Request("GET", "/reports", query=b"a=1", headers=((b"accept", b"text/csv"),))
-HOSTS_AND_WAYS = [
-    *(b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port"),
-    b"x-forwarded-prefix",
+# Whatever may decide about a response, and whatever nobody here knows.
+DECISIVE = [
+    *(b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port", b"forwarded"),
+    *(b"x-forwarded-prefix", b"x-original-url", b"x-rewrite-url", b"x-http-method-override"),
+    *(b"content-encoding", b"range", b"if-unmodified-since", b"cookie", b"authorization"),
+    *(b"baggage", b"cf-ipcountry", b"cf-visitor", b"sec-fetch-site", b"accept-language", b"x-own"),
 ]
 
 
@@ -238,10 +297,7 @@ def test_identical_requests_share_and_let_go_of_their_key() -> None:
     [
         (replace(GET, query=b"a=2"), "ada"),
         (replace(GET, headers=((b"accept", b"text/html"),)), "ada"),
-        (replace(GET, headers=(*GET.headers, (b"range", b"bytes=0-1"))), "ada"),
-        (replace(GET, headers=(*GET.headers, (b"if-unmodified-since", b"x"))), "ada"),
-        (with_field(b"content-encoding"), "ada"),
-        *((with_field(name), "ada") for name in HOSTS_AND_WAYS),
+        *((with_field(name), "ada") for name in DECISIVE),
         (replace(GET, scheme="https"), "ada"),
         (GET, "bob"),
         (GET, None),
@@ -254,10 +310,61 @@ def test_requests_that_may_be_answered_otherwise_do_not_share(
     assert coalescing_key(request_, "/reports", owner, DIGEST).value != known.value
 
 
-@pytest.mark.parametrize("name", [*HOSTS_AND_WAYS, b"content-encoding"])
+@pytest.mark.parametrize("name", DECISIVE)
 def test_nor_do_they_without_an_owner(name: bytes) -> None:
     known = coalescing_key(GET, "/reports", None, DIGEST)
     assert coalescing_key(with_field(name), "/reports", None, DIGEST).value != known.value
+
+
+HARMLESS = [
+    *((b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),),
+    *((b"X-Request-ID", b"8e03978e-40d5"), (b"x-b3-traceid", b"463ac35c9f6413ad")),
+    *((b"x-amzn-trace-id", b"Root=1-67891233-abcdef012345678912345678"), (b"via", b"1.1 vegur")),
+    *((b"x-forwarded-for", b"10.0.0.1, [2001:db8::1]:4711"), (b"x-real-ip", b"10.0.0.1")),
+    *((b"forwarded", b"for=10.0.0.1"), (b"Forwarded", b'by=_edge;for="[2001:db8::1]:4711"')),
+    *((b"connection", b"keep-alive"), (b"priority", b"u=0, i")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), HARMLESS)
+def test_traces_and_addresses_keep_nobody_from_sharing(name: bytes, value: bytes) -> None:
+    keys = {
+        coalescing_key(it, "/reports", None, DIGEST).value
+        for it in (
+            replace(GET, headers=(*GET.headers, (name, value))),
+            replace(GET, headers=(*GET.headers, (name, value.replace(b"1", b"2")))),
+        )
+    }
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, _ in HARMLESS])
+def test_nor_is_what_does_no_harm_a_way_into_another_s_page(name: bytes) -> None:
+    known = coalescing_key(GET, "/reports", None, DIGEST)
+    for value in (b"<script>", b'"onload="'):
+        forged = replace(GET, headers=(*GET.headers, (name, value)))
+        assert coalescing_key(forged, "/reports", None, DIGEST).value != known.value
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        *(b"for=1.2.3.4;host=evil", b'for="1.2.3.4;host=evil"', b"for=x,host=evil", b"host=evil"),
+        *(b"for=1.2.3.4;proto=http", b'for="a\\";host=evil"', b"xfor=evil", b"for=evil<"),
+    ],
+)
+def test_whatever_forwarded_says_beside_an_address_is_compared(forged: bytes) -> None:
+    fields = [b"for=5.6.7.8", forged]
+    sent = [replace(GET, headers=(*GET.headers, (b"forwarded", it))) for it in fields]
+    keys = {coalescing_key(it, "/reports", None, DIGEST).value for it in sent}
+    assert len(keys) == 2
+
+
+def test_the_first_of_two_fields_may_be_the_one_that_counts() -> None:
+    pairs = [(b"x-forwarded-host", b"a.test"), (b"x-forwarded-host", b"b.test")]
+    sent = [replace(GET, headers=tuple(order)) for order in (pairs, pairs[::-1])]
+    keys = {coalescing_key(it, "/reports", "ada", DIGEST).value for it in sent}
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("owner", ["ada", None])
@@ -270,6 +377,9 @@ def test_requests_with_different_bodies_do_not_share(owner: str | None) -> None:
 
 @pytest.mark.parametrize("owner", ["ada", None])
 def test_many_clients_share_wherever_they_come_from(owner: str | None) -> None:
-    there = replace(with_field(b"x-forwarded-for"), client=("10.0.0.1", 5))
-    known = coalescing_key(GET, "/reports", owner, DIGEST)
+    here = with_field(b"x-forwarded-for")
+    there = replace(
+        here, headers=(*GET.headers, (b"x-forwarded-for", b"10.1.1.1")), client=("10.0.0.1", 5)
+    )
+    known = coalescing_key(here, "/reports", owner, DIGEST)
     assert coalescing_key(there, "/reports", owner, DIGEST) == known

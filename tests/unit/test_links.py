@@ -16,6 +16,7 @@ from raincheck.links import (
     is_id,
     local_path,
     locate,
+    looking_at,
     origin,
     parse_target,
     route_path,
@@ -145,21 +146,49 @@ def test_no_root_path_leads_to_another_host(location: Any) -> None:
 )
 def test_a_mounted_path_can_be_written_into_a_header_field(root_path: str, written: str) -> None:
     mount = Mount(lambda source, operation_id: f"{root_path}/pending/{operation_id}")
-    assert mount.template(None, root_path) == f"{written}/pending/{PLACEHOLDER}"
-    assert mount.covers(None, root_path, f"/pending/{ID}")
-    assert not mount.covers(None, root_path, f"/other/{ID}")
+    place = mount.place(None, root_path)
+    assert place.template == f"{written}/pending/{PLACEHOLDER}"
+    assert place.covers(f"/pending/{ID}")
+    assert not place.covers(f"/other/{ID}")
 
 
 def test_a_mounted_path_that_is_encoded_stays_as_it_is() -> None:
     mount = Mount(lambda source, operation_id: f"/caf%C3%A9/p%20q/{operation_id}")
-    assert mount.template(None, "/caf\xe9") == f"/caf%C3%A9/p%20q/{PLACEHOLDER}"
-    assert mount.covers(None, "/caf\xe9", f"/p q/{ID}")
+    place = mount.place(None, "/caf\xe9")
+    assert place.template == f"/caf%C3%A9/p%20q/{PLACEHOLDER}"
+    assert place.covers(f"/p q/{ID}")
+
+
+def tenant_url(source: dict[str, str], operation_id: str) -> str:
+    source["asked"] = "yes"
+    return f"/{source['tenant']}/pending/{operation_id}"
+
+
+def test_what_status_url_answers_is_not_remembered_for_another_request() -> None:
+    mount = Mount(tenant_url)
+    for tenant in ("acme", "globex"):
+        place = mount.place({"tenant": tenant}, "")
+        assert place.template == f"/{tenant}/pending/{PLACEHOLDER}"
+        assert place.covers(f"/{tenant}/pending/{ID}")
+        assert not place.covers(f"/other/pending/{ID}")
+
+
+def test_a_status_url_that_says_what_it_looks_at_is_asked_for_each_of_that_only() -> None:
+    say = looking_at(lambda source: source["tenant"])
+    mount = Mount(say(lambda source, operation_id: tenant_url(source, operation_id)))
+    requests = [{"tenant": tenant} for tenant in ("acme", "globex", "acme")]
+    found = [mount.place(request, "").template.split("/")[1] for request in requests]
+    assert found == ["acme", "globex", "acme"]
+    assert ["asked" in request for request in requests] == [True, True, False]
+    again = {"tenant": "acme"}
+    mount.place(again, "/v1")
+    assert "asked" in again
 
 
 @given(st.text())
 def test_every_mounted_path_can_be_written(root_path: str) -> None:
     mount = Mount(lambda source, operation_id: f"/{root_path}/{operation_id}")
-    found = mount.template(None, f"/{root_path}")
+    found = mount.place(None, f"/{root_path}").template
     assert found.isascii()
     assert found.isprintable()
     assert " " not in found

@@ -14,6 +14,7 @@ from raincheck.messages import (
     RangeNotSatisfiable,
     Request,
     accepts,
+    asks_for_events,
     connection_options,
     field_value,
     http_date,
@@ -85,6 +86,25 @@ def test_prefer_takes_no_time_whatever_comes(value: bytes) -> None:
 )
 def test_accept(value: bytes | None, accepted: bool) -> None:
     assert accepts(value, b"application/json") is accepted
+
+
+@pytest.mark.parametrize(
+    ("value", "asks"),
+    [
+        (None, False),
+        (b"text/event-stream", True),
+        (b"Text/Event-Stream", True),
+        (b"application/json, text/event-stream", True),
+        (b"text/event-stream;q=0.5, */*", True),
+        (b"text/event-stream;q=0", False),
+        (b"text/event-streams", False),
+        (b"text/*", False),
+        (b"*/*", False),
+        (b"text/event-stream," + b"a/b," * 2_000, False),
+    ],
+)
+def test_who_asks_for_events_names_them(value: bytes | None, asks: bool) -> None:
+    assert asks_for_events(value) is asks
 
 
 @given(st.binary(max_size=100))

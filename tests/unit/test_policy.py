@@ -107,6 +107,28 @@ def test_a_wait_alone_does_not_defer_what_only_a_mark_may() -> None:
     assert Policy(budget=None).decide("GET", "/x", b"wait=0") == Candidate(None)
 
 
+@pytest.mark.parametrize("mode", ["auto", "prefer", "marked"])
+@pytest.mark.parametrize("prefer", [ASYNC, b"respond-async, wait=5"])
+def test_a_budget_of_none_means_marked_only_whatever_the_client_prefers(
+    mode: str, prefer: bytes
+) -> None:
+    marked_only = Candidate(None, "respond-async")
+    everywhere = Policy(mode=mode, budget=None)  # type: ignore[arg-type]
+    assert everywhere.decide("GET", "/x", prefer) == marked_only
+    there = Policy(mode=mode, budget=3.0, budgets={"/x": None})  # type: ignore[arg-type]
+    assert there.decide("GET", "/x", prefer) == marked_only
+
+
+def test_a_client_that_takes_nothing_but_the_response_is_refused_only_if_it_is_strict() -> None:
+    policy = Policy(budget=0)
+    assert policy.decide_in_person(None) is None
+    assert policy.decide_in_person(ASYNC) is None
+    assert policy.decide_in_person(ASYNC, has_key=True) == Candidate(None, in_person=True)
+    refusal = policy.decide_in_person(b"respond-async, handling=strict", has_key=True)
+    assert isinstance(refusal, Refusal)
+    assert refusal.status == 400
+
+
 @pytest.mark.parametrize(
     ("method", "path", "length", "status"),
     [("HEAD", "/x", None, 400), ("GET", "/no", None, 400), ("POST", "/x", 101, 413)],

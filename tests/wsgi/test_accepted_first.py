@@ -10,12 +10,29 @@ from typing import Any
 
 import pytest
 
-from raincheck import StoreUnavailable, current_operation, long_running, options
+from raincheck import (
+    OperationCancelled,
+    StoreUnavailable,
+    current_operation,
+    long_running,
+    options,
+)
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.race import Race
 from tests.support.wire import Clock, assert_problem
-from tests.support.wsgi import PATIENT, Untouchable, call, core_of, follow, path_of, until, wrap
+from tests.support.wsgi import (
+    PATIENT,
+    Call,
+    Untouchable,
+    call,
+    core_of,
+    environ_of,
+    follow,
+    path_of,
+    until,
+    wrap,
+)
 from tests.wsgi.test_promotion import Full, Slow, answer
 
 KEY = [(b"idempotency-key", b"one")]
@@ -246,3 +263,119 @@ def test_a_store_that_fails_while_others_wait_is_said_so() -> None:
     store.is_failing = False
     assert post(wrapped).content == b"1"
     core_of(wrapped).close()
+
+
+class Streaming:
+    """Begins its response at once, and goes on when it may."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls = 0
+        self.go = threading.Event()
+        self.error = error
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.calls += 1
+        start_response("201 Created", [("Set-Cookie", "s=1"), ("X-A", "1")])
+        yield b"first "
+        assert self.go.wait(PATIENT)
+        if self.error is not None:
+            raise self.error
+        yield b"last"
+
+
+def streamed(app: Any, takes: int | None = None) -> tuple[Call, threading.Thread]:
+    """Have a client read a response until it has the beginning; it goes on in a thread."""
+    calling = Call(app, environ_of("/", "POST", KEY), takes=takes)
+    thread = threading.Thread(target=calling.run)
+    thread.start()
+    until(lambda: calling.chunks)
+    return calling, thread
+
+
+@pytest.mark.parametrize("budget", [60, 0.05])
+def test_a_response_that_has_started_streams_through_under_a_key_too(budget: float) -> None:
+    app = Streaming()
+    wrapped = wrap(app, budget=budget)
+    first, thread = streamed(wrapped)
+    assert first.content == b"first "
+    if budget < 1:
+        time.sleep(2 * budget)
+    app.go.set()
+    thread.join(PATIENT)
+    assert (first.status, first.content) == (201, b"first last")
+    assert first.headers == [(b"Set-Cookie", b"s=1"), (b"X-A", b"1")]
+    again = post(wrapped)
+    assert (again.status, again.content, app.calls) == (201, b"first last", 1)
+    assert again.header(b"Set-Cookie") is None
+
+
+def test_a_client_that_leaves_its_stream_finds_all_of_it_under_its_key() -> None:
+    app = Streaming()
+    wrapped = wrap(app, budget=60)
+    leaving, thread = streamed(wrapped, takes=1)
+    thread.join(PATIENT)
+    app.go.set()
+    until(lambda: post(wrapped).status != 202)
+    again = post(wrapped)
+    assert leaving.content == b"first "
+    assert (again.status, again.content, app.calls) == (201, b"first last", 1)
+
+
+def test_a_stream_that_breaks_off_is_cut_and_its_operation_has_failed() -> None:
+    app = Streaming(ValueError("broken"))
+    wrapped = wrap(app, budget=60)
+    first, thread = streamed(wrapped)
+    app.go.set()
+    thread.join(PATIENT)
+    assert first.error is app.error
+    again = post(wrapped)
+    assert (again.status, b'"exception"' in again.content, app.calls) == (500, True, 1)
+
+
+def test_a_stream_that_somebody_cancels_is_cut() -> None:
+    app = Streaming()
+    wrapped = wrap(app, budget=60)
+    first, thread = streamed(wrapped)
+    [operation] = core_of(wrapped).store.find(Filter())[0]
+    assert call(wrapped, f"/operations/{operation.id}", "DELETE").status == 202
+    app.go.set()
+    thread.join(PATIENT)
+    assert isinstance(first.error, OperationCancelled)
+    assert first.content == b"first "
+
+
+def test_a_stream_too_large_to_be_kept_reaches_its_client_whole() -> None:
+    app = Streaming()
+    app.go.set()
+    wrapped = wrap(app, budget=60, limits={"response_body": 7})
+    first = post(wrapped)
+    assert (first.status, first.content) == (201, b"first last")
+    again = post(wrapped)
+    assert (again.status, b"response_too_large" in again.content) == (500, True)
+
+
+def test_a_response_that_is_whole_keeps_its_length_under_a_key() -> None:
+    assert post(wrap(Counting(), budget=60)).header(b"content-length") == b"1"
+
+
+EVENTS = [*KEY, (b"accept", b"text/event-stream")]
+
+
+def test_who_asks_for_events_is_never_answered_202_under_a_key_either() -> None:
+    @long_running
+    def marked(environ: Any, start_response: Any) -> Iterable[bytes]:
+        return app(environ, start_response)
+
+    app = Streaming()
+    wrapped = wrap(marked, budget=0.01, max_wait=0.05, limits={"waiters": 2})
+    first = Call(wrapped, environ_of("/", "POST", EVENTS))
+    thread = threading.Thread(target=first.run)
+    thread.start()
+    until(lambda: first.chunks)
+    early = call(wrapped, "/", "POST", EVENTS)
+    assert (early.status, b"idempotency-key-in-use" in early.content) == (409, True)
+    app.go.set()
+    thread.join(PATIENT)
+    again = call(wrapped, "/", "POST", EVENTS)
+    assert (first.status, again.status, app.calls) == (201, 201, 1)
+    assert again.content == first.content == b"first last"

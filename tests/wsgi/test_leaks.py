@@ -111,14 +111,18 @@ class Server(Call):
 
 
 @pytest.mark.usefixtures("without_collector")
-@pytest.mark.parametrize("budget", [0, 60])
+@pytest.mark.parametrize(
+    ("budget", "headers"), [(0, []), (60, []), (60, [(b"idempotency-key", b"one")])]
+)
 @pytest.mark.parametrize("takes", [None, 1])
 @pytest.mark.parametrize("app", [quick, streaming, raising, cut, replacing])
-def test_a_request_leaves_no_cycle(app: Any, takes: int | None, budget: float) -> None:
+def test_a_request_leaves_no_cycle(
+    app: Any, takes: int | None, budget: float, headers: list[tuple[bytes, bytes]]
+) -> None:
     wrapped = wrap(app, budget=budget, store=Forgetful())
     thing, before = Thing(), exchanges()
     followed = weakref.ref(thing)
-    Server(wrapped, environ_of(thing=thing), takes=takes).run()
+    Server(wrapped, environ_of("/", "POST", headers, thing=thing), takes=takes).run()
     del thing
     until_idle(wrapped)
     until(lambda: followed() is None)

@@ -10,8 +10,9 @@ from wsgiref.util import shift_path_info
 import pytest
 
 from raincheck.links import Resource
+from raincheck.wsgi import MOUNTED
 from tests.support.wire import assert_problem, document
-from tests.support.wsgi import call, follow, wrap
+from tests.support.wsgi import call, follow, path_of, wrap
 from tests.wsgi.test_promotion import Slow, answer
 
 ROOTS = ["", "/v1", "/é", "/a b", "/%41"]
@@ -191,3 +192,23 @@ def test_a_monitor_may_lie_in_another_application_that_a_dispatcher_calls(slow: 
             assert url.startswith("http://testserver/v1/pending/")
             accepted = open_url(app, url, "/v1", headers=ANN)
             assert accepted.status == 202
+
+
+def test_the_202_of_each_request_leads_to_where_status_url_says_for_it() -> None:
+    def tenant_url(environ: Any, operation_id: str) -> str:
+        return f"/{environ['PATH_INFO'].split('/')[1]}/pending/{operation_id}"
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        if MOUNTED not in environ:
+            return answer(start_response)
+        operation_id = environ["PATH_INFO"].rpartition("/")[2]
+        shown: Iterable[bytes] = environ[MOUNTED](
+            environ, start_response, operation_id, Resource.RESPONSE
+        )
+        return shown
+
+    wrapped = wrap(app, budget=0, status_url=tenant_url)
+    for tenant in ("acme", "globex"):
+        accepted = call(wrapped, f"/{tenant}/report")
+        assert path_of(accepted).startswith(f"/{tenant}/pending/")
+        assert follow(wrapped, accepted).status == 200

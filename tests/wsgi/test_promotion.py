@@ -13,7 +13,18 @@ import pytest
 from raincheck import StoreUnavailable, current_operation, long_running
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
-from tests.support.wsgi import SHORT, Call, Untouchable, call, core_of, follow, path_of, until, wrap
+from tests.support.wsgi import (
+    SHORT,
+    Call,
+    Untouchable,
+    call,
+    core_of,
+    environ_of,
+    follow,
+    path_of,
+    until,
+    wrap,
+)
 from tests.wsgi.conftest import Said
 
 
@@ -316,16 +327,65 @@ def test_an_owner_that_cannot_be_told_keeps_the_request_synchronous(
     assert "KeyError" in caplog.text
 
 
-def test_a_websocket_is_left_to_its_server() -> None:
+class Lent:
+    """A socket, as far as one can be told."""
+
+    def sendall(self, data: bytes) -> None:
+        raise AssertionError("not used")
+
+
+GUNICORN = {"gunicorn.socket": Lent()}
+HANDSHAKE = {"HTTP_UPGRADE": "WebSocket", "HTTP_CONNECTION": "keep-alive, Upgrade"}
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        *(HANDSHAKE | GUNICORN, HANDSHAKE | {"werkzeug.socket": Lent()}),
+        *(HANDSHAKE | {"eventlet.input": 1}, HANDSHAKE | {"uwsgi.version": b"2.0.30"}),
+        *(HANDSHAKE | {"SERVER_SOFTWARE": "gevent/25.5 Python/3.11"}, {"wsgi.websocket": Lent()}),
+    ],
+)
+def test_a_websocket_is_left_to_a_server_that_lends_its_connection(server: dict[str, Any]) -> None:
     seen: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         seen.append(environ)
         return answer(start_response)
 
-    environ: dict[str, Any] = {"HTTP_UPGRADE": "websocket", "REQUEST_METHOD": "GET"}
-    wrap(app, budget=0)(environ, lambda *_: print)
+    environ = environ_of() | server
+    assert Call(wrap(app, budget=0), environ).run().status == 200
     assert seen[0] is environ
+    strict = environ | {"HTTP_PREFER": "respond-async, handling=strict"}
+    assert Call(wrap(app, budget=0), strict).run().status == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "sent"),
+    [
+        ("POST", HANDSHAKE | GUNICORN),
+        ("GET", HANDSHAKE),  # to a server that keeps its connections
+        ("GET", {"HTTP_UPGRADE": "websocket"} | GUNICORN),
+        ("GET", {"HTTP_UPGRADE": "h2c", "HTTP_CONNECTION": "Upgrade, HTTP2-Settings"} | GUNICORN),
+        ("POST", {"HTTP_UPGRADE": "h2c", "HTTP_CONNECTION": "Upgrade, HTTP2-Settings"} | GUNICORN),
+    ],
+)
+def test_an_upgrade_that_no_server_makes_switches_nothing_off(
+    slow: Slow, method: str, sent: dict[str, Any]
+) -> None:
+    assert call(wrap(slow, budget=0), "/", method, **sent).status == 202
+    assert call(wrap(slow, limits={"operations": 0}, budget=0), "/", method, **sent).status == 503
+
+
+EVENTS = (b"accept", b"text/event-stream")
+
+
+@pytest.mark.parametrize("app", [quick, marked])
+@pytest.mark.parametrize("options", [{"budget": 0}, {"mode": "marked"}, {"mode": "prefer"}, {}])
+def test_who_asks_for_events_is_never_deferred(app: Any, options: dict[str, Any]) -> None:
+    wrapped = wrap(app, **options)
+    for prefer in (b"respond-async", b"wait=0", b"none"):
+        assert call(wrapped, "/", "GET", [EVENTS, (b"prefer", prefer)]).status == 200
 
 
 def test_middlewares_in_one_another_make_one_operation(slow: Slow) -> None:

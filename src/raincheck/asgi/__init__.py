@@ -18,11 +18,11 @@ from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.beginning import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer
-from raincheck.links import Mount, parse_target, route_path
+from raincheck.links import Mount, Place, parse_target, route_path
 from raincheck.marking import CURRENT, Deferrable, is_within
-from raincheck.messages import field_value
+from raincheck.messages import asks_for_events, field_value
 from raincheck.options import Options, Settings
-from raincheck.policy import NEVER_DEFERRED, Candidate, Decision
+from raincheck.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
 from raincheck.stores.default import store_from
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ class RaincheckMiddleware:
         self.app = app
         core = Raincheck(settings, store_from(settings), "asgi", lambda: self._gateway.outermost)
         self._gateway = Gateway(app, core, type(self))
-        policy = settings.policy()
+        policy = self._policy = settings.policy()
         self._sharer = Sharer(settings, policy)
         self._plain = self._sharer.plain
         self._unasked, self._decide = policy.unasked, policy.decide
         self._mount = Mount(settings.status_url) if settings.status_url else None
-        self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
+        self._below = f"{settings.prefix}/" if settings.status_url is None else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection as ASGI has it."""
@@ -72,9 +72,13 @@ class RaincheckMiddleware:
         path, root_path = scope["path"], scope.get("root_path", "")
         if root_path:
             path = route_path(path, root_path)
+        template = None
         # `in` costs far less than `startswith`, and says no to almost all.
-        if self._below in path and await self._answer_poll(scope, receive, send, path):
-            return
+        if self._below in path:
+            place = self._mount.place(scope, root_path) if self._mount is not None else None
+            if await self._answer_poll(scope, receive, send, path, place):
+                return
+            template = place.template if place is not None else None
         for field in headers:
             if field[0] == b"prefer":
                 decision = self._decide_by_preference(scope, path)
@@ -87,17 +91,26 @@ class RaincheckMiddleware:
             await self._within(outer, scope, receive, send)
         # Most requests: what else there may be to look at costs them nothing.
         elif type(decision) is Candidate and decision.budget and scope["method"] in self._plain:
-            template = self._template(scope)
             await Exchange(self._gateway, scope, receive, send, decision, template).serve()
         else:
-            await self._serve(scope, receive, send, path, decision)
+            await self._serve(scope, receive, send, path, decision, template)
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, path: str, decision: Decision
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        path: str,
+        decision: Decision,
+        template: str | None,
     ) -> None:
         """Handle a request that may become an operation before its handler is called."""
-        gateway, method, template = self._gateway, scope["method"], self._template(scope)
-        assert decision is not None  # noqa: S101 - for the type checker
+        gateway, method = self._gateway, scope["method"]
+        if isinstance(decision, Candidate) and not decision.in_person:
+            decision = self._in_person(scope, decision)
+        if decision is None:
+            await self.app(scope, receive, send)
+            return
         key = field_value(scope["headers"], b"idempotency-key")
         try:
             sharing = self._sharer.sharing(method, path, key)
@@ -130,7 +143,19 @@ class RaincheckMiddleware:
     def _decide_by_preference(self, scope: Scope, path: str) -> Decision:
         headers = scope["headers"]
         prefer, length = field_value(headers, b"prefer"), _content_length(headers)
-        return self._decide(scope["method"], path, prefer, length)
+        decision = self._decide(scope["method"], path, prefer, length)
+        return decision if decision is None else self._in_person(scope, decision, prefer)
+
+    def _in_person(
+        self, scope: Scope, decision: Candidate | Refusal, prefer: bytes | None = None
+    ) -> Decision:
+        """Decide anew for a client that would have no use for a 202."""
+        headers = scope["headers"]
+        if not asks_for_events(field_value(headers, b"accept")):
+            return decision
+        has_key = self._sharer.has_keys and scope["method"] not in SAFE
+        has_key = has_key and field_value(headers, b"idempotency-key") is not None
+        return self._policy.decide_in_person(prefer, has_key=has_key)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -138,15 +163,16 @@ class RaincheckMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    async def _answer_poll(self, scope: Scope, receive: Receive, send: Send, path: str) -> bool:
+    async def _answer_poll(
+        self, scope: Scope, receive: Receive, send: Send, path: str, place: Place | None
+    ) -> bool:
         """Answer a request to the status monitor; False if it is none."""
-        if self._mount is not None:
-            if not self._mount.covers(scope, scope.get("root_path", ""), path):
+        if place is not None:
+            if not place.covers(path):
                 return False
             self._gateway.enter(scope)
-            root_path, template = scope.get("root_path", ""), self._template(scope)
-            show = partial(self._gateway.show, template=template, root_path=root_path)
-            scope[MOUNTED] = show
+            show, root_path = self._gateway.show, scope.get("root_path", "")
+            scope[MOUNTED] = partial(show, template=place.template, root_path=root_path)
             await self.app(scope, receive, send)
             return True
         if not path.startswith(self._below):
@@ -158,10 +184,6 @@ class RaincheckMiddleware:
         else:
             await self._gateway.show(scope, receive, send, *target)
         return True
-
-    def _template(self, scope: Scope) -> str | None:
-        """Return the path of R where the application has mounted it, with a placeholder."""
-        return self._mount.template(scope, scope.get("root_path", "")) if self._mount else None
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.long_polls import until_gone
+from raincheck.asgi.passing import Passing
 from raincheck.asgi.translation import send_response
 from raincheck.asgi.upload import Upload
-from raincheck.beginning import refuse_unaccepted, refuse_unread
-from raincheck.keys import Sharing, key_of
+from raincheck.beginning import key_for, refuse_unaccepted, refuse_unread
+from raincheck.keys import Sharing
 from raincheck.links import fill
 from raincheck.marking import Terms
 from raincheck.messages import Headers, Response
@@ -39,6 +41,7 @@ class AcceptedFirst(Exchange):
 
     _is_due = False  # the client has waited as long as it may
     _refusal: Response | None = None
+    _broken: Exception | None = None  # raised when a part of the response had been passed on
     _other: Operation | None = None  # that another request has become before
 
     def __init__(
@@ -54,6 +57,8 @@ class AcceptedFirst(Exchange):
     ) -> None:
         super().__init__(gateway, scope, receive, send, candidate, template)
         self._sharing = sharing
+        self.passes = sharing is not None and candidate.budget != 0
+        self._passing = Passing(self.server_send) if self.passes else None
 
     async def serve(self) -> None:
         """Do for the server what calling the application would, or send a 202."""
@@ -82,10 +87,15 @@ class AcceptedFirst(Exchange):
             self._stays = True
             with self.gateway.core.health.stay():
                 await super().serve()
-        elif await self._has_ended_in_time():
-            await self._answer(self.operation, self.first_headers)
-        else:
+        elif not await self._is_answered_in_time():
             await self._send_accepted(self.operation)
+        elif not self._has_begun:
+            await self._answer(self.operation, self.first_headers)
+        elif self._broken is not None:
+            try:
+                raise self._broken
+            finally:
+                self._broken = None  # or its traceback would keep this object alive
 
     async def _keep(self, message: Message) -> None:
         """Keep nothing beside what was read ahead, which is all of it."""
@@ -119,35 +129,80 @@ class AcceptedFirst(Exchange):
 
     def _start(self, owner: str | None, webhook: str | None) -> Start:
         if self._sharing is not None:
-            body = self.kept_body()
-            self._key = key_of(self._sharing, self.described(), self.route, owner, body)
-        waits = self._sharing is not None and self.candidate.budget != 0
-        return replace(super()._start(owner, webhook), is_attended=waits)
+            core, body = self.gateway.core, self.kept_body()
+            self._key = key_for(core, self._sharing, self.described(), self.route, owner, body)
+        return replace(super()._start(owner, webhook), is_attended=self.passes)
+
+    async def _record_message(self, capture: Capture, message: Message) -> None:
+        """Record a message, and pass it on to the client if it has not been told to poll."""
+        passing = self._passing
+        if passing is None or not passing.is_open or (self._is_due and not passing.has_begun):
+            await super()._record_message(capture, message)
+            return
+        await capture.send(message)  # with a status, nothing is awaited: no 202 comes between
+        if message["type"] == "http.response.start":
+            passing.has_begun = True
+        await passing.pass_on(message)
+        if capture.is_given_up:  # recorded or not, it is the client's, if there is one
+            if not (passing.has_begun and passing.is_open):
+                self.stop()
+        elif capture.is_over:
+            passing.is_complete = True
+            self._end().disconnect()
+        self._wake()
+
+    async def _conclude(self) -> None:
+        passing = self._passing
+        is_cut = passing is not None and passing.has_begun and not passing.is_complete
+        if is_cut and isinstance(self.error, Exception):
+            self._broken = self.error  # the server is to cut the response off
+        await super()._conclude()
 
     # --- answering -----------------------------------------------------------------------------
 
-    async def _has_ended_in_time(self) -> bool:
-        """Wait for the end as long as the handler may take; a marked one may not."""
-        budget = self.candidate.budget
-        if self._sharing is None or budget == 0:
+    async def _is_answered_in_time(self) -> bool:
+        """Wait for the response as long as the handler may take to begin it; a marked one may not.
+
+        Returns:
+            Whether it was passed on, or its operation has ended without.
+        """
+        if self._passing is None:
             return False
+        budget = self.candidate.budget
         timers = self.loop.watch(self, budget) if budget is not None else {}
         listener = self.loop.spawn(self._listen(self.server_receive))
         try:
-            while not self._has_ended and not self._is_due:
+            while not self._is_decided:
                 await self._pause()
         finally:
             timers.pop(self, None)
             listener.cancel()
             self._leave_alone()
-        return self._has_ended
+        return self._has_begun or self._has_ended
 
     async def _listen(self, receive: Receive) -> None:
         await until_gone(receive)
-        self.budget_is_over()
+        if self._passing is not None:
+            self._passing.close()
+        self._is_due = True
+        self._wake()
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the client has been sent the beginning of the response."""
+        return self._passing is not None and self._passing.has_begun
+
+    @property
+    def _is_decided(self) -> bool:
+        passing = self._passing
+        if passing is None or not passing.has_begun:
+            return self._has_ended or self._is_due
+        return passing.is_complete or self.over or not passing.is_open
 
     def _leave_alone(self) -> None:
         """Say that the client waits for the response no longer."""
+        if self._passing is not None:
+            self._passing.close()
         if self.operation is not None:
             self.gateway.core.leave_alone(self.operation)
 
@@ -176,8 +231,8 @@ class AcceptedFirst(Exchange):
         await self.gateway.send(self.arrived, send, response)
 
     def budget_is_over(self) -> None:
-        """Have the server's task send the 202."""
-        self._is_due = True
+        """Have the server's task send the 202, unless its client could do nothing with one."""
+        self._is_due = not self.candidate.in_person
         self._wake()
 
     def defer(self, terms: Terms) -> None:

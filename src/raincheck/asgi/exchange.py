@@ -19,10 +19,11 @@ from asgiref.sync import markcoroutinefunction
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.receiving import Receiving
 from raincheck.asgi.stopping import Stopping
-from raincheck.asgi.translation import send_response
+from raincheck.asgi.translation import extensions_of, send_response
 from raincheck.errors import RaincheckError
 from raincheck.links import fill
 from raincheck.marking import CURRENT, NO_TERMS, REQUEST, Terms, outside
+from raincheck.messages import asks_for_events, field_value
 from raincheck.operation import Operation, Progress, Reason
 from raincheck.owning import find_owner
 from raincheck.policy import Candidate
@@ -46,6 +47,7 @@ class Exchange(Receiving):
     is_cancelled = False
     is_replay = False
     protocol = "asgi"
+    passes = False  # the response may go to the client as well as into the store
     terms = NO_TERMS
     _key: Key | None = None
     operation: Operation | None = None
@@ -134,17 +136,25 @@ class Exchange(Receiving):
 
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
+        # Only now: a fast request need not be asked.
+        if asks_for_events(field_value(self.arrived["headers"], b"accept")):
+            await self._go_on()
+            return
         if not self._stays and await self._read_ahead() and not self._needs_no_202():
             self.hold = True
             await self._accept()
         if self.operation is not None:
             await self._send_accepted(self.operation)
             return
-        self._stays = True
         with self.gateway.core.health.stay():
-            while not self.over:
-                self._open_gate()  # again and again: a thread may have marked in this very moment
-                await self._pause()
+            await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Wait for the application's end: its response is the client's."""
+        self._stays = True
+        while not self.over:
+            self._open_gate()  # again and again: a thread may have marked in this very moment
+            await self._pause()
         self._stop_reading()
         await self._close_upload()
 
@@ -214,7 +224,7 @@ class Exchange(Receiving):
         """From here on the application answers to the store, and nothing to the server."""
         self.operation = operation
         self.capture = Capture(self.gateway.core, operation, self.loop, self.described())
-        self.scope["extensions"] = {}  # what this server can do, the replaying one may not
+        self.scope["extensions"] = extensions_of(self.arrived, passes=self.passes)
         self.gateway.adopt(self)
         if self.progress is not None and self.progress is not operation.progress:
             self.report(self.progress)  # it came while the operation was being recorded

@@ -59,6 +59,30 @@ def to_scope(request: Request) -> Scope:
     }
 
 
+_OF_RESPONSES = "http.response."
+# Not `zerocopysend`: a file that is no regular one can be read once only.
+_PASSED = frozenset(
+    _OF_RESPONSES + name for name in ("debug", "early_hint", "pathsend", "push", "trailers")
+)
+
+
+def extensions_of(scope: Scope, *, passes: bool) -> dict[str, Any]:
+    """Return what a server offers that holds for a response that is recorded.
+
+    What it tells of the request is true in any case. What it can do with a response, the one that
+    replays it may not.
+
+    Args:
+        passes: Whether the response may go to the client as well.
+    """
+    offered: dict[str, Any] = scope.get("extensions") or {}
+    return {
+        name: value
+        for name, value in offered.items()
+        if not name.startswith(_OF_RESPONSES) or (passes and name in _PASSED)
+    }
+
+
 def _address(pair: tuple[str, int] | list[object] | None) -> tuple[str, int] | None:
     return (str(pair[0]), pair[1]) if pair else None  # type: ignore[return-value]
 

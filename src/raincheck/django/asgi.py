@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -18,6 +19,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 
 from raincheck.asgi.accepted_first import AcceptedFirst
+from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.replay import Replay, Surroundings
@@ -28,7 +30,9 @@ from raincheck.django.conf import USER
 from raincheck.django.contexts import Luggage, forget_caches, in_transaction
 from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.keeping import Kept, keep_for_handler
+from raincheck.django.relay import Relay
 from raincheck.django.translation import from_response, is_file, to_request, to_response
+from raincheck.errors import OperationCancelled
 from raincheck.keys import Sharing
 from raincheck.marking import REQUEST
 from raincheck.messages import Response
@@ -76,6 +80,27 @@ class _Exchange(Exchange):
 class _AcceptedFirst(_Exchange, AcceptedFirst):
     async def _listen(self, receive: Receive) -> None:
         """Do nothing: Django listens, and cancels whoever waits."""
+
+    async def _record_message(self, capture: Capture, message: Message) -> None:
+        response, passing = message.get(_AS_IT_IS), self._passing
+        if response is not None and passing is not None:
+            # Django itself gathers what comes from a sync iterator before it sends any of it.
+            if not (response.streaming and response.is_async):
+                passing.close()
+            elif passing.is_open and not self._is_due:
+                self._conversation.relay(response, self.loop.call, self._client_left)
+        await super()._record_message(capture, message)
+
+    @property
+    def _is_decided(self) -> bool:
+        return self._has_begun or super()._is_decided  # Django sends the rest when it has this
+
+    def _leave_alone(self) -> None:
+        if not self._has_begun:
+            super()._leave_alone()
+
+    def _client_left(self) -> None:
+        super()._leave_alone()
 
 
 class _Project(Surroundings):
@@ -195,8 +220,9 @@ class AsyncGateway(Gateway):
         try:
             with thread.entered():
                 response = await self._get_response(conversation.request)
-                is_passed_on = await conversation.hand_over(response, send)
             conversation.luggage = Luggage()
+            with thread.entered():
+                is_passed_on = await conversation.hand_over(response, send)
             if is_passed_on and response.streaming and not is_file(response):
                 thread.keep_for(response)
         finally:
@@ -216,6 +242,9 @@ class Conversation:
         self._kept: Kept | None = None
         self._is_over = False
         self.luggage: Luggage | None = None
+        self._relay: Relay | None = None
+        self._content: AsyncIterator[bytes] | None = None
+        self._closers: list[Callable[[], None]] = []
 
     async def receive(self) -> Message:
         """Fail: Django has read the request, and looks for a disconnect itself."""
@@ -225,6 +254,8 @@ class Conversation:
         """Take the chain's response as it is, or the messages of raincheck's 202."""
         if _AS_IT_IS in message:
             self._response = message[_AS_IT_IS]
+        elif self._relay is not None:
+            await self._relay.put(message["body"])
         elif message["type"] == "http.response.start":
             self._accepted = Response(message["status"], tuple(message["headers"]))
         elif self._accepted is not None:
@@ -252,15 +283,50 @@ class Conversation:
         status, headers = from_response(response)
         start = {"type": "http.response.start", "status": status, "headers": list(headers)}
         await send(start | {_AS_IT_IS: response})
-        if self._response is response:
+        if self._relay is None and self._response is response:
             return True
+        error: BaseException | None = OperationCancelled("its response was not completed")
         try:
-            async for chunk in _chunks(response):
+            async for chunk in self._content or _chunks(response):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+            error = None
+        except Exception as raised:
+            error = raised
+            raise
         finally:
-            await sync_to_async(response.close)()  # sends `request_finished`
+            await self._close(response, error)
+            del error  # its traceback refers to this frame
         return False
+
+    def relay(
+        self,
+        response: Any,
+        call: Callable[[Callable[[], None]], None],
+        left: Callable[[], None],
+    ) -> None:
+        """Have an async stream handed on while it is recorded.
+
+        Args:
+            call: Calls a function in the loop's thread.
+            left: Called there when nobody takes it any more.
+        """
+        relay = self._relay = Relay(left)
+        self._content = aiter(response.streaming_content)
+        # What was opened for the stream is closed where it was opened.
+        self._closers, response._resource_closers[:] = list(response._resource_closers), []
+        response.streaming_content = relay.content()
+        response._resource_closers.append(partial(call, relay.close))
+
+    async def _close(self, response: Any, error: BaseException | None) -> None:
+        """Close what a response that was recorded has left open; who relays it closes the rest."""
+        if self._relay is None:
+            await sync_to_async(response.close)()  # sends `request_finished`
+            return
+        self._relay.end(error)
+        for close in self._closers:
+            with suppress(Exception):  # as Django does
+                await sync_to_async(close)()
 
     def keep(self) -> None:
         """Keep what the chain needs, although it may answer to the store."""

@@ -39,7 +39,7 @@ from raincheck.errors import StoreError
 from raincheck.handlers import MarkedRequests
 from raincheck.handlers.django import DjangoDirectory
 from raincheck.keys import NotAKeyError, Sharer
-from raincheck.links import PLACEHOLDER, Mount, Resource, fill, parse_target
+from raincheck.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_target
 from raincheck.marking import CURRENT, REQUEST, Deferrable, is_within
 from raincheck.messages import Response, StoredBody
 from raincheck.policy import Candidate, Refusal
@@ -88,7 +88,8 @@ class RaincheckMiddleware:
         self._policy = self._settings.policy()
         self._sharer = Sharer(self._settings, self._policy)
         self._below = f"{self._settings.prefix}/"
-        self._mount = Mount(self._settings.status_url or _included_url)
+        chosen = self._settings.status_url
+        self._mount = Mount(chosen) if chosen else Mount(_included_url, _seen_by_reverse)
         self._marked = MarkedRequests(DjangoDirectory())
 
     def __call__(self, request: HttpRequest) -> Answer:
@@ -98,12 +99,11 @@ class RaincheckMiddleware:
             return self._apart_in_loop(request) if is_async else self._apart(request)
         if (again := self._enter_again(request)) is not None:
             return again
-        path = request.path_info
-        if self._is_mounted:
+        path, place = request.path_info, self._place(request)
+        if place is not None:
             # Always: Django may know paths of it by which none is given away, in other languages.
             setattr(request, MOUNTED, partial(self._show, request))
-            prefix = get_script_prefix().rstrip("/")
-            if self._mount.covers(request, prefix, path, _variant()):
+            if place.covers(path):
                 return self.get_response(request)
         elif path.startswith(self._below):
             return self._poll(request, path[len(self._below) :])
@@ -111,9 +111,10 @@ class RaincheckMiddleware:
         if decision is None or self._goes_on(request, decision):
             return self.get_response(request)
         setattr(request, USER, getattr(request, "user", None))
+        template = place.template if place is not None else None
         if self._async_gateway is None:
-            return self._serve(request, decision)
-        return self._serve_in_loop(self._async_gateway, request, decision)
+            return self._serve(request, decision, template)
+        return self._serve_in_loop(self._async_gateway, request, decision, template)
 
     def _is_within(self, outer: Deferrable, request: HttpRequest) -> bool:
         protocol = "wsgi" if self._async_gateway is None else "asgi"
@@ -152,6 +153,8 @@ class RaincheckMiddleware:
             request.get_host()  # of which links are made; Django itself refuses a forged one
         except DisallowedHost:
             return True
+        if decision.in_person:
+            return not self._sharer.has_keys
         return decision.budget is None and not self._marked(_environ(request))
 
     def _enter_again(self, request: HttpRequest) -> Answer | None:
@@ -164,7 +167,9 @@ class RaincheckMiddleware:
             return cast(AsyncGateway, replay.gateway).let_in(replay, request)
         return None
 
-    def _serve(self, request: HttpRequest, decision: Candidate | Refusal) -> HttpResponseBase:
+    def _serve(
+        self, request: HttpRequest, decision: Candidate | Refusal, template: str | None
+    ) -> HttpResponseBase:
         core = self._gateway.core
         core.come_in_at(get_script_prefix())
         try:
@@ -184,9 +189,11 @@ class RaincheckMiddleware:
         exchange = threads.Exchange(self._gateway, decision, method, path)
         exchange.bind(request, body, self.get_response)
         request.META[REQUEST] = exchange.sign
-        described, template = to_request(request), self._template(request)
+        described = to_request(request)
         if is_accepted_first(decision, sharing):
             response = AcceptedFirst(exchange, sharing, described, template).response()
+            if exchange.is_passing:
+                return exchange.response()
             if response is not None:
                 exchange.unpack()
                 return self._to_http(request, response)
@@ -203,7 +210,11 @@ class RaincheckMiddleware:
         return response
 
     async def _serve_in_loop(
-        self, gateway: AsyncGateway, request: HttpRequest, decision: Candidate | Refusal
+        self,
+        gateway: AsyncGateway,
+        request: HttpRequest,
+        decision: Candidate | Refusal,
+        template: str | None,
     ) -> HttpResponseBase:
         try:
             sharing = sharing_of(self._sharer, request.META, request.path_info)
@@ -211,7 +222,7 @@ class RaincheckMiddleware:
             return to_response(not_a_key(error))
         if not may_begin(decision, gateway.core, sharing):
             return to_response(refuse(decision, gateway.core))
-        return await gateway.serve(request, decision, sharing, self._template(request))
+        return await gateway.serve(request, decision, sharing, template)
 
     # --- polling -------------------------------------------------------------------------------
 
@@ -252,7 +263,8 @@ class RaincheckMiddleware:
         return await sync_to_async(self._send)(request, response)
 
     def _to_poll(self, request: HttpRequest, operation_id: str, resource: Resource) -> Poll:
-        path = fill(self._template(request), operation_id)
+        place = self._place(request)
+        path = fill(place.template, operation_id) if place is not None else None
         owner = self._gateway.owner(request)
         described = to_request(request)
         self._gateway.core.come_in_at(described.root_path)
@@ -286,11 +298,11 @@ class RaincheckMiddleware:
             return False
         return True
 
-    def _template(self, request: HttpRequest) -> str | None:
-        """Return the path of R where the project routes it, with a placeholder."""
+    def _place(self, request: HttpRequest) -> Place | None:
+        """Say where the project routes polls; None: nowhere."""
         if not self._is_mounted:
             return None
-        return self._mount.template(request, get_script_prefix().rstrip("/"), _variant())
+        return self._mount.place(request, get_script_prefix().rstrip("/"))
 
 
 def _included_url(request: HttpRequest | None, operation_id: str) -> str:
@@ -298,8 +310,8 @@ def _included_url(request: HttpRequest | None, operation_id: str) -> str:
     return url
 
 
-def _variant() -> tuple[str | None, str | None]:
-    """Name what a path depends on, beside the root path."""
+def _seen_by_reverse(request: HttpRequest) -> tuple[str | None, str | None]:
+    """Return what a URL depends on that Django finds, beside the root path."""
     return get_language(), get_urlconf()
 
 

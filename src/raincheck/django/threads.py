@@ -136,7 +136,8 @@ class Exchange(Race):
     def _take_content(self) -> Iterable[bytes]:
         """Return what is to be iterated in this thread, because it may use its connections."""
         response = self._response
-        if not response.streaming or response.is_async or is_file(response):
+        is_left_alone = is_file(response) and self.recording is None
+        if not response.streaming or response.is_async or is_left_alone:
             return ()
         content: Iterator[bytes] = response.streaming_content
         # A generator is to end in the thread that runs it.
@@ -162,10 +163,11 @@ class Exchange(Race):
 
     def _record(self, recording: Recording, content: Iterable[bytes]) -> None:
         error, self._error = self._error, None
-        self._channel.abandon()  # the response is closed here, and no server waits for it
         try:
             if self._response is not None:
                 self.begin(recording, *from_response(self._response))
+                if content:
+                    self.begin_passing(self._channel)
                 self._record_all(recording, content or self._response)
         except BaseException as raised:
             error = raised
@@ -173,6 +175,7 @@ class Exchange(Race):
             self._close()
         finally:
             self.conclude(recording, error)
+            self.cut(self._channel, error)
             del error  # its traceback refers to this frame
 
     def _record_all(self, recording: Recording, content: Iterable[bytes]) -> None:
@@ -181,9 +184,11 @@ class Exchange(Race):
                 return
             if recording.feed(chunk):
                 recording.flush()
-            if recording.is_over:
+            # Recorded or not, it is the client's, if there is one.
+            if not self.pass_on(self._channel, chunk) and recording.is_over:
                 return
         self.complete(recording)
+        self._channel.end()
 
     def _close_content(self) -> None:
         while self._closers:
@@ -194,7 +199,11 @@ class Exchange(Race):
         """Do what Django's handlers do when a response has been sent."""
         self._close_content()
         try:
-            if self._response is not None:
+            if self.is_passing:  # what serves it closes it
+                caches.close_all()
+                close_old_connections()
+            elif self._response is not None:
+                self._channel.abandon()  # no server waits for the end of its content
                 self._response.close()  # sends `request_finished`: connections are closed
         finally:
             if self._kept is not None:

@@ -19,10 +19,9 @@ from raincheck.beginning import (
     refuse_unread,
 )
 from raincheck.core import Raincheck
-from raincheck.keys import NotAKeyError, Sharer, Sharing
-from raincheck.links import Mount, fill, parse_target
+from raincheck.keys import NotAKeyError, Sharer
+from raincheck.links import Mount, Place, fill, parse_target
 from raincheck.marking import CURRENT, is_within
-from raincheck.messages import Response
 from raincheck.monitor import not_found
 from raincheck.options import Options, Settings
 from raincheck.policy import Candidate, Refusal
@@ -68,7 +67,7 @@ class RaincheckMiddleware:
         self._policy = settings.policy()
         self._sharer = Sharer(settings, self._policy)
         self._mount = Mount(settings.status_url) if settings.status_url else None
-        self._below = f"{settings.prefix}/" if settings.status_url is None else "/"
+        self._below = f"{settings.prefix}/" if settings.status_url is None else ""
         self._marked: Callable[[Mapping[str, Any]], bool] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -78,16 +77,18 @@ class RaincheckMiddleware:
         path = environ.get("PATH_INFO", "")
         if not path.isascii():
             path = decoded(path)
+        template = None
         # `in` costs far less than `startswith`, and says no to almost all.
-        if (
-            self._below in path
-            and (answer := self._poll(environ, start_response, path)) is not None
-        ):
-            return answer
+        if self._below in path:
+            place = self._place(environ)
+            answer = self._poll(environ, start_response, path, place)
+            if answer is not None:
+                return answer
+            template = place.template if place is not None else None
         decision = decide(self._policy, environ, path)
         if decision is None:
             return self.app(environ, start_response)
-        return self._serve(environ, start_response, path, decision)
+        return self._serve(environ, start_response, path, decision, template)
 
     def _serve(
         self,
@@ -95,6 +96,7 @@ class RaincheckMiddleware:
         start_response: StartResponse,
         path: str,
         decision: Candidate | Refusal,
+        template: str | None,
     ) -> Iterable[bytes]:
         """Handle a request that may be deferred, or must be refused."""
         if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
@@ -119,26 +121,24 @@ class RaincheckMiddleware:
         core.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
         exchange = Exchange(self._gateway, environ, path, body, decision)
         if is_accepted_first(decision, sharing):
-            response = self._accepted_first(exchange, sharing, environ)
+            request = to_request(environ)
+            response = AcceptedFirst(exchange, sharing, request, template).response()
+            if exchange.is_passing:
+                return exchange.response(start_response)
             if response is not None:
                 return self._gateway.send(method, start_response, response)
-        return self._race(exchange, environ, start_response, lambda: give_back(stream, body))
-
-    def _accepted_first(
-        self, exchange: Exchange, sharing: Sharing | None, environ: WSGIEnvironment
-    ) -> Response | None:
-        template = self._template(environ)
-        return AcceptedFirst(exchange, sharing, to_request(environ), template).response()
+        give = partial(give_back, stream, body)
+        return self._race(exchange, environ, start_response, template, give)
 
     def _race(
         self,
         exchange: Exchange,
         environ: WSGIEnvironment,
         start_response: StartResponse,
+        template: str | None,
         at_response: Callable[[], None],
     ) -> Iterable[bytes]:
         """Have the application called, and defer the request if need be."""
-        template = self._template(environ)
         if not exchange.start():
             return self.app(environ, start_response)
         operation = exchange.outcome()
@@ -155,8 +155,8 @@ class RaincheckMiddleware:
     def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:
         if CURRENT.get() is not None:  # it is within a request that may be deferred
             return True
-        if "HTTP_UPGRADE" in environ:  # a WebSocket takes the connection from its server
-            return True
+        if candidate.in_person:
+            return not self._sharer.has_keys
         if candidate.budget is None and not self._is_marked(environ):
             return True
         return self._is_frozen
@@ -184,16 +184,18 @@ class RaincheckMiddleware:
         return self._marked(environ)
 
     def _poll(
-        self, environ: WSGIEnvironment, start_response: StartResponse, path: str
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        path: str,
+        place: Place | None,
     ) -> Iterable[bytes] | None:
         """Answer a request to the status monitor; None if it is none."""
-        if self._mount is not None:
-            root_path = decoded(environ.get("SCRIPT_NAME", ""))
-            if not self._mount.covers(environ, root_path, path):
+        if place is not None:
+            if not place.covers(path):
                 return None
-            template = self._template(environ)
-            show = partial(self._gateway.show, template=template, root_path=root_path)
-            environ[MOUNTED] = show
+            show, root_path = self._gateway.show, decoded(environ.get("SCRIPT_NAME", ""))
+            environ[MOUNTED] = partial(show, template=place.template, root_path=root_path)
             return self.app(environ, start_response)
         if not path.startswith(self._below):
             return None
@@ -202,8 +204,8 @@ class RaincheckMiddleware:
             return send_response(environ["REQUEST_METHOD"], start_response, not_found())
         return self._gateway.show(environ, start_response, *target)
 
-    def _template(self, environ: WSGIEnvironment) -> str | None:
-        """Return the path of R where the application has mounted it, with a placeholder."""
+    def _place(self, environ: WSGIEnvironment) -> Place | None:
+        """Say where the application has mounted the status monitor; None: nowhere."""
         if self._mount is None:
             return None
-        return self._mount.template(environ, decoded(environ.get("SCRIPT_NAME", "")))
+        return self._mount.place(environ, decoded(environ.get("SCRIPT_NAME", "")))

@@ -35,8 +35,14 @@ class AcceptedFirst:
         self._template = template
 
     def response(self) -> Response | None:
-        """Return what the client is told; None if the request has to go on as it is."""
-        race = self._race
+        """Return what the client is told.
+
+        Returns:
+            None if it is answered as it would be without: the response is being passed on, or the
+            request has to go on as it is.
+        """
+        race, waits = self._race, self._sharing is not None and self._race.candidate.budget != 0
+        race.expect(waits)
         try:
             accepted = race.accept(self._sharing)
         except Exception as error:
@@ -45,9 +51,12 @@ class AcceptedFirst:
             race.drop()
             return self._answer(accepted.operation)
         if not race.start():
+            race.expect(False)  # nobody would take it meanwhile
             copy_context().run(race.run)  # in this thread: it has been accepted
-        if self._sharing is None or race.candidate.budget == 0 or not race.has_ended_in_time():
+        if not waits or not race.is_answered_in_time():
             return self._started(accepted.operation)
+        if race.is_passing:
+            return None
         headers = race.recording.first_headers if race.recording is not None else None
         return self._answer(accepted.operation, headers)
 

@@ -66,7 +66,8 @@ class Channel:
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more comes, or what was raised instead."""
         with self._changed:
-            self._is_over, self._error = True, error
+            if not self._is_over:
+                self._is_over, self._error = True, error
             self._changed.notify_all()
 
     def until_closed(self) -> None:

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from raincheck.keys import Sharer, Sharing
-from raincheck.policy import NEVER_DEFERRED, Decision, Policy
+from raincheck.messages import asks_for_events
+from raincheck.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Policy
 from raincheck.wsgi.request_body import content_length
 from raincheck.wsgi.translation import to_bytes
+
+# Servers that lend their connection to an application, beside those that put the socket itself
+# into the environ, as gunicorn and werkzeug do.
+_LENDERS = ("eventlet.input", "uwsgi.version")
 
 
 def decide(policy: Policy, environ: Mapping[str, Any], path: str) -> Decision:
@@ -17,11 +22,51 @@ def decide(policy: Policy, environ: Mapping[str, Any], path: str) -> Decision:
     Args:
         path: The request's, decoded, without the root path.
     """
-    method = environ["REQUEST_METHOD"]
-    prefer = environ.get("HTTP_PREFER")
+    method, prefer = environ["REQUEST_METHOD"], environ.get("HTTP_PREFER")
+    decision: Decision
     if prefer is None:
-        return None if method in NEVER_DEFERRED else policy.unasked[path]
-    return policy.decide(method, path, to_bytes(prefer), content_length(environ))
+        decision = None if method in NEVER_DEFERRED else policy.unasked[path]
+    else:
+        prefer = to_bytes(prefer)
+        decision = policy.decide(method, path, prefer, content_length(environ))
+    if decision is None or not (_wants_events(environ) or is_switched(environ)):
+        return decision
+    # Where only marks decide, what is not deferred is left alone.
+    is_candidate = isinstance(decision, Candidate) and decision.budget is not None
+    has_key = "HTTP_IDEMPOTENCY_KEY" in environ and method not in SAFE
+    return policy.decide_in_person(prefer, has_key=is_candidate and has_key)
+
+
+def _wants_events(environ: Mapping[str, Any]) -> bool:
+    accept = environ.get("HTTP_ACCEPT")
+    return accept is not None and asks_for_events(to_bytes(accept))
+
+
+def is_switched(environ: Mapping[str, Any]) -> bool:
+    """Tell whether a request takes the connection from its server: as a WebSocket, if it can.
+
+    A field alone can't: clients send `Upgrade: h2c` unasked, and no WSGI server heeds it.
+    """
+    if environ.get("wsgi.websocket") is not None:  # gevent-websocket has done so already
+        return True
+    if "HTTP_UPGRADE" not in environ or environ["REQUEST_METHOD"] != "GET":
+        return False
+    is_asked = "websocket" in _tokens(environ["HTTP_UPGRADE"])  # RFC 6455 §4.1
+    is_asked = is_asked and "upgrade" in _tokens(environ.get("HTTP_CONNECTION", ""))
+    return is_asked and _lends_its_connection(environ)
+
+
+def _tokens(field: str) -> set[str]:
+    return {token.strip().lower() for token in field.split(",")}
+
+
+def _lends_its_connection(environ: Mapping[str, Any]) -> bool:
+    if environ.get("SERVER_SOFTWARE", "").startswith("gevent"):  # its input leads to the socket
+        return True
+    if any(name in environ for name in _LENDERS):
+        return True
+    # Of the type: some put proxies into the environ that can't be asked now.
+    return any(hasattr(type(value), "sendall") for value in environ.values())
 
 
 def sharing_of(sharer: Sharer, environ: Mapping[str, Any], path: str) -> Sharing | None:

@@ -61,6 +61,7 @@ class Exchange(Race):
         self._sent = 0  # bytes
         self._held = 0  # empty pieces
         self._has_returned = False
+        self._is_whole = False  # all of it is in memory
         self._channel = Channel(self.changed)
 
     # --- the server's thread -------------------------------------------------------------------
@@ -137,6 +138,7 @@ class Exchange(Race):
             error = _close(result) or error
             let_go(self._body)  # not before: until now it may have been captured
             self.conclude(recording, error)
+            self.cut(self._channel, error)
         del error  # its traceback refers to this frame
 
     def _leave_to_server(self, result: Iterable[bytes], error: BaseException | None) -> None:
@@ -155,12 +157,14 @@ class Exchange(Race):
         if is_first and _is_plain(result) and self._is_to_server():
             self._channel.put_whole(result)
             return
+        self._is_whole = not self._sent and _is_plain(result)
         for data in result:
             if not self._send(data):
                 return
         recording = self._begin()
         if recording is not None:
             self.complete(recording)
+            self._channel.end()
         elif self._held:
             self._channel.put(*self._held_pieces())
 
@@ -177,13 +181,16 @@ class Exchange(Race):
         recording = self._begin()
         if recording is not None and self._sent and self.is_cancelled:
             return False  # not at the first piece, which may be all: then it has answered
+        if recording is not None and not self._sent and not self._is_whole:
+            self.begin_passing(self._channel)
         self._sent += len(data)
         if recording is None:
             is_last = self._sent == self._declared
             return self._channel.put(*self._held_pieces(), data, is_last=is_last)
         if recording.feed(data):
             recording.flush()
-        return not recording.is_over
+        # Recorded or not, it is the client's, if there is one.
+        return self.pass_on(self._channel, data) or not recording.is_over
 
     def _held_pieces(self) -> list[bytes]:
         held, self._held = self._held, 0

@@ -17,8 +17,9 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from raincheck.beginning import key_for
 from raincheck.errors import OperationCancelled, RaincheckError
-from raincheck.keys import Sharing, key_of
+from raincheck.keys import Sharing
 from raincheck.marking import CURRENT, NO_TERMS, Terms
 from raincheck.messages import Headers, Request
 from raincheck.operation import Operation, Progress, Reason
@@ -26,6 +27,7 @@ from raincheck.owning import find_owner
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
 from raincheck.starting import Accepted, Captured, Key, Start
+from raincheck.wsgi.channel import Channel
 from raincheck.wsgi.translation import certified_user
 from raincheck.wsgi.waiting import PATIENCE
 
@@ -65,6 +67,9 @@ class Race:
         self._stays = False  # as it is: there is no second promotion
         self._is_due = False  # its handler has said that it is slow
         self._has_ended = False  # its operation has
+        self._may_pass = False  # its client waits for the response itself
+        self.is_passing = False  # the response goes to the client, too: it has begun in time
+        self._is_left = False  # by the client to which it goes
 
     # --- what the two kinds of races say of their request --------------------------------------
 
@@ -138,18 +143,34 @@ class Race:
             self._hold = not (self._is_settled or self.over)
             return not self._hold
 
-    def has_ended_in_time(self) -> bool:
-        """Wait for the end of an operation as long as its handler may take; a marked one may not.
+    def expect(self, may_pass: bool) -> None:
+        """Say whether the response may go to the client, too, if it begins in time."""
+        self._may_pass = may_pass
+
+    def is_answered_in_time(self) -> bool:
+        """Wait for the response as long as its handler may take to begin it; a marked one may not.
 
         Returns:
-            Whether it has ended.
+            Whether it is being passed on, or its operation has ended without.
         """
         try:
-            self._wait_for_budget(lambda: self.over or self._has_ended or self._is_due)
+            self._wait_for_budget(self._is_answered)
         finally:
-            if self.operation is not None:
-                self.gateway.core.leave_alone(self.operation)
-        return self.over or self._has_ended
+            with self.changed:
+                self._may_pass = False  # from now on
+                is_alone = not self.is_passing
+            if is_alone:
+                self.leave_alone()
+        return self.is_passing or self.over or self._has_ended
+
+    def _is_answered(self) -> bool:
+        is_due = self._is_due and not self.candidate.in_person
+        return self.is_passing or self.over or self._has_ended or is_due
+
+    def leave_alone(self) -> None:
+        """Say that the client waits for the response no longer."""
+        if self.operation is not None:
+            self.gateway.core.leave_alone(self.operation)
 
     def _wait_for_budget(self, is_enough: Callable[[], bool]) -> None:
         budget, waiting = self.candidate.budget, self.gateway.waiting
@@ -240,7 +261,7 @@ class Race:
         body = self.body()
         if body is None:
             raise RaincheckError("somebody has read the body before it could be compared")
-        return key_of(sharing, self.request(), self.path, who, body)
+        return key_for(self.gateway.core, sharing, self.request(), self.path, who, body)
 
     def _capture(self) -> Captured | None:
         request, body = self.request(), self.body()
@@ -318,6 +339,28 @@ class Race:
         """Record the beginning of the response, once it is known whose it is."""
         self._find_owner(is_last=True)
         recording.start(status, headers)
+
+    def begin_passing(self, channel: Channel) -> None:
+        """Have the response that begins now go to the client, too, unless it is told to poll."""
+        channel.closed()  # the recording goes on, whoever leaves: no server waits for its end
+        with self.changed:
+            is_due = self._is_due and not self.candidate.in_person
+            self.is_passing = self._may_pass and not is_due
+            self.changed.notify_all()
+
+    def pass_on(self, channel: Channel, data: bytes) -> bool:
+        """Have the client take a chunk as well; False if it does not, or never has."""
+        if not self.is_passing or self._is_left:
+            return False
+        if not channel.put(data):
+            self._is_left = True
+            self.leave_alone()
+        return not self._is_left
+
+    def cut(self, channel: Channel, error: BaseException | None) -> None:
+        """Have what was passed on, and is not complete, not look whole."""
+        if self.is_passing:
+            channel.end(error or OperationCancelled("its response was not completed"))
 
     def complete(self, recording: Recording) -> None:
         """End the operation with what was recorded, and let those know who wait for it."""
