@@ -75,11 +75,9 @@ class Application:
 
     def is_of(self, name: str | None) -> bool:
         """Tell whether a name is this application's, wherever it is mounted."""
-        return (
-            name is not None
-            and name.rpartition("\n")[0] in (self.name, "")
-            and ("\n" in name or name == self.name)
-        )
+        if name is None:
+            return False
+        return (name.rpartition("\n")[0] if "\n" in name else name) == self.name
 
     def may_show(self, name: str | None, root_path: str) -> bool:
         """Tell whether an operation of that name is to be shown to who comes in at a root path.
@@ -135,12 +133,12 @@ class Application:
         """Where the application, or a layer of it, is the global of a module."""
         if self._nearest is None or isinstance(self._nearest, ModuleType):
             return getattr(self._nearest, "__name__", None)
-        # Within it, functions and classes may be anybody's.
-        within = [one for one in layers(self._nearest) if not isinstance(one, (FunctionType, type))]
-        for layer in (self._nearest, *within):
-            if (name := _global(layer)) is not None:
-                return name
-        return None
+        # Functions and classes have names of their own, and within it may be anybody's.
+        objects = [o for o in layers(self._nearest) if not isinstance(o, (FunctionType, type))]
+        found = [
+            (rank, where) for rank, where in _globals({id(o): n for n, o in enumerate(objects)})
+        ]
+        return min(found, key=lambda one: one[0])[1] if found else None
 
     def _is_mistakable_at(self, root: str) -> bool:
         """Tell whether another application of this process has the same name there."""
@@ -156,13 +154,27 @@ class Application:
         return getattr(self._nearest, "__code__", type(self._nearest))
 
 
-def _global(thing: object) -> str | None:
-    """Name the first module that has a thing as its global, and by what name."""
+def _globals(wanted: dict[int, int]) -> Iterator[tuple[int, str]]:
+    """Yield where objects, or what is right around them, are globals, with the rank of each.
+
+    Args:
+        wanted: The rank of each by its id.
+    """
     for module in list(sys.modules.values()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
-            if value is thing and not name.startswith("__"):
-                return f"{module.__name__}:{name}"
-    return None
+            if name.startswith("__") or type(value).__module__ == "builtins":
+                continue
+            for one in (value, *_inside(value)):
+                if id(one) in wanted:
+                    yield wanted[id(one)], f"{module.__name__}:{name}"
+
+
+def _inside(value: object) -> Iterator[object]:
+    """Yield the application and the router of an object, without asking it."""
+    with suppress(AttributeError):  # a proxy's may not be there now
+        own: dict[str, object] = object.__getattribute__(value, "__dict__")
+        yield own.get("app")
+        yield own.get("router")
 
 
 def _kind_of(thing: object) -> str:

@@ -48,7 +48,7 @@ class RaincheckMiddleware:
     def __init__(self, app: ASGIApp, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        core = Raincheck(settings, store_from(settings), "asgi", lambda: self._gateway.outermost)
+        core = Raincheck(settings, store_from(settings), "asgi", lambda: app)
         self._gateway = Gateway(app, core, type(self))
         policy = self._policy = settings.policy()
         self._sharer = Sharer(settings, policy)

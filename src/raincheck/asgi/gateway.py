@@ -57,11 +57,6 @@ class Gateway:
         """The event loop that requests came in last; it may be closed."""
         return self._loop
 
-    @property
-    def outermost(self) -> ASGIApp:
-        """The outermost application that is known."""
-        return self.surroundings.outermost(self)
-
     def running_loop(self) -> Loop:
         """Return the running event loop."""
         if (loop := running_loop(self._loop)) is not self._loop:
