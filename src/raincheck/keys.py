@@ -160,7 +160,9 @@ def idempotency_key(
     who = _principal(request, owner, identity)
     value = _digest([b"idempotency", *who, *_target(request, route), name])
     content = [request.header(name) or b"" for name in (b"content-type", b"content-encoding")]
-    return Key(value, _digest([request.query, *content, body_digest]))
+    is_stranger = owner is None and is_anonymous(request, identity)
+    fingerprint = _digest([request.query, *content, body_digest])
+    return Key(value, fingerprint, is_anonymous=is_stranger)
 
 
 def coalescing_key(request: Request, route: str, owner: str | None, body_digest: bytes) -> Key:

@@ -18,7 +18,7 @@ from raincheck import messages
 from raincheck.dialects import Dialect
 from raincheck.links import Links, Resource
 from raincheck.messages import Headers, Request, Response, StoredBody
-from raincheck.operation import EXPLANATIONS, Operation, State, is_expired
+from raincheck.operation import Operation, Reason, State, is_expired
 from raincheck.representation import (
     NO_STORE,
     at_response_url,
@@ -35,6 +35,19 @@ ALLOWED: Mapping[Resource, tuple[str, ...]] = {
     Resource.RESPONSE: ("GET", "HEAD", "DELETE"),
     Resource.STATUS: ("GET", "HEAD"),
     Resource.RESULT: ("GET", "HEAD"),
+}
+
+EXPLANATIONS: Mapping[Reason, str] = {
+    Reason.EXCEPTION: "The handler ended without a complete response.",
+    Reason.INTERRUPTED: "The process that ran the handler is gone.",
+    Reason.TIMEOUT: "The handler ran longer than it may.",
+    Reason.RESPONSE_TOO_LARGE: "The handler's response is larger than may be kept.",
+    Reason.RESPONSE_LOST: "The handler's response could not be stored.",
+    Reason.SHUTDOWN: "The server was stopped before the handler ended.",
+    Reason.EXPIRED_BEFORE_START: "The operation expired before it was started.",
+    Reason.RESPONSE_DISCARDED: "The handler answered all the same; its response was discarded.",
+    Reason.OWNER_UNKNOWN: "It could not be found out whose the response is.",
+    Reason.TOO_MANY_OPERATIONS: "Its owner had too many operations at once.",
 }
 
 

@@ -51,20 +51,6 @@ class Reason(StrEnum):
     TOO_MANY_OPERATIONS = "too_many_operations"
 
 
-EXPLANATIONS: Mapping[Reason, str] = {
-    Reason.EXCEPTION: "The handler ended without a complete response.",
-    Reason.INTERRUPTED: "The process that ran the handler is gone.",
-    Reason.TIMEOUT: "The handler ran longer than it may.",
-    Reason.RESPONSE_TOO_LARGE: "The handler's response is larger than may be kept.",
-    Reason.RESPONSE_LOST: "The handler's response could not be stored.",
-    Reason.SHUTDOWN: "The server was stopped before the handler ended.",
-    Reason.EXPIRED_BEFORE_START: "The operation expired before it was started.",
-    Reason.RESPONSE_DISCARDED: "The handler answered all the same; its response was discarded.",
-    Reason.OWNER_UNKNOWN: "It could not be found out whose the response is.",
-    Reason.TOO_MANY_OPERATIONS: "Its owner had too many operations at once.",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a handler says it is; `completed` and `total` in any one unit."""

@@ -206,6 +206,10 @@ class StatusMonitor:
         """
         if operation.fingerprint != repeat.key.fingerprint:
             return Answer(monitor.key_reused())
+        if repeat.key.is_anonymous and repeat.first is None:
+            if operation.is_terminal and operation.owner is not None:
+                return Answer(monitor.key_reused())  # by somebody else, for all that is known
+            operation = replace(operation, progress=None)
         view = self._view(operation, repeat.request, repeat.path)
         if operation.is_terminal:
             return Answer(monitor.repeated(view, repeat.first))

@@ -69,11 +69,13 @@ class Key:
         value: The key itself, unique among all owners and routes.
         fingerprint: Of the request: another one under the same key is a mistake.
         is_shared: Whether it is let go when the operation ends (coalescing).
+        is_anonymous: Whether it says nothing of who sends it: a stranger may have the same.
     """
 
     value: str
     fingerprint: str
     is_shared: bool = False
+    is_anonymous: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,6 +140,24 @@ async def test_an_owner_who_was_not_known_has_a_limit_all_the_same() -> None:
     assert codes == [200, 500]
 
 
+@pytest.mark.parametrize("shown", [[], [(b"authorization", b"Bearer anne's")]])
+async def test_a_key_that_says_nothing_of_who_asks_opens_nothing_that_has_an_owner(
+    shown: Any,
+) -> None:
+    site = Site()
+    keyed: dict[str, Any] = {
+        "method": "POST",
+        "headers": [(b"idempotency-key", b"guessed"), *shown],
+    }
+    accepted = await call(site.app, "/report", **keyed)
+    again = await call(site.app, "/report", **keyed)
+    assert path_of(again) == path_of(accepted)
+    assert ("progress" in document(again)) is bool(shown)
+    await site.ended(accepted)
+    answered = await call(site.app, "/report", **keyed)
+    assert answered.status == (200 if shown else 422)
+
+
 @pytest.mark.usefixtures("by_hand")
 async def test_an_operation_that_is_run_again_gets_its_owner_then() -> None:
     site = Site()

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from asgiref.sync import markcoroutinefunction
 
+from raincheck.asgi.belonging import Belonging
 from raincheck.asgi.capture import Capture
-from raincheck.asgi.receiving import Receiving
 from raincheck.asgi.stopping import Stopping
 from raincheck.asgi.translation import extensions_of, send_response
 from raincheck.errors import RaincheckError
@@ -25,10 +24,9 @@ from raincheck.links import fill
 from raincheck.marking import CURRENT, NO_TERMS, REQUEST, Terms, outside
 from raincheck.messages import asks_for_events, field_value
 from raincheck.operation import Operation, Progress, Reason
-from raincheck.owning import find_owner
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
-from raincheck.starting import Accepted, Captured, Key, Start
+from raincheck.starting import Accepted, Key, Start
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -39,14 +37,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-class Exchange(Receiving):
+class Exchange(Belonging):
     """Runs the application for one request, and defers it if need be."""
 
     # Only what few requests need is on the class: to set it would cost every request, but to look
     # it up here costs four times as much as on the instance.
     is_cancelled = False
     is_replay = False
-    protocol = "asgi"
     passes = False  # the response may go to the client as well as into the store
     terms = NO_TERMS
     _key: Key | None = None
@@ -56,7 +53,6 @@ class Exchange(Receiving):
     stopping: Stopping | None = None
     _recorded = NO_TERMS
     _is_deciding = False
-    _is_called = False  # a marked handler is
     _stays = False  # synchronous: a promotion has failed, and there is no second one
     _server_left = False
     _is_concluded = False
@@ -216,10 +212,6 @@ class Exchange(Receiving):
             is_reached=self.is_reached,
         )
 
-    def _capture(self) -> Captured | None:
-        body = self.gateway.body_to_capture(self)
-        return None if body is None else Captured(self.described(), body)
-
     def _detach(self, operation: Operation) -> None:
         """From here on the application answers to the store, and nothing to the server."""
         self.operation = operation
@@ -331,26 +323,11 @@ class Exchange(Receiving):
             self._end().disconnect()  # as servers do, and Quart is not over before
             self._wake()
 
-    async def _find_owner(self, *, is_last: bool = False) -> None:
-        """Have the owner asked for again, while the operation is nobody's."""
-        operation = self.operation
-        if operation is None or not self.gateway.core.is_nobodys(operation):
-            return
-        core, ask = self.gateway.core, self.gateway.asking(self.known())
-        reason = await self.loop.record(partial(find_owner, core, operation, ask, is_last=is_last))
-        if reason is not None:
-            await self.loop.record(self.give_up, reason)
-
     async def _send_when_decided(self, message: Message) -> None:
         while self.hold and self.capture is None:
             self._decision = self._decision or anyio.Event()
             await self._decision.wait()
         await self.send(message)
-
-    @property
-    def is_reached(self) -> bool:
-        """Whether the handler has been called, as far as can be told."""
-        return self._is_called
 
     # --- what the handler and others say -------------------------------------------------------
 
@@ -358,16 +335,6 @@ class Exchange(Receiving):
     def is_stranded(self) -> bool:
         """Whether it will never go on: its event loop has ended before it."""
         return self.loop.has_ended
-
-    @property
-    def sign(self) -> object:
-        """What the scope that the application is given has under `REQUEST`."""
-        return self.arrived
-
-    @property
-    def operation_id(self) -> str | None:
-        """The operation's id, once there is one."""
-        return self.operation.id if self.operation else None
 
     def defer(self, terms: Terms) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
@@ -379,11 +346,6 @@ class Exchange(Receiving):
         elif not (self.started or self.hold or self.over or self._stays):
             self.hold = True
             self.loop.call(self._wake)
-
-    def _reach(self) -> None:
-        """Take note that the handler was reached, after its operation was recorded."""
-        if self.operation is not None and self.gateway.core.is_nobodys(self.operation):
-            self.loop.spawn(self._find_owner())
 
     def enter(self) -> None:
         """Take note that a sync handler begins."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -83,10 +83,6 @@ class Gateway:
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""
         return webhook_of(self.core.settings, scope)
-
-    def body_to_capture(self, exchange: Exchange) -> Iterable[bytes] | None:
-        """Return the body of a request that may be run again; None if it was not kept."""
-        return exchange.kept_body()
 
     def adopt(self, exchange: Exchange) -> None:
         """Keep a deferred exchange alive: its server has forgotten it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raincheck.marking import outside
+
 if TYPE_CHECKING:
     from starlette.types import Message, Send
 
@@ -35,6 +37,6 @@ class Passing:
         if self._send is None:
             return
         try:
-            await self._send(message)
+            await outside(self._send, message)
         except OSError:  # ASGI 2.4: the client has closed the connection
             self.close()

@@ -14,6 +14,7 @@ from raincheck.asgi.arrival import Arrival
 from raincheck.asgi.translation import has_body
 from raincheck.asgi.upload import Upload
 from raincheck.marking import outside
+from raincheck.starting import Captured
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
@@ -103,6 +104,10 @@ class Receiving(Arrival):
         if self._is_unkept:
             return None
         return self.kept.pieces() if self.kept is not None else ()
+
+    def _capture(self) -> Captured | None:
+        body = self.kept_body()
+        return None if body is None else Captured(self.described(), body)
 
     async def _keep(self, message: Message) -> None:
         """Keep what the handler reads of the body, where the request may have to be run again."""

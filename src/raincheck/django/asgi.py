@@ -179,11 +179,8 @@ class AsyncGateway(Gateway):
         conversation = Conversation(request, self._take_body(request))
         scope = self._scope(conversation)
         given = (self, scope, conversation.receive, conversation.send, candidate, template)
-        exchange: Exchange
-        if is_accepted_first(candidate, sharing):
-            exchange = _AcceptedFirst(*given, sharing=sharing)
-        else:
-            exchange = _Exchange(*given)
+        is_first = is_accepted_first(candidate, sharing)
+        exchange = _AcceptedFirst(*given, sharing=sharing) if is_first else _Exchange(*given)
         request.META[REQUEST] = exchange.sign
         await exchange.serve()
         return conversation.outcome()

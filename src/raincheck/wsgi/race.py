@@ -15,19 +15,18 @@ import threading
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raincheck.beginning import key_for
 from raincheck.errors import OperationCancelled, RaincheckError
 from raincheck.keys import Sharing
 from raincheck.marking import CURRENT, NO_TERMS, Terms
-from raincheck.messages import Headers, Request
+from raincheck.messages import Request
 from raincheck.operation import Operation, Progress, Reason
-from raincheck.owning import find_owner
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
 from raincheck.starting import Accepted, Captured, Key, Start
-from raincheck.wsgi.channel import Channel
+from raincheck.wsgi.passing import Passing
 from raincheck.wsgi.translation import certified_user
 from raincheck.wsgi.waiting import PATIENCE
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-class Race:
+class Race(Passing):
     """What the two threads of a request share.
 
     Args:
@@ -73,14 +72,6 @@ class Race:
 
     # --- what the two kinds of races say of their request --------------------------------------
 
-    def source(self) -> Any:
-        """Return what the options `owner` and `webhook` are given."""
-        raise NotImplementedError
-
-    def sources(self) -> Iterable[Any]:
-        """Yield what `owner` is given in turn, as long as it knows nobody."""
-        yield self.source()
-
     def request(self) -> Request:
         """Describe the request as it came."""
         raise NotImplementedError
@@ -96,6 +87,11 @@ class Race:
     def drop(self) -> None:
         """Let go of the request's body: its handler is not called."""
         raise NotImplementedError
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the handler has been called, as far as can be told."""
+        return self._is_due
 
     def detached(self) -> None:
         """Take note that the server's thread may go on while the handler runs."""
@@ -167,11 +163,6 @@ class Race:
         is_due = self._is_due and not self.candidate.in_person
         return self.is_passing or self.over or self._has_ended or is_due
 
-    def leave_alone(self) -> None:
-        """Say that the client waits for the response no longer."""
-        if self.operation is not None:
-            self.gateway.core.leave_alone(self.operation)
-
     def _wait_for_budget(self, is_enough: Callable[[], bool]) -> None:
         budget, waiting = self.candidate.budget, self.gateway.waiting
         first = budget if budget is None else min(budget, PATIENCE)
@@ -238,24 +229,6 @@ class Race:
             is_reached=self.is_reached,
             is_attended=sharing is not None and self.candidate.budget != 0,
         )
-
-    @property
-    def is_reached(self) -> bool:
-        """Whether the handler has been called, as far as can be told."""
-        return self._is_due
-
-    def _find_owner(self, *, is_last: bool = False) -> None:
-        """Ask for the owner again, while the operation is nobody's."""
-        if self.operation is None or not self.gateway.core.is_nobodys(self.operation):
-            return
-        ask = self._ask_owner if self.source() is not None else None
-        reason = find_owner(self.gateway.core, self.operation, ask, is_last=is_last)
-        if reason is not None:
-            self.give_up(reason)
-
-    def _ask_owner(self) -> str | None:
-        asked = (self.gateway.owner(source) for source in self.sources())
-        return next((owner for owner in asked if owner is not None), None)
 
     def _key(self, sharing: Sharing, who: str | None) -> Key:
         body = self.body()
@@ -334,33 +307,6 @@ class Race:
                 self.changed.wait()
             self._is_settled = self.recording is None
             return self.recording
-
-    def begin(self, recording: Recording, status: int, headers: Headers) -> None:
-        """Record the beginning of the response, once it is known whose it is."""
-        self._find_owner(is_last=True)
-        recording.start(status, headers)
-
-    def begin_passing(self, channel: Channel) -> None:
-        """Have the response that begins now go to the client, too, unless it is told to poll."""
-        channel.closed()  # the recording goes on, whoever leaves: no server waits for its end
-        with self.changed:
-            is_due = self._is_due and not self.candidate.in_person
-            self.is_passing = self._may_pass and not is_due
-            self.changed.notify_all()
-
-    def pass_on(self, channel: Channel, data: bytes) -> bool:
-        """Have the client take a chunk as well; False if it does not, or never has."""
-        if not self.is_passing or self._is_left:
-            return False
-        if not channel.put(data):
-            self._is_left = True
-            self.leave_alone()
-        return not self._is_left
-
-    def cut(self, channel: Channel, error: BaseException | None) -> None:
-        """Have what was passed on, and is not complete, not look whole."""
-        if self.is_passing:
-            channel.end(error or OperationCancelled("its response was not completed"))
 
     def complete(self, recording: Recording) -> None:
         """End the operation with what was recorded, and let those know who wait for it."""
