@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
+from raincheck.contracts import Liveness
 from raincheck.handlers import Directory, Endpoint, find_directory, leads_to_mark
 from raincheck.handlers.guards import guard_behind_mark, innermost
 from raincheck.handlers.layers import is_of, layers
@@ -23,6 +24,8 @@ from raincheck.policy import NEVER_DEFERRED
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MOUNTS = 8  # applications in applications
 TARGET = re.compile(r"(?P<module>\w+(\.\w+)*):(?P<name>\w+(\.\w+)*)(?P<call>\(\))?")
+UNNAMED = "other services may use its store, and would be taken for this one"
+NAME_IT = "Give the option `application` a name that is this service's own"
 DIRECTLY = "Put it directly above the function, below all other decorators"
 
 
@@ -31,7 +34,7 @@ class Complaint:
     """What is wrong with a mark.
 
     Attributes:
-        code: `no-effect`, `before-authentication` or `no-middleware`.
+        code: `no-effect`, `before-authentication`, `no-middleware` or `no-name`.
         where: The route, and the line of the function.
         what: What is wrong.
         advice: What to do.
@@ -84,6 +87,8 @@ def check(app: object) -> Report | None:
     found = complaints(directory)
     if marked and not _is_served(app):
         found.append(_unserved(marked))
+    if any(is_unnamed(**options) for options in _options(app)):
+        found.append(Complaint("no-name", "application", UNNAMED, NAME_IT))
     return Report(len(endpoints), marked, found)
 
 
@@ -105,6 +110,18 @@ def complaints(directory: Directory) -> list[Complaint]:
                 if complaint.code != "no-effect" or id(function) not in elsewhere:
                     found.setdefault((complaint.code, id(function)), complaint)
     return list(found.values())
+
+
+def is_unnamed(store: object = None, application: str | None = None, **_: object) -> bool:
+    """Tell whether a service may be taken for another one that uses the same store.
+
+    Args:
+        store: The option of that name, as is the other.
+    """
+    store = os.environ.get("RAINCHECK_STORE") if store is None else store
+    if application is not None or store is None or isinstance(store, Liveness):
+        return False
+    return not (isinstance(store, str) and store.startswith(("sqlite:", "memory:")))
 
 
 def load(target: str) -> object:
@@ -203,6 +220,19 @@ def _shown(path: str) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _options(app: object) -> Iterator[dict[str, Any]]:
+    """Yield the options of each middleware of ours, whether it has been made or will be."""
+    for layer in layers(app):
+        if isinstance(layer, type) or not hasattr(layer, "__dict__"):
+            continue
+        if _is_ours(layer):
+            settings = vars(layer)["_gateway"].core.settings
+            yield {"store": settings.store, "application": settings.application}
+        for middleware in vars(layer).get("user_middleware", ()):  # Starlette's
+            if _is_ours(getattr(middleware, "cls", None)):
+                yield middleware.kwargs
 
 
 def _is_served(app: object, mounts: int = MOUNTS) -> bool:

@@ -79,6 +79,8 @@ class Raincheck:
         application = Application(told, kind, settings.prefix, wrapped, place)
         self.application = application
         process = self._process = Process(settings, store, application)
+        if process.liveness is None:  # so processes of other machines may use it
+            application.warn_if_unnamed()
         self.limits = process.limits
         self.health, self.ledger, self.flights = process.health, process.ledger, process.flights
         self.heartbeat = Heartbeat(self)

@@ -9,6 +9,7 @@ source code.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -24,6 +25,13 @@ from raincheck.application import name_of, started_modules
 from raincheck.handlers import find_directory
 from raincheck.handlers.layers import layers
 
+logger = logging.getLogger("raincheck")
+
+UNNAMED = (
+    "other services may use this store, and `application` is not set: so operations are run again "
+    "only by the same source code in the same directory, and after a deploy to another directory "
+    "nobody can poll those from before; give `application` a name of this service's own"
+)
 _KNOWN: weakref.WeakSet[Application] = weakref.WeakSet()  # of this process
 _LOCK = threading.Lock()
 
@@ -68,6 +76,11 @@ class Application:
             return self._told
         what = self._home or _kind_of(self._nearest)
         return f"{name_of(self._kind, self._prefix)} in {os.getcwd()}: {what}"
+
+    def warn_if_unnamed(self) -> None:
+        """Say what follows from having no told name, where others may use the same store."""
+        if not self.is_told:
+            logger.warning(UNNAMED)
 
     def at(self, root_path: str) -> str:
         """Return its name where it is mounted."""

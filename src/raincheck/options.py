@@ -87,7 +87,8 @@ class Settings:
         retention: Seconds a finished operation stays readable; for a day more it is known that
             there was one. Default 86,400 (a day).
         owner: Callable (request) → the principal a request belongs to, or None; the request is as
-            for `status_url`. Under ASGI called in a thread.
+            for `status_url`. Under ASGI called in a thread. Asked again, while it returns None,
+            when a marked handler is called and when the response begins.
         keep_cookies: Whether a replayed response keeps `Set-Cookie`. Default False.
         limits: A `Limits`, or a mapping of its fields.
         drain: Seconds that shutdown waits for running handlers. Default 10.
@@ -95,8 +96,9 @@ class Settings:
             state directory.
         bodies: The URL of an object storage for large response bodies, such as
             `s3://bucket/prefix`; default: they are in the store.
-        application: A name for the application: processes that share it and the store run each
-            other's operations again. Default: what the server was told to start, with the prefix.
+        application: A name for the application: processes that share it, the mount point and the
+            store show each other's operations and run them again. Default: what the server was told
+            to start and in which directory, what the middleware is around, and the prefix.
         timeout: Seconds a handler may run once it was deferred; then its operation has failed as
             `timeout` and it is asked to stop. `@long_running(timeout=...)` wins. Default None: no
             limit.

@@ -153,6 +153,12 @@ def test_the_check_warns_of_memory_only_where_workers_are_to_be_expected(debug: 
     assert found == ([] if debug else ["raincheck.W004"])
 
 
+@pytest.mark.parametrize("name", [None, "shop"])
+def test_the_check_wants_a_name_where_other_services_may_use_the_store(name: str | None) -> None:
+    found = said(RIGHT, RAINCHECK={"STORE": "redis://localhost:1/0", "APPLICATION": name})
+    assert found == ([] if name else ["raincheck.W007"])
+
+
 def test_the_check_does_not_need_urls() -> None:
     assert said(RIGHT, urls="") == []
 

@@ -474,3 +474,28 @@ def test_an_application_without_marks_needs_no_middleware() -> None:
 
 def test_an_unknown_framework_has_no_report() -> None:
     assert check(functools.partial(print)) is None
+
+
+SHARED = "redis://localhost:1/0"
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("told", ["as an option", "by the environment"])
+def test_a_service_without_a_name_on_a_store_that_others_may_use_is_complained_about(
+    monkeypatch: pytest.MonkeyPatch, told: str, named: bool
+) -> None:
+    options: dict[str, Any] = {"application": "shop"} if named else {}
+    if told == "as an option":
+        options["store"] = SHARED
+    else:
+        monkeypatch.setenv("RAINCHECK_STORE", SHARED)
+    added = Starlette(middleware=[Middleware(RaincheckMiddleware, **options)])
+    around = flask.Flask(__name__)
+    around.wsgi_app = WSGIMiddleware(around.wsgi_app, **options)  # type: ignore[method-assign]
+    for app in (added, RaincheckMiddleware(Starlette(), **options), around):
+        assert ("no-name" in codes(app)) is not named
+
+
+@pytest.mark.parametrize("url", [None, "memory:", "sqlite:////tmp/operations.db"])
+def test_a_store_of_one_machine_needs_no_name(url: str | None) -> None:
+    assert codes(RaincheckMiddleware(Starlette(), store=url)) == []

@@ -162,6 +162,15 @@ class TestOneStore(CoreTests):
         second.recover()
         assert stored(first, operation).is_terminal is not is_same
 
+    @pytest.mark.parametrize("told", [None, "a name"])
+    @pytest.mark.parametrize("kind", [LeaseOnlyStore, FaultyStore])
+    def test_a_service_without_a_name_on_a_store_that_others_may_use_says_so_at_start(
+        self, time: Time, told: str | None, kind: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.service(kind(clock=time), time, by_a_factory, application=told)
+        is_shared = kind is LeaseOnlyStore
+        assert ("`application` is not set" in caplog.text) is (is_shared and told is None)
+
     def test_principals_of_two_applications_are_not_the_same_owner(
         self, store: FaultyStore, time: Time
     ) -> None:

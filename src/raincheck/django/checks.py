@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from raincheck.check import complaints
+from raincheck.check import NAME_IT, UNNAMED, complaints, is_unnamed
 from raincheck.django.conf import read_settings
 from raincheck.handlers.django import DjangoDirectory
 from raincheck.stores.memory import MemoryStore
@@ -49,6 +49,9 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="raincheck.W004",
             )
         )
+    if is_unnamed(options.store, options.application):
+        text = f"RAINCHECK has no APPLICATION: {UNNAMED}."
+        found.append(Warning(text, hint=f"{NAME_IT}.", id="raincheck.W007"))
     return found
 
 
