@@ -65,7 +65,7 @@ class Accepting:
             if holder is not None:
                 return Accepted(holder, is_new=False)
             now = self._store.now()
-            self._process.application.roots.add(start.root_path.rstrip("/"))
+            self._process.application.come_in_at(start.root_path)
             captured = self._capture(start)
             fresh = Operation(
                 id=self._new_id(),

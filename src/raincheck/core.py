@@ -126,7 +126,7 @@ class Raincheck:
 
     def come_in_at(self, root_path: str) -> None:
         """Take note of where the application is mounted: what waits for it there may be run."""
-        self.application.roots.add(root_path.rstrip("/"))
+        self.application.come_in_at(root_path)
 
     def may_need_again(self, method: str, route: str) -> bool:
         """Tell whether a request may have to be run again, as far as is known yet."""

@@ -32,6 +32,7 @@ UNNAMED = (
     "only by the same source code in the same directory, and after a deploy to another directory "
     "nobody can poll those from before; give `application` a name of this service's own"
 )
+ROOTS_REMEMBERED = 100  # some servers take the root path from a header field
 _KNOWN: weakref.WeakSet[Application] = weakref.WeakSet()  # of this process
 _LOCK = threading.Lock()
 
@@ -81,6 +82,12 @@ class Application:
         """Say what follows from having no told name, where others may use the same store."""
         if not self.is_told:
             logger.warning(UNNAMED)
+
+    def come_in_at(self, root_path: str) -> None:
+        """Take note of where it is mounted: what waits for it there may be run."""
+        if len(self.roots) >= ROOTS_REMEMBERED:
+            self.roots.clear()
+        self.roots.add(root_path.rstrip("/"))
 
     def at(self, root_path: str) -> str:
         """Return its name where it is mounted."""

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from raincheck.core import Raincheck
 from raincheck.errors import Overloaded
-from raincheck.identity import Application
+from raincheck.identity import ROOTS_REMEMBERED, Application
 from raincheck.operation import Released
 from raincheck.options import Settings
 from raincheck.starting import Start
@@ -190,3 +190,11 @@ class TestOneStore(CoreTests):
         core = self.service(store, time, shop)
         begun = Start(method="GET", route="/x", root_path="/v1")
         assert poll(core, core.accept(Run(), begun).operation.id).status == 404
+
+
+def test_a_client_that_makes_up_mount_points_does_not_fill_the_memory() -> None:
+    application = made(one)
+    for n in range(1_000):
+        application.come_in_at(f"/{n}")
+    assert len(application.roots) <= ROOTS_REMEMBERED
+    assert application.may_run(application.at("/999"))
