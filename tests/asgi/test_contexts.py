@@ -81,6 +81,22 @@ async def test_a_request_that_is_not_deferred_says_nothing_to_the_operation_of_i
     assert operation.progress is None or operation.progress.completed == 1
 
 
+async def test_a_websocket_in_the_context_of_a_handler_belongs_to_no_operation() -> None:
+    seen = list[str | None]()
+
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            seen.append(current_operation().id)
+            return
+        await until_deferred()
+        await app({"type": "websocket", "path": "/", "headers": []}, receive, send)
+        await answer(send)
+
+    app = wrap(handler)
+    await follow(app, await call(app))
+    assert seen == [None]
+
+
 @long_running
 def marked() -> bytes:
     return b"done"

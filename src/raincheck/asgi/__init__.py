@@ -59,11 +59,11 @@ class RaincheckMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection as ASGI has it."""
-        if scope["type"] != "http":
-            await self._pass(scope, receive, send)
-            return
         if (outer := _current()) is not None and not is_within(outer, "asgi", scope):
             await self._apart(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await self._pass(scope, receive, send)
             return
         headers = scope["headers"]
         if type(headers) is not list:
