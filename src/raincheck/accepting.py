@@ -130,7 +130,8 @@ class Accepting:
         # In flight before it is in the store, or this process's own recovery might end it.
         # It has no run before the store has its record, or a beat would take that for lost.
         timeout = start.terms.timeout or self._settings.timeout
-        flight = Flight(fresh, None, timeout, is_attended=start.is_attended)
+        is_asked = self._settings.owner is not None and start.owner is None
+        flight = Flight(fresh, None, timeout, is_attended=start.is_attended, is_asked=is_asked)
         self.admission.add(flight)
         try:
             stored = self._record(flight, start.key, captured)

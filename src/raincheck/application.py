@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-_IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")  # as servers are given it
+_IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")  # as servers are given it
 
 
 def started(arguments: Sequence[str]) -> str:
@@ -34,8 +34,9 @@ def started_modules(arguments: Sequence[str]) -> list[str]:
     """
     program = os.path.basename(arguments[0]) if arguments else ""
     is_own = program.endswith(".py") and program != "__main__.py"
-    named = started(arguments).replace(".py", "").split() if len(arguments) > 1 else []
-    return [name.partition(":")[0] for name in named] + (["__main__"] if is_own else [])
+    files = [a.removesuffix(".py") for a in arguments[1:] if a.endswith(".py")]
+    strings = [a.partition(":")[0] for a in arguments[1:] if _IMPORT_STRING.fullmatch(a)]
+    return [*strings, *files, *(["__main__"] if is_own else [])]
 
 
 def name_of(kind: str, prefix: str) -> str:

@@ -24,7 +24,10 @@ from raincheck.policy import NEVER_DEFERRED
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MOUNTS = 8  # applications in applications
 TARGET = re.compile(r"(?P<module>\w+(\.\w+)*):(?P<name>\w+(\.\w+)*)(?P<call>\(\))?")
-UNNAMED = "other services may use its store, and would be taken for this one"
+UNNAMED = (
+    "other services may use its store, and may be taken for this one; and one that is deployed to "
+    "another directory knows nothing of the operations from before"
+)
 NAME_IT = "Give the option `application` a name that is this service's own"
 DIRECTLY = "Put it directly above the function, below all other decorators"
 
@@ -121,7 +124,7 @@ def is_unnamed(store: object = None, application: str | None = None, **_: object
     store = os.environ.get("RAINCHECK_STORE") if store is None else store
     if application is not None or store is None or isinstance(store, Liveness):
         return False
-    return not (isinstance(store, str) and store.startswith(("sqlite:", "memory:")))
+    return not (isinstance(store, str) and store.startswith("memory:"))
 
 
 def load(target: str) -> object:

@@ -141,9 +141,7 @@ class Raincheck:
     def is_nobodys(self, operation: Operation) -> bool:
         """Tell whether an operation that runs here has no owner, as far as is known yet."""
         flight = self.flights.of(operation)
-        if self.settings.owner is None or flight is None:
-            return False
-        return flight.operation.owner is None
+        return flight is not None and flight.is_asked and flight.operation.owner is None
 
     def is_unbound(self, operation: Operation) -> bool:
         """Tell whether it is not known yet whose an operation is that runs here."""

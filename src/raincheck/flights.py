@@ -31,6 +31,7 @@ class Flight:
         is_attended: Whether its client still waits for the response itself: neither `timeout` nor
             `abandon_after` counts yet.
         news: Progress that is not written yet.
+        is_asked: Whether it may turn out whose its operation is, which is nobody's so far.
         owned: Whose its operation has turned out to be, after it was recorded.
         is_owner_written: Whether its record says so.
         looked: When it was last seen whether anybody polls, by this process's clock.
@@ -47,6 +48,7 @@ class Flight:
     begun: float = field(default_factory=lambda: time.monotonic())
     is_attended: bool = False
     news: Progress | None = None
+    is_asked: bool = False
     owned: Owned | None = None
     is_owner_written: bool = True
     looked: float = field(default_factory=lambda: time.monotonic())

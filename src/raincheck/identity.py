@@ -14,16 +14,18 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Any
 
 from raincheck.application import name_of, started_modules
-from raincheck.handlers import find_directory
-from raincheck.handlers.layers import layers
+from raincheck.handlers import Directory, find_application, find_directory
+from raincheck.handlers.django import DjangoDirectory
+from raincheck.handlers.layers import is_of, layers
 
 logger = logging.getLogger("raincheck")
 
@@ -63,8 +65,8 @@ class Application:
         self.is_told = told is not None or wrapped is None
         self.roots = set[str]() if wrapped else {""}
         self._told = told
-        self._kind = kind
-        self._prefix = prefix
+        # Now: an application may change its directory, and one worker of it later than another.
+        self._start = f"{name_of(kind, prefix)} in {_directory()}"
         self._place = place
         self._wrapped = wrapped or (lambda: None)
         with _LOCK:
@@ -75,8 +77,7 @@ class Application:
         """Its name, wherever it is mounted."""
         if self._told is not None:
             return self._told
-        what = self._home or _kind_of(self._nearest)
-        return f"{name_of(self._kind, self._prefix)} in {os.getcwd()}: {what}"
+        return f"{self._start}: {self._home or _kind_of(self._nearest)}"
 
     def warn_if_unnamed(self) -> None:
         """Say what follows from having no told name, where others may use the same store."""
@@ -124,24 +125,39 @@ class Application:
     @cached_property
     def code(self) -> str | None:
         """The fingerprint of the source that it is made in; None if that can't be found."""
-        files = (getattr(module, "__file__", None) for module in self._modules())
-        for file in filter(None, files):
+        files = {getattr(module, "__file__", None) for module in self._modules()} - {None}
+        hashed = sha256()
+        for file in sorted(map(str, files)):
             with suppress(OSError):
-                return sha256(Path(file).read_bytes()).hexdigest()
-        return None
+                hashed.update(Path(file).read_bytes())
+        return hashed.hexdigest() if files else None
 
     def _modules(self) -> Iterator[ModuleType]:
+        """Yield where the application and its handlers are made."""
         home = self._home.partition(":")[0] if self._home else None
-        function = getattr(self._nearest, "__module__", None)
-        is_own = isinstance(self._nearest, FunctionType)
-        for name in (home, function if is_own else None, *started_modules(sys.argv)):
+        own = self._nearest if isinstance(self._nearest, FunctionType) else None
+        names = [home, getattr(own, "__module__", None), *started_modules(sys.argv)]
+        for handler in self._handlers.values():
+            names.append(getattr(handler, "__module__", None))
+        for name in names:
             if name is not None and name in sys.modules:
                 yield sys.modules[name]
 
     @cached_property
+    def _handlers(self) -> dict[str, object]:
+        """The handlers of the application by their patterns, if its framework is known."""
+        if isinstance(self._nearest, ModuleType):
+            directory: Directory | None = DjangoDirectory()
+        else:
+            directory = find_directory(self._nearest)
+        return {one.where: one.handler for one in directory.all()} if directory is not None else {}
+
+    @cached_property
     def _nearest(self) -> object:
         """What the middleware is around; of a method, its object."""
-        wrapped = self._wrapped()
+        wrapped: Any = self._wrapped()
+        while is_of(wrapped, "raincheck", "RaincheckMiddleware"):
+            wrapped = wrapped.app
         return getattr(wrapped, "__self__", wrapped)
 
     @cached_property
@@ -153,12 +169,15 @@ class Application:
         """Where the application, or a layer of it, is the global of a module."""
         if self._nearest is None or isinstance(self._nearest, ModuleType):
             return getattr(self._nearest, "__name__", None)
-        # Functions and classes have names of their own, and within it may be anybody's.
+        # What is put around an application changes from deploy to deploy; the application does not.
+        application = find_application(self._nearest)
+        made = _own(application).get("import_name")  # Flask's
+        if isinstance(made, str) and made != "__main__":
+            return f"{made}:{_own(application).get('name', '')}"
+        # Functions and classes have names of their own, and within may be anybody's.
         objects = [o for o in layers(self._nearest) if not isinstance(o, (FunctionType, type))]
-        found = [
-            (rank, where) for rank, where in _globals({id(o): n for n, o in enumerate(objects)})
-        ]
-        return min(found, key=lambda one: one[0])[1] if found else None
+        ranks = {id(o): n for n, o in enumerate((application, *objects)) if o is not None}
+        return min(_globals(ranks), default=(0, None))[1]
 
     def _is_mistakable_at(self, root: str) -> bool:
         """Tell whether another application of this process has the same name there."""
@@ -168,9 +187,8 @@ class Application:
     @cached_property
     def _kin(self) -> object:
         """What applications that are made alike have in common."""
-        directory = find_directory(self._wrapped())
-        if directory is not None:
-            return frozenset((one.where, _kind_of(one.handler)) for one in directory.all())
+        if self._handlers:
+            return frozenset((where, _kind_of(one)) for where, one in self._handlers.items())
         return getattr(self._nearest, "__code__", type(self._nearest))
 
 
@@ -181,20 +199,35 @@ def _globals(wanted: dict[int, int]) -> Iterator[tuple[int, str]]:
         wanted: The rank of each by its id.
     """
     for module in list(sys.modules.values()):
-        for name, value in list(getattr(module, "__dict__", {}).items()):
+        for name, value in list(_own(module).items()):
             if name.startswith("__") or type(value).__module__ == "builtins":
                 continue
             for one in (value, *_inside(value)):
                 if id(one) in wanted:
-                    yield wanted[id(one)], f"{module.__name__}:{name}"
+                    yield wanted[id(one)], f"{_own(module).get('__name__')}:{name}"
 
 
 def _inside(value: object) -> Iterator[object]:
-    """Yield the application and the router of an object, without asking it."""
-    with suppress(AttributeError):  # a proxy's may not be there now
-        own: dict[str, object] = object.__getattribute__(value, "__dict__")
-        yield own.get("app")
-        yield own.get("router")
+    """Yield the application and the router of an object, if it has them."""
+    own = _own(value)
+    yield own.get("app")
+    yield own.get("router")
+
+
+def _own(value: object) -> Mapping[str, Any]:
+    """Return the attributes of an object without asking it: proxies and lazy modules would act."""
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except Exception:
+        return {}
+    return own if isinstance(own, dict) else {}
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been deleted
+        return ""
 
 
 def _kind_of(thing: object) -> str:

@@ -70,6 +70,10 @@ class Deferrable(Protocol):
         """What its own scope or environ has under `REQUEST`."""
         ...
 
+    def is_here(self) -> bool:
+        """Tell whether this is the very task or thread of its handler, which may be deferred."""
+        ...
+
     def defer(self, terms: Terms) -> None:
         """Have the request answered 202 now, if it still can be.
 
@@ -109,7 +113,8 @@ def is_within(outer: Deferrable, protocol: str, source: Mapping[str, Any]) -> bo
 
     The context alone does not tell: servers, pools and instruments begin a stranger's request in
     that of a running handler. So the request itself has to have its sign. Where it has been
-    translated to the other protocol, it has none any more; but a server speaks only one.
+    translated to the other protocol, it has none any more; but a server speaks only one. And what
+    a handler asks of the application itself, without a server, is part of what it does.
 
     Args:
         outer: What the context says is being handled.
@@ -118,7 +123,8 @@ def is_within(outer: Deferrable, protocol: str, source: Mapping[str, Any]) -> bo
     """
     if outer.over:
         return False
-    return source.get(REQUEST) is outer.sign or outer.protocol != protocol
+    is_same = source.get(REQUEST) is outer.sign or outer.protocol != protocol
+    return is_same or outer.is_here()
 
 
 async def outside(function: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:

@@ -14,10 +14,11 @@ from raincheck.errors import Overloaded, StoreError
 from raincheck.operation import Operation, Reason
 
 logger = logging.getLogger("raincheck")
+Ask = Callable[[], str | None]
 
 
 def find_owner(
-    core: Raincheck, operation: Operation, ask: Callable[[], str | None] | None, *, is_last: bool
+    core: Raincheck, operation: Operation, ask: Ask | None, *, is_last: bool
 ) -> Reason | None:
     """Ask whose an operation is, if it is nobody's; may block.
 

@@ -189,7 +189,8 @@ class Recovery:
         if found is None:
             return False
         # In flight before it is claimed, or this process's own recovery might let it go.
-        flight = Flight(operation, None, self._process.settings.timeout)
+        timeout, is_asked = self._process.settings.timeout, operation.unbound
+        flight = Flight(operation, None, timeout, is_asked=is_asked)
         if not self._process.flights.add(flight):
             found[1].close()
             return False

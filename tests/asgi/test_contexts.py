@@ -35,7 +35,8 @@ class Seen:
         elif self.at == "deferred":
             await until_deferred()
             current_operation().progress(1)
-        self.strangers.append(await call(self.app, self._path))
+        async with anyio.create_task_group() as group:  # as servers do, in a task of its own
+            group.start_soon(self._come)
         self.mine = current_operation().id
         if self.at != "behind its answer":
             await answer(send)
@@ -45,6 +46,9 @@ class Seen:
         if self._path == "/slow":
             await until_deferred()
         await answer(send, str(current_operation().id).encode())
+
+    async def _come(self) -> None:
+        self.strangers.append(await call(self.app, self._path))
 
     async def stranger(self, at: str) -> Call:
         """Return its answer.
@@ -89,12 +93,30 @@ async def test_a_websocket_in_the_context_of_a_handler_belongs_to_no_operation()
             seen.append(current_operation().id)
             return
         await until_deferred()
-        await app({"type": "websocket", "path": "/", "headers": []}, receive, send)
+        async with anyio.create_task_group() as group:
+            websocket = {"type": "websocket", "path": "/", "headers": []}
+            group.start_soon(app, websocket, receive, send)
         await answer(send)
 
     app = wrap(handler)
     await follow(app, await call(app))
     assert seen == [None]
+
+
+async def test_what_a_handler_asks_of_the_application_itself_is_part_of_its_own_request() -> None:
+    seen = list[Call]()
+
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/part":
+            await anyio.sleep(3 * SHORT)
+        else:
+            await until_deferred()
+            seen.append(await call(app, "/part"))
+        await answer(send)
+
+    app = wrap(handler)
+    await follow(app, await call(app, "/whole"))
+    assert [part.status for part in seen] == [200]
 
 
 @long_running

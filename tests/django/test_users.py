@@ -19,7 +19,7 @@ from django.test import override_settings
 
 from raincheck.operation import Operation
 from raincheck.stores.memory import MemoryStore
-from tests.django.site import LONG, PATIENT, Pairs, field, path_of, serving
+from tests.django.site import LONG, PATIENT, Pairs, field, path_of, serving, until
 from tests.django.views import Gate
 
 CORS = "corsheaders.middleware.CorsMiddleware"
@@ -133,6 +133,18 @@ def test_an_operation_without_its_owner_yet_is_shown_to_nobody(way: str) -> None
         Gate.opened.set()
         assert site.follow(accepted, anne).status == 201
         assert [site.call(path, headers=who).status for who in (anne, bob, ())] == [201, 404, 404]
+
+
+def test_a_user_who_is_authenticated_within_raincheck_is_the_owner_all_the_same(way: str) -> None:
+    with serving(way, around=[SESSIONS], within=[AUTHENTICATION], settings=SETTINGS) as site:
+        accepted = site.accepted("/who", headers=logged_in(1))
+        Gate.opened.set()
+        path = path_of(accepted)
+
+        def is_over() -> Any:
+            return site.call(path, headers=logged_in(1)).status == 404
+
+        until(is_over)  # a poll is answered before anybody is known: it is nobody's
 
 
 def test_what_a_visitor_who_is_not_logged_in_has_begun_shows_its_progress(way: str) -> None:

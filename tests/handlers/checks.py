@@ -42,6 +42,10 @@ class Watcher:
     is_replay = False
     protocol = "wsgi"
     sign = None
+
+    def is_here(self) -> bool:
+        return False
+
     operation_id = None
     is_cancelled = False
 

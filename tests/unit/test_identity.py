@@ -8,10 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import flask
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
 
+from raincheck.asgi import RaincheckMiddleware
 from raincheck.core import Raincheck
 from raincheck.errors import Overloaded
 from raincheck.identity import ROOTS_REMEMBERED, Application
@@ -78,6 +81,39 @@ def test_an_application_has_the_same_name_in_each_process_and_another_at_each_mo
     assert made(one, told).at("/v1") == made(one, told).at("/v1/")
     assert made(one, told).at("/v1") != made(one, told).at("/v2")
     assert made(one, told).is_of(made(one, told).at("/v2"))
+
+
+web = Starlette()
+
+
+def test_what_is_put_around_an_application_does_not_change_its_name() -> None:
+    around = RaincheckMiddleware(GZipMiddleware(web), store="memory:")
+    assert made(web).name == made(GZipMiddleware(web)).name == made(around).name
+    assert made(around).name.endswith(f"{__name__}:web")
+
+
+def test_flask_applications_that_factories_make_are_told_by_where_they_are_made() -> None:
+    users, orders = flask.Flask("users"), flask.Flask("orders")
+    assert made(users.wsgi_app, kind="wsgi").name != made(orders.wsgi_app, kind="wsgi").name
+    assert made(users.wsgi_app, kind="wsgi").name.endswith(" users:users")
+
+
+def test_an_application_that_changes_its_directory_keeps_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    application, other = made(one), made(one)
+    monkeypatch.chdir(tmp_path)
+    assert application.name == other.name
+
+
+def test_a_directory_that_is_gone_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert made(one).name
 
 
 def test_a_service_started_elsewhere_is_another_one(

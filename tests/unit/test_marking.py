@@ -25,6 +25,9 @@ class FakeRequest:
     protocol = "asgi"
     sign = None
 
+    def is_here(self) -> bool:
+        return False
+
     def __init__(self) -> None:
         self.deferred = 0
         self.inside = 0

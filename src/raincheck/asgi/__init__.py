@@ -19,7 +19,7 @@ from raincheck.beginning import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer
 from raincheck.links import Mount, Place, parse_target, route_path
-from raincheck.marking import CURRENT, Deferrable, is_within
+from raincheck.marking import CURRENT, Deferrable, is_within, outside
 from raincheck.messages import asks_for_events, field_value
 from raincheck.options import Options, Settings
 from raincheck.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
@@ -50,6 +50,7 @@ class RaincheckMiddleware:
         self.app = app
         core = Raincheck(settings, store_from(settings), "asgi", lambda: app)
         self._gateway = Gateway(app, core, type(self))
+        self._roots = core.application.roots
         policy = self._policy = settings.policy()
         self._sharer = Sharer(settings, policy)
         self._plain = self._sharer.plain
@@ -72,6 +73,8 @@ class RaincheckMiddleware:
         path, root_path = scope["path"], scope.get("root_path", "")
         if root_path:
             path = route_path(path, root_path)
+            if root_path not in self._roots:
+                self._gateway.core.come_in_at(root_path)
         template = None
         # `in` costs far less than `startswith`, and says no to almost all.
         if self._below in path:
@@ -127,11 +130,7 @@ class RaincheckMiddleware:
 
     async def _apart(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request that begins in the context of another one, but is no part of it."""
-        token = CURRENT.set(None)
-        try:
-            await self(scope, receive, send)
-        finally:
-            CURRENT.reset(token)
+        await outside(self, scope, receive, send)
 
     async def _within(self, outer: Deferrable, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request within one that may be deferred, or is run again: once is enough."""

@@ -46,3 +46,7 @@ class Arrival:
     def known(self) -> Scope:
         """Return the scope as it came, with what was added to it inside, such as a user."""
         return {**self.scope, **self.arrived}
+
+    def known_inside(self) -> Scope:
+        """Return the scope as it is now, with what it came with and has lost."""
+        return {**self.arrived, **self.scope}

@@ -6,14 +6,15 @@ from functools import partial
 
 from raincheck.asgi.receiving import Receiving
 from raincheck.operation import Reason
-from raincheck.owning import find_owner
+from raincheck.owning import Ask, find_owner
 
 
 class Belonging(Receiving):
     """Asks for the owner as often as it takes; the rest of the exchange is with its subclass."""
 
     protocol = "asgi"
-    _is_called = False  # a marked handler is
+    _is_called = False  # a handler is, as far as can be told
+    started: bool
 
     def give_up(self, reason: Reason) -> None:
         """End the operation without a response; with the subclass."""
@@ -29,22 +30,42 @@ class Belonging(Receiving):
         """What the scope that the application is given has under `REQUEST`."""
         return self.arrived
 
+    def is_here(self) -> bool:
+        """Tell whether this is the very task of its handler, which may be deferred."""
+        task = getattr(self, "task", None)  # one that begins eagerly is not known yet
+        may_be = self.capture is not None or not self.started
+        return may_be and (task is None or self.loop.is_in(task))
+
     @property
     def is_reached(self) -> bool:
         """Whether the handler has been called, as far as can be told."""
         return self._is_called
 
-    def _reach(self) -> None:
-        """Take note that the handler was reached, after its operation was recorded."""
-        if self.operation is not None and self.gateway.core.is_nobodys(self.operation):
-            self.loop.spawn(self._find_owner())
+    def _is_nobodys(self) -> bool:
+        return self.operation is not None and self.gateway.core.is_nobodys(self.operation)
+
+    def reach(self) -> None:
+        """Take note that the handler was reached; from any thread."""
+        self._is_called = True
+        if self._is_nobodys():
+            self.loop.call(self._ask_again)
+
+    def _ask_again(self) -> None:
+        self.loop.spawn(self._find_owner())
 
     async def _find_owner(self, *, is_last: bool = False) -> None:
         """Have the owner asked for again, while the operation is nobody's."""
-        operation = self.operation
-        if operation is None or not self.gateway.core.is_nobodys(operation):
+        operation, core = self.operation, self.gateway.core
+        if operation is None or not core.is_nobodys(operation):
             return
-        core, ask = self.gateway.core, self.gateway.asking(self.known())
+        ask = self._asking()
         reason = await self.loop.record(partial(find_owner, core, operation, ask, is_last=is_last))
         if reason is not None:
             await self.loop.record(self.give_up, reason)
+
+    def _asking(self) -> Ask | None:
+        """Return what asks twice: what is inside may have put a user in the place of none."""
+        known, inside = self.gateway.asking(self.known()), self.gateway.asking(self.known_inside())
+        if known is None or inside is None:
+            return None
+        return lambda: known() or inside()

@@ -339,9 +339,8 @@ class Exchange(Belonging):
     def defer(self, terms: Terms) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
         self.terms = terms
-        self._is_called = True
+        self.reach()
         if self.operation is not None:
-            self.loop.call(self._reach)
             self.gateway.core.mark(self.operation, terms)
         elif not (self.started or self.hold or self.over or self._stays):
             self.hold = True
@@ -358,6 +357,7 @@ class Exchange(Belonging):
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""
         self.progress = progress
+        self.reach()
         if self.operation is not None:
             self.gateway.core.report(self.operation, progress)
 

@@ -78,6 +78,10 @@ class Loop(Protocol):
         """Call a function in the loop's thread, at once if this is it."""
         ...
 
+    def is_in(self, task: Task) -> bool:
+        """Tell whether this is called in a task."""
+        ...
+
     def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
         """Tell whether somebody has cancelled a task that has ended with an error."""
         ...
@@ -212,6 +216,11 @@ class AsyncioLoop(_Threads):
             raise interruption
         return recording.result()
 
+    def is_in(self, task: Task) -> bool:
+        if threading.get_ident() != self._thread:
+            return False
+        return asyncio.current_task(self.loop) is task
+
     def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
         return isinstance(task, asyncio.Task) and task.cancelling() > 0
 
@@ -258,20 +267,23 @@ class TrioLoop(_Threads):
     def is_current(self) -> bool:
         return self._trio.lowlevel.current_trio_token() is self._token
 
-    def spawn(
-        self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False
-    ) -> trio.CancelScope:
-        scope = self._trio.CancelScope()
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> _TrioTask:
+        scope, context = self._trio.CancelScope(), copy_context()
 
         async def run() -> None:
             with scope:
                 await coroutine
 
         try:
-            self._trio.lowlevel.spawn_system_task(run, context=copy_context())
+            self._trio.lowlevel.spawn_system_task(run, context=context)
         except RuntimeError:  # the last tasks of this run are over
             coroutine.close()
-        return scope
+        return _TrioTask(scope, context)
+
+    def is_in(self, task: Task) -> bool:
+        if threading.get_ident() != self._thread or not isinstance(task, _TrioTask):
+            return False
+        return self._trio.lowlevel.current_task().context is task.context
 
     def waiter(self) -> _TrioWaiter:
         return _TrioWaiter(self._trio)
@@ -320,6 +332,12 @@ class TrioLoop(_Threads):
     async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
         if not is_over():
             task.cancel()  # trio itself waits for threads
+
+
+class _TrioTask:
+    def __init__(self, scope: trio.CancelScope, context: Context) -> None:
+        self.context = context
+        self.cancel = scope.cancel
 
 
 class _TrioWaiter:

@@ -26,7 +26,7 @@ from raincheck.asgi.replay import Replay, Surroundings
 from raincheck.beginning import is_accepted_first
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.django.bodies import Body, take_body
-from raincheck.django.conf import USER
+from raincheck.django.conf import is_known
 from raincheck.django.contexts import Luggage, forget_caches, in_transaction
 from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.keeping import Kept, keep_for_handler
@@ -60,7 +60,8 @@ class _Exchange(Exchange):
     @property
     def is_reached(self) -> bool:
         """Whether its user is known: what is around has authenticated it."""
-        return super().is_reached or getattr(self._conversation.request, USER, None) is not None
+        settings = self.gateway.core.settings
+        return super().is_reached or is_known(settings, self._conversation.request)
 
     def kept_body(self) -> Any:
         """Return the whole body, of which the handler may have read some; None if it is gone."""

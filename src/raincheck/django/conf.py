@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -22,6 +23,28 @@ _CALLABLES = ("owner", "status_url")  # may be named by their dotted path
 USER = "_raincheck_user"
 
 
+class _Nobody:
+    is_authenticated = False
+
+
+def known_user(request: Any) -> Any:
+    """Return the user that middleware around raincheck knows; None: one within may know him."""
+    user = getattr(request, "user", None)
+    return user if user is not None or authenticates_within(tuple(settings.MIDDLEWARE)) else _Nobody
+
+
+@lru_cache(maxsize=16)
+def authenticates_within(chain: tuple[str, ...]) -> bool:
+    """Tell whether Django's authentication comes after raincheck in a middleware chain."""
+    from django.contrib.auth.middleware import AuthenticationMiddleware, RemoteUserMiddleware
+
+    kinds = [import_string(dotted) for dotted in chain]
+    ours = [n for n, kind in enumerate(kinds) if getattr(kind, "is_raincheck", False)]
+    within = kinds[ours[0] + 1 :] if ours else []
+    users = (AuthenticationMiddleware, RemoteUserMiddleware)
+    return any(isinstance(kind, type) and issubclass(kind, users) for kind in within)
+
+
 def user_of(request: Any) -> str | None:
     """Name the authenticated user of a request: what the setting OWNER is by default."""
     user = getattr(request, USER, None) or getattr(request, "user", None)
@@ -31,6 +54,11 @@ def user_of(request: Any) -> str | None:
 def settings_module() -> object:
     """Return the module of the project's settings, if there is one: what tells projects apart."""
     return sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
+
+
+def is_known(options: Settings, request: Any) -> bool:
+    """Tell whether it is known by now whose a request is, or that it is nobody's."""
+    return options.owner is user_of and getattr(request, USER, None) is not None
 
 
 def read_settings() -> Settings:

@@ -31,7 +31,7 @@ from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.django import threads
 from raincheck.django.asgi import AsyncGateway
 from raincheck.django.bodies import take_body
-from raincheck.django.conf import USER, read_settings, settings_module
+from raincheck.django.conf import USER, known_user, read_settings, settings_module
 from raincheck.django.contexts import in_transaction
 from raincheck.django.replay import Replay, Replayer
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
@@ -40,7 +40,7 @@ from raincheck.handlers import MarkedRequests
 from raincheck.handlers.django import DjangoDirectory
 from raincheck.keys import NotAKeyError, Sharer
 from raincheck.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_target
-from raincheck.marking import CURRENT, REQUEST, Deferrable, is_within
+from raincheck.marking import CURRENT, REQUEST, Deferrable, is_within, outside
 from raincheck.messages import Response, StoredBody
 from raincheck.policy import Candidate, Refusal
 from raincheck.polling import Poll, unreadable
@@ -70,6 +70,7 @@ class RaincheckMiddleware:
         ImproperlyConfigured: An option is unknown, has a wrong value, or contradicts another.
     """
 
+    is_raincheck = True
     sync_capable = True
     async_capable = True
 
@@ -110,7 +111,7 @@ class RaincheckMiddleware:
         decision = decide(self._policy, request.META, path)
         if decision is None or self._goes_on(request, decision):
             return self.get_response(request)
-        setattr(request, USER, getattr(request, "user", None))
+        setattr(request, USER, known_user(request))
         template = place.template if place is not None else None
         if self._async_gateway is None:
             return self._serve(request, decision, template)
@@ -131,11 +132,7 @@ class RaincheckMiddleware:
 
     async def _apart_in_loop(self, request: HttpRequest) -> HttpResponseBase:
         """Do the same in an async chain."""
-        token = CURRENT.set(None)
-        try:
-            return await cast("Coroutine[Any, Any, HttpResponseBase]", self(request))
-        finally:
-            CURRENT.reset(token)
+        return cast("HttpResponseBase", await outside(self, request))
 
     # --- starting ------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from django.core.cache import caches
 from django.db import close_old_connections
 
 from raincheck.django.bodies import Body
-from raincheck.django.conf import USER
+from raincheck.django.conf import is_known
 from raincheck.django.contexts import Luggage, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_captured
@@ -95,7 +95,7 @@ class Exchange(Race):
     @property
     def is_reached(self) -> bool:
         """Whether its user is known: what is around has authenticated it."""
-        return super().is_reached or getattr(self._request, USER, None) is not None
+        return super().is_reached or is_known(self.gateway.core.settings, self._request)
 
     def remote_user(self) -> str | None:
         """Name the user whom the server has found the request to come from."""

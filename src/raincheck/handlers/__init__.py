@@ -24,6 +24,7 @@ from raincheck.handlers.starlette import StarletteDirectory
 __all__ = [
     "Directory",
     "Endpoint",
+    "find_application",
     "find_directory",
     "leads_to_mark",
     "marked_requests",
@@ -31,6 +32,13 @@ __all__ = [
 
 REMEMBERED = 1_000
 KEY_REMEMBERED = 256  # characters: longer paths are rare, or meant to fill the memory
+
+
+def find_application(app: object) -> object | None:
+    """Return the nearest layer that is an application of a known framework; None if none is."""
+    kinds = [(package, name) for package, name, _ in _FRAMEWORKS]
+    is_known = (layer for layer in layers(app) if any(is_of(layer, *kind) for kind in kinds))
+    return next(is_known, None)
 
 
 def find_directory(app: object) -> Directory | None:

@@ -94,8 +94,10 @@ class Exchange(Race):
 
     def sources(self) -> Iterable[WSGIEnvironment]:
         """Yield the environ as the server gave it, and with what was added to it inside."""
-        yield self._server_environ
+        if self.operation is None:
+            yield self._server_environ
         yield self._environ | self._server_environ
+        yield self._server_environ | self._environ  # a user may be in the place of none
 
     def request(self) -> Request:
         """Describe the request as it came."""

@@ -65,6 +65,8 @@ class Race(Passing):
         self._is_settled = False  # the response goes to the server
         self._stays = False  # as it is: there is no second promotion
         self._is_due = False  # its handler has said that it is slow
+        self._is_called = False  # its handler is, as far as can be told
+        self._thread: int | None = None  # its handler's
         self._has_ended = False  # its operation has
         self._may_pass = False  # its client waits for the response itself
         self.is_passing = False  # the response goes to the client, too: it has begun in time
@@ -91,7 +93,11 @@ class Race(Passing):
     @property
     def is_reached(self) -> bool:
         """Whether the handler has been called, as far as can be told."""
-        return self._is_due
+        return self._is_called
+
+    def is_here(self) -> bool:
+        """Tell whether this is the very thread of its handler."""
+        return self._thread == threading.get_ident()
 
     def detached(self) -> None:
         """Take note that the server's thread may go on while the handler runs."""
@@ -283,6 +289,7 @@ class Race(Passing):
     def run(self) -> None:
         """Have the request handled, and see to its end whatever happens."""
         CURRENT.set(self)  # in this request's context only
+        self._thread = threading.get_ident()
         try:
             self.work()
         except BaseException as error:  # our own defect, but a 202 may be out already
@@ -337,7 +344,7 @@ class Race(Passing):
     def defer(self, terms: Terms) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
         with self.changed:
-            self.terms = terms
+            self.terms, self._is_called = terms, True
             operation = self.operation
             if operation is None and not (self._is_settled or self.over or self._stays):
                 self._hold = True
@@ -357,8 +364,9 @@ class Race(Passing):
 
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""
-        self.progress = progress
+        self.progress, self._is_called = progress, True
         if self.operation is not None:
+            self._find_owner()
             self.gateway.core.report(self.operation, progress)
 
     @property

@@ -33,6 +33,8 @@ OUTAGE = 1.5 * LEASE
 LOOKED = STEADY + 7.0  # seconds until every process has looked for whom it may let go
 RECOVERY = LEASE + LOOKED + 15.0  # the same, on a machine under load, and it has let go
 MIB = 1024 * 1024
+# Both servers have the same application; what is lost is to be seen as lost, and not run again.
+USUALLY = {"application": "failing", "budget": 0.2, "drain": 0.5, "max_attempts": 1}
 SIZES = [1000, 3 * MIB, 40 * MIB]  # one chunk, many, and more than is kept in memory
 
 
@@ -42,8 +44,7 @@ class Site:
     def __init__(self, command: str, backend: Backend, gates: Path, **options: Any) -> None:
         self._gates = gates
         environment = {
-            # What is lost is to be seen as lost here, and not run again.
-            "TEST_OPTIONS": json.dumps({"budget": 0.2, "drain": 0.5, "max_attempts": 1} | options),
+            "TEST_OPTIONS": json.dumps(USUALLY | options),
             "TEST_GATES": str(gates),
             "TEST_LEASE": str(LEASE),
             "TEST_STEADY": str(STEADY),
