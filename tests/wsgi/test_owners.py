@@ -30,13 +30,13 @@ def owner(environ: Any) -> str | None:
     return user
 
 
-def call(*arguments: Any, **more: Any) -> Any:
+def call(app: Any, path: str, method: str = "GET", headers: Any = ()) -> Any:
     """Call an application as what is around raincheck does."""
-    return wsgi.call(*arguments, **more, **AROUND)
+    return wsgi.call(app, path, method, headers, **AROUND)
 
 
-def follow(*arguments: Any) -> Any:
-    return wsgi.follow(*arguments, **AROUND)
+def follow(app: Any, accepted: Call, headers: Any) -> Any:
+    return wsgi.follow(app, accepted, headers, **AROUND)
 
 
 class Site:

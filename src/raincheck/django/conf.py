@@ -15,6 +15,10 @@ from raincheck.errors import ConfigurationError
 from raincheck.options import Settings
 from raincheck.stores.default import store_from
 
+_AUTHENTICATION = (
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.RemoteUserMiddleware",
+)
 _CALLABLES = ("owner", "status_url")  # may be named by their dotted path
 
 
@@ -36,13 +40,16 @@ def known_user(request: Any) -> Any:
 @lru_cache(maxsize=16)
 def authenticates_within(chain: tuple[str, ...]) -> bool:
     """Tell whether Django's authentication comes after raincheck in a middleware chain."""
-    from django.contrib.auth.middleware import AuthenticationMiddleware, RemoteUserMiddleware
-
     kinds = [import_string(dotted) for dotted in chain]
     ours = [n for n, kind in enumerate(kinds) if getattr(kind, "is_raincheck", False)]
     within = kinds[ours[0] + 1 :] if ours else []
-    users = (AuthenticationMiddleware, RemoteUserMiddleware)
-    return any(isinstance(kind, type) and issubclass(kind, users) for kind in within)
+    # By their names: to import them where they are not installed is an error.
+    names = {f"{base.__module__}.{base.__name__}" for kind in within for base in _bases(kind)}
+    return any(name in names for name in _AUTHENTICATION)
+
+
+def _bases(kind: Any) -> tuple[type, ...]:
+    return kind.__mro__ if isinstance(kind, type) else ()
 
 
 def user_of(request: Any) -> str | None:
