@@ -88,7 +88,7 @@ class Settings:
             there was one. Default 86,400 (a day).
         owner: Callable (request) → the principal a request belongs to, or None; the request is as
             for `status_url`. Under ASGI called in a thread. Asked again, while it returns None,
-            when a marked handler is called and when the response begins.
+            when a handler is marked or tells its progress, and when its response begins.
         keep_cookies: Whether a replayed response keeps `Set-Cookie`. Default False.
         limits: A `Limits`, or a mapping of its fields.
         drain: Seconds that shutdown waits for running handlers. Default 10.
