@@ -176,7 +176,8 @@ class Application:
             return f"{made}:{_own(application).get('name', '')}"
         # Functions and classes have names of their own, and within may be anybody's.
         objects = [o for o in layers(self._nearest) if not isinstance(o, (FunctionType, type))]
-        ranks = {id(o): n for n, o in enumerate((application, *objects)) if o is not None}
+        ranked = [(id(o), n) for n, o in enumerate((application, *objects)) if o is not None]
+        ranks = dict(reversed(ranked))  # the first rank of each
         return min(_globals(ranks), default=(0, None))[1]
 
     def _is_mistakable_at(self, root: str) -> bool:

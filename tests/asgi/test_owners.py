@@ -169,8 +169,13 @@ async def test_an_operation_that_is_run_again_gets_its_owner_then() -> None:
     assert await site.polls(path_of(accepted)) == [200, 404, 404]
 
 
-async def test_a_response_that_streams_through_under_a_key_is_its_owners() -> None:
-    site = Site(budget=60)
+@pytest.mark.parametrize(
+    ("user", "polls"), [("anne", [200, 404, 404]), (None, [200, 200, 200])], ids=["anne", "nobody"]
+)
+async def test_a_response_that_streams_through_under_a_key_is_its_owners(
+    user: str | None, polls: list[int]
+) -> None:
+    site = Site(user=user, budget=60)
     keyed: dict[str, Any] = {"method": "POST", "headers": [(b"idempotency-key", b"k")]}
     asked = {**keyed, "headers": [*keyed["headers"], (b"prefer", b"respond-async")]}
     found = list[Call]()
@@ -187,7 +192,7 @@ async def test_a_response_that_streams_through_under_a_key_is_its_owners() -> No
         site.door.set()
         site.go.set()
     assert found[0].content == b"for anne"
-    assert await site.polls(path) == [200, 404, 404]
+    assert await site.polls(path) == polls
 
 
 async def test_a_user_in_the_place_of_none_is_the_owner() -> None:

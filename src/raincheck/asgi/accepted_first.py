@@ -136,12 +136,10 @@ class AcceptedFirst(Exchange):
     async def _record_message(self, capture: Capture, message: Message) -> None:
         """Record a message, and pass it on to the client if it has not been told to poll."""
         passing = self._passing
+        if message["type"] == "http.response.start" and passing is not None and passing.is_open:
+            await self._find_owner(is_last=True)  # before it is settled where the response goes
         if passing is None or not passing.is_open or (self._is_due and not passing.has_begun):
             await super()._record_message(capture, message)
-            return
-        if message["type"] == "http.response.start" and self._is_nobodys():
-            await self._find_owner(is_last=True)
-            await self._record_message(capture, message)  # a 202 may have come between
             return
         await capture.send(message)  # with a status, nothing is awaited: no 202 comes between
         if message["type"] == "http.response.start":
