@@ -184,6 +184,25 @@ def test_a_middleware_that_is_dropped_takes_its_threads_along(
     assert sorted(thread.name for thread in started) == ["raincheck-1", "raincheck-heartbeat"]
 
 
+@pytest.mark.parametrize("budget", [60, 0])
+def test_a_large_upload_that_a_framework_keeps_in_a_cycle_leaves_no_file_open(
+    budget: float,
+) -> None:
+    class Closing(list[bytes]):
+        def close(self) -> None: ...
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ["request"] = [environ]  # as werkzeug's
+        answer(start_response)
+        return Closing([b"done"])
+
+    wrapped = wrap(app, budget=budget)
+    answered = call(wrapped, "/", "POST", body=b"x" * 2_000_000)
+    assert (follow(wrapped, answered) if budget == 0 else answered).content == b"done"
+    until_idle(wrapped)
+    assert set(core_of(wrapped).admission.spooled._bytes.values()) == {0}
+
+
 def test_a_large_upload_leaves_no_file_open() -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         streams.append(environ["wsgi.input"])

@@ -138,7 +138,7 @@ class Exchange(Race):
         else:
             self._exc_info = None
             error = _close(result) or error
-            let_go(self._body)  # not before: until now it may have been captured
+            let_go(self._body, is_over=True)  # not before: until now it may have been captured
             self.conclude(recording, error)
             self.cut(self._channel, error)
         del error  # its traceback refers to this frame
@@ -146,10 +146,10 @@ class Exchange(Race):
     def _leave_to_server(self, result: Iterable[bytes], error: BaseException | None) -> None:
         """Have the server take the rest, and close the iterable when it wants that."""
         self._channel.end(error)
-        if _wants_close(result):
+        if wants_close := _wants_close(result):
             self._channel.until_closed()
         error = self._channel.closed(_close(result))
-        let_go(self._body)
+        let_go(self._body, is_over=wants_close)
         if error is not None and not isinstance(error, OperationCancelled):
             logger.error("%r raised after its response", self.path, exc_info=error)
         del error

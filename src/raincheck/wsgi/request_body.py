@@ -65,14 +65,18 @@ def read_ahead(environ: dict[str, Any], limit: int, spooled: Spooled) -> IO[byte
     return body
 
 
-def let_go(body: IO[bytes]) -> None:
-    """Delete the file of a body that nobody needs any more.
+def let_go(body: IO[bytes], *, is_over: bool = False) -> None:
+    """Delete the file of a body, if it was read to its end or the server is done with the request.
 
-    What its handler has not read is there as long as somebody refers to it.
+    Otherwise what the handler has not read is there as long as somebody refers to it. That can't be
+    all: frameworks put environs into cycles, and a server that is idle collects none.
+
+    Args:
+        is_over: Whether the server is done with the request.
     """
     raw = getattr(body, "raw", None)
     if isinstance(raw, LargeBody):
-        raw.let_go()
+        raw.let_go(is_over=is_over)
     elif not isinstance(body, io.BytesIO):
         body.close()
 
@@ -131,9 +135,9 @@ class LargeBody(io.RawIOBase):
         """Bytes of all of it."""
         return len(self._beginning) + self._file.size
 
-    def let_go(self) -> None:
-        """Delete the file if it was read to its end."""
-        if self._position >= self.size:
+    def let_go(self, *, is_over: bool) -> None:
+        """Delete the file if nobody is to read it any more."""
+        if is_over or self._position >= self.size:
             self._file.close()
 
     def pieces(self) -> Iterator[bytes]:
@@ -161,7 +165,7 @@ class LargeBody(io.RawIOBase):
     def _read(self, position: int, size: int) -> bytes:
         in_file = position - len(self._beginning)
         if self._file.is_closed and position < self.size:
-            raise ValueError("this body was read to its end and is gone")
+            raise ValueError("this body is gone: its request is over, and it was large")
         if in_file >= 0:
             return self._file.read(in_file, size)
         return self._beginning[position : position + size]
