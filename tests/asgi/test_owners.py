@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from raincheck import OperationCancelled, current_operation, long_running
@@ -200,3 +201,18 @@ async def test_a_user_in_the_place_of_none_is_the_owner() -> None:
     accepted = await call(site.app, "/report", headers=[(b"prefer", b"respond-async")], user=None)
     await site.ended(accepted)
     assert await site.polls(path_of(accepted)) == [200, 404, 404]
+
+
+async def test_who_tells_much_progress_has_not_its_owner_asked_for_each_time() -> None:
+    asked = list[Any]()
+
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        await until_deferred()
+        for n in range(100):
+            current_operation().progress(n)
+            await anyio.lowlevel.checkpoint()
+        await answer(send)
+
+    app = wrap(handler, owner=lambda scope: asked.append(scope["path"]))
+    await follow(app, await call(app, "/report"))
+    assert asked.count("/report") <= 5

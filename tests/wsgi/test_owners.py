@@ -101,3 +101,18 @@ def test_a_marked_handler_of_an_owner_with_too_many_operations_is_not_called() -
     site.go.set()
     statuses = sorted(follow(site.app, one, ANNE).status for one in accepted)
     assert (statuses, site.runs) == ([200, 500, 500], 1)
+
+
+def test_who_tells_much_progress_has_not_its_owner_asked_for_each_time() -> None:
+    asked = list[str]()
+
+    def handler(environ: Any, start_response: Any) -> Iterable[bytes]:
+        until(lambda: current_operation().id)
+        for n in range(100):
+            current_operation().progress(n)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    app = wrap(handler, owner=lambda environ: asked.append(environ["PATH_INFO"]))
+    follow(app, call(app, "/report"), NOBODY)
+    assert asked.count("/report") <= 10

@@ -45,9 +45,9 @@ class Belonging(Receiving):
         return self.operation is not None and self.gateway.core.is_nobodys(self.operation)
 
     def reach(self) -> None:
-        """Take note that the handler was reached; from any thread."""
-        self._is_called = True
-        if self._is_nobodys():
+        """Take note that the handler was reached, and ask once for that; from any thread."""
+        is_first, self._is_called = not self._is_called, True
+        if is_first and self._is_nobodys():
             self.loop.call(self._ask_again)
 
     def _ask_again(self) -> None:

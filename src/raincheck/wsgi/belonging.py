@@ -19,6 +19,7 @@ class Belonging:
 
     gateway: Gateway
     operation: Operation | None
+    _is_called: bool
 
     def source(self) -> Any:
         """Return what the options `owner` and `webhook` are given."""
@@ -36,6 +37,12 @@ class Belonging:
         """Record the beginning of the response, once it is known whose it is."""
         self._find_owner(is_last=True)
         recording.start(status, headers)
+
+    def reach(self) -> None:
+        """Take note that the handler was reached, and ask once for that."""
+        is_first, self._is_called = not self._is_called, True
+        if is_first:
+            self._find_owner()
 
     def _find_owner(self, *, is_last: bool = False) -> None:
         """Ask for the owner again, while the operation is nobody's."""

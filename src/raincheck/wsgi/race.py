@@ -343,15 +343,15 @@ class Race(Passing):
 
     def defer(self, terms: Terms) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
+        self.reach()
         with self.changed:
-            self.terms, self._is_called = terms, True
+            self.terms = terms
             operation = self.operation
             if operation is None and not (self._is_settled or self.over or self._stays):
                 self._hold = True
             self._is_due = True
             self.changed.notify_all()
         if operation is not None:
-            self._find_owner()
             if self.recording is not None and self.recording.is_over:
                 raise OperationCancelled("the operation has ended before its handler was called")
             self.gateway.core.mark(operation, terms)
@@ -364,9 +364,9 @@ class Race(Passing):
 
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""
-        self.progress, self._is_called = progress, True
+        self.progress = progress
+        self.reach()
         if self.operation is not None:
-            self._find_owner()
             self.gateway.core.report(self.operation, progress)
 
     @property
