@@ -1,4 +1,4 @@
-"""Every code block of the README is run; one of a new kind fails until there is a test for it."""
+"""Every code block of README and guides is run; one of a new kind fails until there is a test."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ from tests.examples.running import SLOW, asked
 from tests.support.polling import poll
 from tests.support.processes import ROOT, ServerProcess
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+DOCUMENTS = [
+    *(ROOT / "README.md", ROOT / "tests" / "README.md"),
+    *sorted((ROOT / "examples").glob("*.md")),
+]
+TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 APPLICATIONS = [text for text in PYTHON if "report" in text and "app = " in text]
 CLIENT = next(text for text in PYTHON if "httpx.get" in text)
 FRAMEWORKS = [
-    *("flask", "django", "starlette", "fastapi", "litestar", "quart", "falcon", "bottle"),
+    *("flask", "django", "fastapi", "starlette", "litestar", "quart", "falcon", "bottle"),
     "pyramid",
 ]
+README_LINES = 250
 WSGI = ("raincheck.wsgi", "raincheck.flask", "get_wsgi_application", "from flask")
 CHECK = "python -m raincheck check app:app"
 
@@ -49,6 +54,33 @@ def server(text: str, directory: Path, **env: str) -> ServerProcess:
         command = ["-m", "gunicorn", "app:app", "--bind", "127.0.0.1:{port}"]
     env["XDG_STATE_HOME"] = str(directory / "state")
     return ServerProcess(command, cwd=directory, env=env)
+
+
+def test_the_readme_is_read_in_ten_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def anchors(text: str) -> set[str]:
+    """Return what headings of a text can be linked to as, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_each_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]*)\)", document.read_text()):
+        name, _, anchor = target.partition("#")
+        found = (document.parent / name).resolve() if name else document
+        if ROOT / "src" in found.parents and not (ROOT / "src").exists():
+            continue  # the wheel is being tested
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found.read_text()), target
+
+
+def test_every_guide_is_in_the_index() -> None:
+    index = (ROOT / "examples" / "README.md").read_text()
+    for path in (ROOT / "examples").glob("*.md"):
+        assert path.name == "README.md" or f"]({path.name})" in index, path.name
 
 
 def test_every_kind_of_block_is_known() -> None:
@@ -82,7 +114,7 @@ NOT_SERVED_ALONE = (
     *(*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST),
     *(RUN_AGAIN, TOLD, RECEIVER),
 )
-PAYLOAD = re.findall(r"^The payload is `(.*?)`", README, re.MULTILINE)[0]
+PAYLOAD = re.findall(r"^The payload is `(.*?)`", TEXT, re.MULTILINE)[0]
 OTHERS = [n for n, text in enumerate(PYTHON) if text not in NOT_SERVED_ALONE]
 
 
@@ -149,7 +181,7 @@ def test_what_was_killed_is_run_again(tmp_path: Path) -> None:
         running.kill()
         running.start()
         done = poll(client, accepted.headers["location"])
-    shown = re.search(r"R answers `(.*)`", README)
+    shown = re.search(r"R answers `(.*)`", TEXT)
     assert shown is not None
     assert done.text == shown[1]
 
