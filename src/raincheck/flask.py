@@ -1,31 +1,125 @@
-"""The status monitor as a Flask blueprint, to register behind the application's own authentication.
+"""Flask's ways to say it: an extension, and the status monitor as a blueprint.
 
-    monitor = monitor_blueprint()
+    Raincheck(app, budget=2.0)  # or: raincheck = Raincheck(); later: raincheck.init_app(app)
+
+    monitor = monitor_blueprint()  # behind the application's own authentication
     monitor.before_request(require_login)
     app.register_blueprint(monitor, url_prefix="/pending")
-    app.wsgi_app = RaincheckMiddleware(app.wsgi_app, status_url=status_url(app))
+    Raincheck(app, status_url=status_url(app))
 
-The middleware then intercepts nothing, and the links it gives follow the blueprint.
+With the blueprint the middleware intercepts nothing, and the links it gives follow the blueprint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, Unpack
 
-from flask import Blueprint, Flask, request
+from flask import Blueprint, Flask, current_app, has_request_context, request
 from werkzeug.routing import BuildError
+from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
+from werkzeug.wsgi import ClosingIterator
 
 from raincheck.errors import ConfigurationError
 from raincheck.links import Resource, encode_path, looking_at
-from raincheck.wsgi import MOUNTED
+from raincheck.options import Options
+from raincheck.wsgi import MOUNTED, RaincheckMiddleware
+from raincheck.wsgi.hooks import added, without_body
+
+__all__ = ["Raincheck", "monitor_blueprint", "status_url"]
 
 NAME = "raincheck"
 # All of them: the monitor itself knows what to say to the wrong ones.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # Whether a blueprint of a subdomain is of another host.
 _LOOKED_AT = ("HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
+_CONFIG = "RAINCHECK_"
+_LAYERS = 20
+
+
+class Raincheck:
+    """The middleware as an extension, for factories and for an application that is there already.
+
+    Args:
+        app: The application; default: `init_app` is told.
+        options: See `raincheck.options.Settings` for each, with unit and default. They win over
+            `app.config`, where the same names are in capitals, after `RAINCHECK_`. An `owner`
+            without arguments is called in the context of a request:
+            `lambda: current_user.get_id()`.
+
+    Raises:
+        ConfigurationError: An option is unknown, has a wrong value, or contradicts another.
+    """
+
+    def __init__(self, app: Flask | None = None, **options: Unpack[Options]) -> None:
+        self._options = options
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Put the middleware around an application, inside of what is around it already.
+
+        Raises:
+            ConfigurationError: As above, or it is around the application already.
+        """
+        if NAME in app.extensions:
+            raise ConfigurationError(f"Raincheck is around {app!r} already; call init_app once")
+        options: dict[str, Any] = {**_configured(app.config), **self._options}
+        if (owner := options.get("owner")) is not None and _is_called_without(owner):
+            options["owner"] = _in_context(app, owner)
+        holder, name = _innermost(app)
+        middleware = RaincheckMiddleware(getattr(holder, name), **options)
+        setattr(holder, name, middleware)
+        app.extensions[NAME] = middleware
+
+
+def _configured(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key.removeprefix(_CONFIG).lower(): value
+        for key, value in config.items()
+        if key.startswith(_CONFIG)
+    }
+
+
+def _innermost(app: Flask) -> tuple[Any, str]:
+    """Return where `app.wsgi_app` is kept: by the application, or the last one around it.
+
+    What is around it, such as ProxyFix, has to be outside: URLs are made of what it has found out.
+    """
+    holder, name = app, "wsgi_app"
+    for _ in range(_LAYERS):
+        inner = getattr(holder, name)
+        if getattr(inner, "__self__", None) is app:
+            return holder, name
+        attribute = next((each for each in ("app", "wsgi_app") if hasattr(inner, each)), None)
+        if attribute is None:
+            break
+        holder, name = inner, attribute
+    return app, "wsgi_app"
+
+
+def _is_called_without(owner: Any) -> bool:
+    """Tell whether it takes no argument; others are given the environ."""
+    try:
+        inspect.signature(owner).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _in_context(app: Flask, owner: Callable[[], str | None]) -> Callable[[Any], str | None]:
+    """Call it in the context of the request that is asked about."""
+
+    def ask(environ: Any) -> str | None:
+        if has_request_context() and current_app == app:
+            return owner()
+        with app.request_context(without_body(environ)):
+            return owner()
+
+    return ask
 
 
 def monitor_blueprint() -> Blueprint:
@@ -75,4 +169,27 @@ def _show(operation_id: str, resource: Resource) -> Response:
     def answer(environ: Any, start_response: Any) -> Any:
         return show(environ, start_response, operation_id, resource)
 
-    return Response.from_app(answer, request.environ)
+    body, status, headers = run_wsgi_app(answer, request.environ)
+    recorded = list(headers)
+    shown_as = _shown_as(current_app.response_class)  # type: ignore[arg-type]
+    shown: Response = shown_as(status=status, headers=recorded)
+    shown.recorded = body, status, recorded  # type: ignore[attr-defined]
+    return shown
+
+
+@cache
+def _shown_as(response_class: type[Response]) -> type[Response]:
+    """Return a kind of response to which `after_request` may add header fields, and no more.
+
+    It is a stand-in without a body, as compression and its kin would make another response of it.
+    """
+
+    class Shown(response_class):  # type: ignore[misc, valid-type]
+        def get_wsgi_response(
+            self, environ: Any
+        ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+            body, status, headers = self.recorded
+            new = added(headers, list(self.headers))
+            return ClosingIterator(body, self.close), status, [*headers, *new]
+
+    return Shown

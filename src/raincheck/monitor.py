@@ -208,6 +208,11 @@ def not_ready(view: View) -> Response:
     return problem(404, "result-not-ready", detail, ((b"retry-after", wait),))
 
 
+def allowed(resource: Resource) -> Response:
+    """Answer OPTIONS (RFC 9110 §9.3.7): whatever there is, and whoever asks."""
+    return Response(200, ((b"allow", ", ".join((*ALLOWED[resource], "OPTIONS")).encode("ascii")),))
+
+
 def method_not_allowed(resource: Resource) -> Response:
     """Answer for a method that the resource does not have; §15.5.6: with `Allow`."""
     allow = ", ".join(ALLOWED[resource]).encode("ascii")

@@ -39,7 +39,7 @@ class Options(TypedDict, total=False):
     public_url: str | None
     dialect: str
     retention: float
-    owner: Callable[[Any], str | None] | None
+    owner: Callable[..., str | None] | None
     keep_cookies: bool
     limits: Limits | Mapping[str, int]
     drain: float
@@ -145,7 +145,7 @@ class Settings:
     public_url: str | None = None
     dialect: str = "location"
     retention: float = 86_400.0
-    owner: Callable[[Any], str | None] | None = None
+    owner: Callable[..., str | None] | None = None
     keep_cookies: bool = False
     limits: Limits | Mapping[str, int] = field(default_factory=Limits)
     drain: float = 10.0

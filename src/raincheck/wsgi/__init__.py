@@ -22,7 +22,7 @@ from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer
 from raincheck.links import Mount, Place, fill, parse_target
 from raincheck.marking import CURRENT, is_within
-from raincheck.monitor import not_found
+from raincheck.monitor import allowed, not_found
 from raincheck.options import Options, Settings
 from raincheck.policy import Candidate, Refusal
 from raincheck.stores.default import store_from
@@ -33,7 +33,7 @@ from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.replay import Replayer
 from raincheck.wsgi.request_body import Unread, give_back, read_ahead
-from raincheck.wsgi.translation import decoded, send_response, to_request
+from raincheck.wsgi.translation import decoded, to_request
 from raincheck.wsgi.uwsgi import freezes_threads
 
 if TYPE_CHECKING:
@@ -101,14 +101,14 @@ class RaincheckMiddleware:
         """Handle a request that may be deferred, or must be refused."""
         if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
             return self.app(environ, start_response)
-        core, method = self._gateway.core, environ["REQUEST_METHOD"]
+        core = self._gateway.core
         stream = environ["wsgi.input"]
         try:
             sharing = sharing_of(self._sharer, environ, path)
         except NotAKeyError as error:
-            return send_response(method, start_response, not_a_key(error))
+            return self._gateway.send(environ, start_response, not_a_key(error))
         if not may_begin(decision, core, sharing):
-            return send_response(method, start_response, refuse(decision, core))
+            return self._gateway.send(environ, start_response, refuse(decision, core))
         try:
             body = read_ahead(environ, core.limits.request_body, core.admission.spooled)
         except Unread as unread:
@@ -116,7 +116,7 @@ class RaincheckMiddleware:
                 decision, sharing, self._gateway.core.limits, has_room=unread.has_room
             )
             if refusal is not None:
-                return send_response(method, start_response, refusal)
+                return self._gateway.send(environ, start_response, refusal)
             return self.app(environ, start_response)
         core.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
         exchange = Exchange(self._gateway, environ, path, body, decision)
@@ -126,7 +126,7 @@ class RaincheckMiddleware:
             if exchange.is_passing:
                 return exchange.response(start_response)
             if response is not None:
-                return self._gateway.send(method, start_response, response)
+                return self._gateway.send(environ, start_response, response)
         give = partial(give_back, stream, body)
         return self._race(exchange, environ, start_response, template, give)
 
@@ -150,7 +150,7 @@ class RaincheckMiddleware:
         where, applied = fill(template, operation.id), exchange.candidate.applied
         request = to_request(environ)
         response = self._gateway.monitor.started(operation, request, applied, where)
-        return send_response(environ["REQUEST_METHOD"], start_response, response)
+        return self._gateway.send(environ, start_response, response)
 
     def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:
         if CURRENT.get() is not None:  # it is within a request that may be deferred
@@ -194,14 +194,16 @@ class RaincheckMiddleware:
         if place is not None:
             if not place.covers(path):
                 return None
-            show, root_path = self._gateway.show, decoded(environ.get("SCRIPT_NAME", ""))
+            show, root_path = self._gateway.show_inside, decoded(environ.get("SCRIPT_NAME", ""))
             environ[MOUNTED] = partial(show, template=place.template, root_path=root_path)
             return self.app(environ, start_response)
         if not path.startswith(self._below):
             return None
         target = parse_target(path[len(self._below) :])
         if target is None:
-            return send_response(environ["REQUEST_METHOD"], start_response, not_found())
+            return self._gateway.send(environ, start_response, not_found())
+        if environ["REQUEST_METHOD"] == "OPTIONS" and self._gateway.hooks is not None:
+            return self._gateway.send(environ, start_response, allowed(target[1]))
         return self._gateway.show(environ, start_response, *target)
 
     def _place(self, environ: WSGIEnvironment) -> Place | None:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from raincheck.core import Raincheck
@@ -17,6 +18,7 @@ from raincheck.operation import Reason
 from raincheck.polling import Poll, StatusMonitor, unreadable
 from raincheck.starting import owner_of, webhook_of
 from raincheck.wsgi import leaving
+from raincheck.wsgi.hooks import Hooks, hooks_of
 from raincheck.wsgi.threads import Threads
 from raincheck.wsgi.translation import send_response, send_start, to_request
 from raincheck.wsgi.waiting import Waiting, serving_threads
@@ -82,7 +84,22 @@ class Gateway:
         if race.operation is not None:
             self.core.land(race.operation)
 
+    @cached_property
+    def hooks(self) -> Hooks | None:
+        """What the application does to its own responses, and has to be done to these."""
+        return hooks_of(self.app)
+
     def show(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        operation_id: str,
+        resource: Resource,
+    ) -> Iterable[bytes]:
+        """Answer a request to the status monitor."""
+        return self.send(environ, start_response, self._look(environ, operation_id, resource))
+
+    def show_inside(
         self,
         environ: WSGIEnvironment,
         start_response: StartResponse,
@@ -91,17 +108,36 @@ class Gateway:
         template: str | None = None,
         root_path: str | None = None,
     ) -> Iterable[bytes]:
-        """Answer a request to the status monitor."""
+        """Answer a request to the status monitor that the application has routed itself."""
+        response = self._look(environ, operation_id, resource, template, root_path)
+        return self._send(environ["REQUEST_METHOD"], start_response, response)
+
+    def _look(
+        self,
+        environ: WSGIEnvironment,
+        operation_id: str,
+        resource: Resource,
+        template: str | None = None,
+        root_path: str | None = None,
+    ) -> Response:
         path, request = fill(template, operation_id), to_request(environ)
         root_path = request.root_path if root_path is None else root_path
         self.core.come_in_at(root_path)
-        poll = Poll(request, operation_id, resource, self.owner(environ), path, root_path)
-        return self.send(poll.request.method, start_response, self.answer(poll))
+        return self.answer(
+            Poll(request, operation_id, resource, self.owner(environ), path, root_path)
+        )
 
     def send(
+        self, environ: WSGIEnvironment, start_response: StartResponse, response: Response
+    ) -> Iterable[bytes]:
+        """Send a response of raincheck's own; returns what to return to the server."""
+        if self.hooks is not None:
+            response = self.hooks(environ, response)
+        return self._send(environ["REQUEST_METHOD"], start_response, response)
+
+    def _send(
         self, method: str, start_response: StartResponse, response: Response
     ) -> Iterable[bytes]:
-        """Send a response, wherever its body is; returns what to return to the server."""
         if not isinstance(response.body, StoredBody):
             return send_response(method, start_response, response)
         try:
