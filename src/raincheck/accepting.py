@@ -38,7 +38,7 @@ class Accepting:
             process.limits,
             process.ledger,
             process.flights,
-            is_ours=process.application.is_of,
+            application=lambda: process.application.name,
         )
         self._process = process
         self._store = process.store
@@ -126,7 +126,6 @@ class Accepting:
     def _begin(
         self, run: Run, fresh: Operation, start: Start, captured: Captured | None
     ) -> Accepted:
-        self._ensure_heartbeat()
         # In flight before it is in the store, or this process's own recovery might end it.
         # It has no run before the store has its record, or a beat would take that for lost.
         timeout = start.terms.timeout or self._settings.timeout
@@ -134,6 +133,7 @@ class Accepting:
         flight = Flight(fresh, None, timeout, is_attended=start.is_attended, is_asked=is_asked)
         self.admission.add(flight)
         try:
+            self._ensure_heartbeat()  # in flight before that, too, or it might go on sleeping
             stored = self._record(flight, start.key, captured)
         except BaseException:
             self._flights.drop(flight)

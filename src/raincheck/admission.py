@@ -6,19 +6,17 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from itertools import islice
 
 from raincheck.contracts import Filter
 from raincheck.errors import Overloaded
 from raincheck.flights import Flight, Flights
 from raincheck.ledger import Ledger
-from raincheck.operation import State
+from raincheck.operation import IN_FLIGHT
 from raincheck.policy import Limits
 
 COUNTED = 1.0  # seconds for which what was counted in the store is believed
 RECOUNTED = 0.1  # the same, where it would mean to refuse
 OWNERS_REMEMBERED = 10_000
-_IN_FLIGHT = frozenset({State.ACCEPTED, State.RUNNING, State.CANCELLING})
 
 
 class Spooled:
@@ -48,7 +46,7 @@ class Admission:
 
     Args:
         clock: This process's, in seconds.
-        is_ours: Tells whether an application of that name is this one.
+        application: Returns the name of this one: principals of others may be called the same.
     """
 
     def __init__(
@@ -58,13 +56,13 @@ class Admission:
         flights: Flights,
         clock: Callable[[], float] = lambda: time.monotonic(),
         *,
-        is_ours: Callable[[str | None], bool] = lambda _: True,
+        application: Callable[[], str],
     ) -> None:
         self.spooled = Spooled(limits.spooled)
         self._limits = limits
         self._ledger = ledger
         self._flights = flights
-        self._is_ours = is_ours
+        self._application = application
         self._clock = clock
         self._counts: dict[str | None, tuple[float, int]] = {}
 
@@ -127,7 +125,6 @@ class Admission:
                 self._counts[whose] = moment, count + 1
 
     def _count(self, owner: str | None, limit: int) -> int:
-        found = self._ledger.find_all(Filter(states=_IN_FLIGHT, owner=owner))
-        if owner is not None:  # principals of other applications may have the same names
-            found = (one for one in found if self._is_ours(one.application))
-        return sum(1 for _ in islice(found, limit))
+        application = None if owner is None else self._application()
+        which = Filter(states=IN_FLIGHT, owner=owner, application=application)
+        return self._ledger.count(which, limit)

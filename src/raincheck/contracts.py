@@ -40,6 +40,7 @@ class Filter:
         lease_before: A lease that ends at or before this time (seconds since the epoch).
         expires_before: An expiry at or before this time (seconds since the epoch).
         forgotten: Whether the response was given up.
+        application: Of the application of this name, wherever that is mounted.
     """
 
     states: frozenset[State] | None = None
@@ -49,6 +50,7 @@ class Filter:
     lease_before: float | None = None
     expires_before: float | None = None
     forgotten: bool | None = None
+    application: str | None = None
 
     def matches(self, operation: Operation) -> bool:
         """Tell whether an operation meets all conditions."""
@@ -60,6 +62,7 @@ class Filter:
             and _is_due(operation.lease, self.lease_before)
             and _is_due(operation.expires, self.expires_before)
             and (self.forgotten is None or operation.forgotten == self.forgotten)
+            and (self.application is None or operation.application_name == self.application)
         )
 
 
@@ -153,6 +156,10 @@ class Store(Protocol):
     ) -> tuple[list[Operation], str | None]:
         """Return at most `limit` operations in order of creation, those of one moment by id.
 
+        With `expires_before` they come in order of expiry, those of one moment in any. What is
+        found seldom, and by many processes, is found without a look at anything else: what has
+        expired; what is in flight, and of that what has one worker or a lease that ends.
+
         The cursor is a place in that order: operations that are changed, created or purged
         between two pages make no other one appear twice, or not at all.
 
@@ -202,6 +209,26 @@ class Store(Protocol):
 
         Calls that other threads are in end well. May be called before the first use, and twice.
         """
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """What a store can also do so that nobody reads records who only counts them.
+
+    All of raincheck's own can; of others `find` is asked.
+    """
+
+    def count(self, which: Filter, limit: int) -> int:
+        """Return how many operations `find` would find; `limit` if they are that many or more.
+
+        How many are in flight, of all or of one owner and application, takes no longer with more
+        that have ended, and reads no record.
+        """
+        ...
+
+    def workers(self) -> set[str]:
+        """Return the worker of each operation that is `CLAIMED`; of some that were, too."""
         ...
 
 

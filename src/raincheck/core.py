@@ -11,19 +11,17 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import takewhile
 
 from raincheck.accepting import Accepting
-from raincheck.backlog import TURN, Backlog, Ending, defect
+from raincheck.backlog import Backlog, Ending, defect
 from raincheck.captured import CapturedRequests
-from raincheck.contracts import Filter, Run, Store
+from raincheck.contracts import Run, Store
 from raincheck.errors import BodyMissing, StoreUnavailable
 from raincheck.flights import each
 from raincheck.heartbeat import Heartbeat
 from raincheck.identity import Application
 from raincheck.marking import Terms
 from raincheck.operation import (
-    TERMINAL,
     CancelRequested,
     Ended,
     Event,
@@ -39,6 +37,7 @@ from raincheck.operation import (
 )
 from raincheck.options import Settings
 from raincheck.process import Process
+from raincheck.purging import Purge
 from raincheck.recovery import Recovery
 from raincheck.sealing import sealing_with
 from raincheck.starting import Accepted, Start
@@ -327,22 +326,18 @@ class Raincheck:
         let_go = self.recovery.let_go()
         with self.health.noticing():
             self.recovery.take_up(self.limits.operations - len(self.flights))
+        if self.recovery.has_more:
+            self.heartbeat.recover_soon()
         self.webhooks.look_for_due()
         return let_go
 
     def purge(self) -> bool:
-        """Forget responses that are no longer promised, and delete old memories, for 5 s.
+        """Delete old memories, and forget responses that are no longer promised, for a second.
 
         Returns:
             False if some are left; whoever does it has leases to renew, too.
         """
-        end = time.monotonic() + TURN
-        while time.monotonic() < end and self.store.purge(self.store.now()):
-            pass
-        expired = Filter(states=TERMINAL, expires_before=self.store.now(), forgotten=False)
-        in_time = takewhile(lambda _: time.monotonic() < end, self.ledger.find_all(expired))
-        each(lambda operation: self.forget(operation.id), in_time)
-        return time.monotonic() < end
+        return Purge(self.store, self.forget, self._sleep).turn()
 
     def close(self) -> None:
         """Stop the heartbeat, record what waits, and release what the store has opened."""

@@ -79,6 +79,7 @@ class _Beater:
         self._duties = duties
         self._wake = threading.Event()
         self._stopped = False
+        self._is_beating = False  # whether the next beat comes by itself
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failing = False
@@ -92,7 +93,7 @@ class _Beater:
                 )
                 thread.start()  # raises where there may be no more threads
                 self._thread = thread
-        if soon:
+        if soon and not self._is_beating:
             self._wake.set()
 
     def recover_soon(self) -> None:
@@ -111,7 +112,7 @@ class _Beater:
             if duties is None:
                 return
             self._turn(duties)
-            pause = BEAT if duties.is_busy else max(0.0, self._until_due())
+            pause = self._pause(duties)
             del duties  # or this thread would keep it alive while it waits
             if self._wake.wait(pause):
                 self._wake.clear()
@@ -119,8 +120,11 @@ class _Beater:
                 if not self._stopped:
                     time.sleep(0.01)
 
-    def _until_due(self) -> float:
-        return min(self._due.values()) - time.monotonic()
+    def _pause(self, duties: Duties) -> float:
+        self._is_beating = False  # first: who is in flight from now on is seen, or wakes this
+        self._is_beating = duties.is_busy
+        until_due = max(0.0, min(self._due.values()) - time.monotonic())
+        return min(BEAT, until_due) if self._is_beating else until_due
 
     def _turn(self, duties: Duties) -> None:
         """Do what is due; what fails is done again later, and costs none of the others its turn.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
-from raincheck.contracts import Filter, Store
+from raincheck.contracts import Counting, Filter, Store
 from raincheck.errors import InvalidTransition, StoreUnavailable, abbreviate
-from raincheck.operation import Event, Operation, advance
+from raincheck.operation import CLAIMED, Event, Operation, advance
 
 logger = logging.getLogger("raincheck")
 _BATCH = 100
@@ -81,3 +82,16 @@ class Ledger:
             yield from page
             if cursor is None:
                 return
+
+    def count(self, which: Filter, limit: int) -> int:
+        """Return how many operations meet the conditions, up to a limit."""
+        if isinstance(self._store, Counting):
+            return self._store.count(which, limit)
+        return sum(1 for _ in islice(filter(which.matches, self.find_all(which)), limit))
+
+    def workers(self) -> set[str]:
+        """Return the names of those who run operations, and maybe of some who did."""
+        if isinstance(self._store, Counting):
+            return self._store.workers()
+        claimed = self.find_all(Filter(states=CLAIMED))
+        return {operation.worker for operation in claimed if operation.worker is not None}

@@ -34,6 +34,7 @@ class State(StrEnum):
 
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 CLAIMED = frozenset({State.RUNNING, State.CANCELLING})  # somebody runs the handler
+IN_FLIGHT = CLAIMED | {State.ACCEPTED}  # it has not ended
 
 
 class Reason(StrEnum):
@@ -139,6 +140,12 @@ class Operation:
     def is_terminal(self) -> bool:
         """Whether nothing will change the outcome any more."""
         return self.state in TERMINAL
+
+    @property
+    def application_name(self) -> str | None:
+        """The name of its application, wherever that is mounted."""
+        name = self.application
+        return name.rpartition("\n")[0] if name is not None and "\n" in name else name
 
     @property
     def last_asked(self) -> float:

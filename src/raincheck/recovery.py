@@ -7,7 +7,10 @@ compare-and-set, so that of several processes one wins.
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections import deque
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import IO
 
@@ -35,9 +38,8 @@ logger = logging.getLogger("raincheck")
 # first that it is back, and to renew: their last attempt may begin after three seconds and hang for
 # ten (`stores.patience`), and a probe and a beat follow.
 STEADY = 15.0
-# At a time; there are leases to renew, and other processes that can run some, too.
-AT_ONCE = 100
-TURN = 5.0  # seconds
+TURN = 1.0  # seconds of each at a time: there are leases to renew, too
+LOOK = 60.0  # seconds between looks at all that waits, whatever can be done about it here
 # Seconds for which what this process has no key for is left to others: a deploy may bring one.
 KEY_AWAITED = 600.0
 UNHEARD = 60.0  # seconds within which the store may carry out a call whose answer was lost
@@ -49,11 +51,15 @@ class Recovery:
 
     Attributes:
         replayer: Who can run a captured request here; None: nobody.
+        has_more: Whether the last turn was too short for what there is to do.
     """
 
     def __init__(self, process: Process, requests: CapturedRequests) -> None:
         self.replayer: Replayer | None = None
         self.requests = requests
+        self.has_more = False
+        self._suspects = deque[Operation]()  # of the last look
+        self._looked = -math.inf
         self._puzzling = set[str]()  # ids of what this process has no key for, and has said so
         self._process = process
         self._store = process.store
@@ -62,15 +68,32 @@ class Recovery:
     # --- whose process is gone -----------------------------------------------------------------
 
     def let_go(self) -> int:
-        """Release or end the operations that nobody runs any more; return how many."""
+        """Release or end operations that nobody runs any more; return how many."""
+        end = time.monotonic() + TURN
         with self._process.health.noticing():
             now = self._store.now()
-            # Where only leases tell, few have run out.
-            lease_before = None if self._process.liveness else now
-            claimed = list(self._ledger.find_all(Filter(states=CLAIMED, lease_before=lease_before)))
+            if not self._suspects:
+                self._suspects.extend(self._find_suspects(now))
             self._let_go_of_unanswered()
         self._process.health.note_answer(now)
-        return sum(each(self.let_go_of, (o for o in claimed if self.is_abandoned(o))))
+        let_go = sum(each(self._let_go_if_abandoned, self._take_suspects(end)))
+        self.has_more = bool(self._suspects)
+        return let_go
+
+    def _find_suspects(self, now: float) -> Iterator[Operation]:
+        """Yield what has no lease any more, or a worker that is known to be gone."""
+        yield from self._ledger.find_all(Filter(states=CLAIMED, lease_before=now))
+        if (liveness := self._process.liveness) is not None:
+            for worker in self._ledger.workers():
+                if not liveness.lives(worker):
+                    yield from self._ledger.find_all(Filter(states=CLAIMED, worker=worker))
+
+    def _take_suspects(self, end: float) -> Iterator[Operation]:
+        while self._suspects and time.monotonic() <= end:
+            yield self._suspects.popleft()
+
+    def _let_go_if_abandoned(self, operation: Operation) -> bool:
+        return self.is_abandoned(operation) and self.let_go_of(operation)
 
     def _let_go_of_unanswered(self) -> None:
         """Let go of what this process may have without knowing it: nobody runs it."""
@@ -128,15 +151,30 @@ class Recovery:
         Args:
             most: How many at most.
         """
-        taken, most, end = 0, min(most, AT_ONCE), time.monotonic() + TURN
+        taken, begun = 0, time.monotonic()
+        looks_at_all = begun - self._looked >= LOOK
+        if looks_at_all:
+            self._looked = begun
+        elif not (self._is_ready and most > 0):
+            return 0
 
         def take(operation: Operation) -> None:
             nonlocal taken
             taken += self._take(operation, has_room=taken < most)
 
-        waiting = self._ledger.find_all(Filter(states=_WAITING))
-        each(take, takewhile(lambda _: time.monotonic() <= end, waiting))
+        def has_time(_: Operation) -> bool:
+            is_over = time.monotonic() - begun > TURN
+            self.has_more |= is_over and self._is_ready
+            return not is_over and (looks_at_all or taken < most)
+
+        application = None if looks_at_all else self._process.application.name
+        waiting = self._ledger.find_all(Filter(states=_WAITING, application=application))
+        each(take, takewhile(has_time, waiting))
         return taken
+
+    @property
+    def _is_ready(self) -> bool:
+        return self.replayer is not None and self.replayer.is_ready
 
     def _take(self, operation: Operation, *, has_room: bool) -> bool:
         # What is left of an earlier run here must be out of the way of the next one.

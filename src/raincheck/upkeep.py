@@ -108,8 +108,11 @@ class Upkeep:
         if news is None and flight.is_owner_written and not due:
             return
         operation, renewed = flight.operation, Renewed(self._process.lease, news, owned)
-        if self._ledger.change(operation.id, renewed, fence=operation.fence) is None:
+        changed = self._ledger.change(operation.id, renewed, fence=operation.fence)
+        if changed is None:
             self._save(flight)
+        elif changed.state is State.CANCELLING:  # by an older raincheck, it may be
+            flight.cancel()
         flight.renewed = time.monotonic()
         if flight.owned is owned:
             flight.is_owner_written = True

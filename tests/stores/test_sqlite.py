@@ -20,7 +20,7 @@ from raincheck.messages import Request
 from raincheck.operation import CLAIMED, TERMINAL, State
 from raincheck.stores import open_store
 from raincheck.stores.memory import MemoryStore
-from raincheck.stores.sqlite import _ENDED, SQLiteStore, _where, database
+from raincheck.stores.sqlite import SQLiteStore, additions, database
 from raincheck.testing import StoreContract
 from raincheck.testing.material import HOUR, MIB, Clock, forgotten, in_threads, make_operation
 from tests.support.processes import ROOT
@@ -186,6 +186,12 @@ def test_two_stores_on_one_file_agree(path: Path, store: SQLiteStore) -> None:
     [
         (Filter(states=frozenset({State.ACCEPTED})), "operations_by_state (state=?)"),
         (Filter(states=CLAIMED, owner="ann"), "operations_by_state (state=?)"),
+        (Filter(states=CLAIMED, worker="w"), "operations_claimed (worker=? AND state=?)"),
+        (Filter(states=CLAIMED, lease_before=9.0), "operations_claimed"),
+        (
+            Filter(states=TERMINAL, expires_before=9.0, forgotten=False),
+            "operations_by_promise (forgotten=? AND expires<?)",
+        ),
         (Filter(owner="ann"), "operations_by_owner (owner=?)"),
         (Filter(states=TERMINAL, lease_before=9.0), "operations_by_due_time (state=? AND lease<?)"),
     ],
@@ -198,8 +204,8 @@ def test_what_is_often_looked_for_is_found_by_an_index(
         with zipfile.ZipFile(OLD_FILE) as archive:
             archive.extractall(path.parent)
     with closing(SQLiteStore(path)) as store:
-        clause, values = _where(which, None)
-        query = f"EXPLAIN QUERY PLAN SELECT document FROM operations {clause} ORDER BY created, id"  # noqa: S608
+        clause, values = additions.to_find(which, None)
+        query = f"EXPLAIN QUERY PLAN SELECT document FROM {clause}"  # noqa: S608
         plan = [row[3] for row in store._database.read(query, tuple(values))]
         assert index in plan[0]
 
@@ -208,7 +214,8 @@ def test_only_what_has_ended_is_in_the_index_of_due_times(store: SQLiteStore) ->
     """So a renewed lease does not change it."""
     for state, expected in ((State.RUNNING, 0), (State.SUCCEEDED, 1)):
         store.create(make_operation(state.value, state=state, lease=5.0))
-        count = f"SELECT count(*) FROM operations INDEXED BY operations_by_due_time WHERE {_ENDED}"  # noqa: S608
+        table = "operations INDEXED BY operations_by_due_time"
+        count = f"SELECT count(*) FROM {table} WHERE {additions.ENDED}"  # noqa: S608
         [(found,)] = store._database.read(f"{count} AND lease IS NOT NULL", ())
         assert found == expected
 

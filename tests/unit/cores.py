@@ -141,7 +141,7 @@ class CoreTests:
     @pytest.fixture
     def time(self, monkeypatch: pytest.MonkeyPatch) -> Time:
         time = Time()
-        for module in ("core", "flights", "health", "process", "recovery", "upkeep"):
+        for module in ("core", "flights", "health", "process", "purging", "recovery", "upkeep"):
             monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=time))
         both = SimpleNamespace(monotonic=time, time=time)
         monkeypatch.setattr("raincheck.awake.time", both)

@@ -56,13 +56,13 @@ class TestAdmission(CoreTests):
         accept(core)
 
     def test_the_store_is_asked_at_most_once_a_second(self, store: Any, time: Time) -> None:
-        core, counted, find = limited(store, time, operations_in_store=100), [], store.find
+        core, counted, original = limited(store, time, operations_in_store=100), [], store.count
 
-        def count(*args: Any, **kwargs: Any) -> Any:
+        def count(*args: Any) -> Any:
             counted.append(1)
-            return find(*args, **kwargs)
+            return original(*args)
 
-        store.find = count
+        store.count = count
         for _ in range(10):
             accept(core)
         assert len(counted) == 1
@@ -75,8 +75,17 @@ class TestAdmission(CoreTests):
             time.now += 0.1
 
     def test_without_limits_the_store_is_not_asked(self, core: Raincheck, store: Any) -> None:
-        store.faults = frozenset({"find"})
+        store.faults = frozenset({"find", "count"})
         accept(core, owner="ada")
+
+    def test_at_a_full_limit_no_record_is_read(self, store: Any, time: Time) -> None:
+        core = limited(store, time, operations_in_store=2, operations_per_owner=2)
+        accept(core, owner="ada"), accept(core, owner="ada")
+        store.faults = frozenset({"find", "get"})
+        for owner in ("ada", "bob"):
+            time.now += 2
+            with pytest.raises(Overloaded):
+                accept(core, owner=owner)
 
 
 def test_what_does_not_fit_is_not_counted() -> None:

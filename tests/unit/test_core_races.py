@@ -142,9 +142,9 @@ class TestWhatTakesLong(CoreTests):
         monkeypatch.setattr(store, "discard", discard_slowly)
         began, turns = time.now, 0
         while not core.purge():
-            assert time.now - began < 7
+            assert time.now - began < 4
             began, turns = time.now, turns + 1
-        assert turns == 4
+        assert turns > 5
         assert not any(shelf.chunks for shelf in store._shelves.values())
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation
+from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation
 from raincheck.stores import not_a_store
-from raincheck.stores.paging import parse_cursor, position, to_page
+from raincheck.stores.paging import Position, parse_cursor, position, to_page
 
 
 @dataclass(slots=True)
@@ -50,7 +51,12 @@ class MemoryStore:
         self._clock = clock
         self._locks: dict[int, threading.Lock] = {}
         self._operations: dict[str, Operation] = {}
+        self._unfinished: dict[str, Operation] = {}
+        self._due: dict[str, Operation] = {}  # that have ended, and have a lease
+        # When what is not forgotten, and what is, expires; may say too much.
+        self._expiring: dict[bool, list[Position]] = {False: [], True: []}
         self._shelves: dict[str, _Shelf] = {}
+        self._unclaimed: set[str] = set()  # shelves without an operation
         self._dedupe: dict[str, str] = {}
         self._names: dict[int, str] = {}
         self._watches: dict[int, list[SimpleQueue[str]]] = {}  # by process
@@ -69,7 +75,7 @@ class MemoryStore:
             stored = self._operations.get(operation.id)
             if stored is not None and stored != operation:
                 raise StoreError(f"operation {abbreviate(operation.id)} exists already")
-            self._operations[operation.id] = operation
+            self._keep(operation)
             shelf = self._shelves.setdefault(operation.id, _Shelf())
             shelf.request, shelf.dedupe = request, dedupe
             if dedupe is not None:
@@ -104,9 +110,26 @@ class MemoryStore:
                 self._drop_request(self._shelves[old.id])
             if drop_dedupe:
                 self._free(self._shelves[old.id])
-            self._operations[old.id] = new  # last: `get` takes no lock
+            self._keep(new)  # last: `get` takes no lock
         self._tell(old.id)
         return True
+
+    def _keep(self, operation: Operation) -> None:
+        old = self._operations.get(operation.id)
+        self._operations[operation.id] = operation
+        self._unclaimed.discard(operation.id)
+        for some, belongs in (
+            (self._unfinished, not operation.is_terminal),
+            (self._due, operation.is_terminal and operation.lease is not None),
+        ):
+            if belongs:
+                some[operation.id] = operation
+            else:
+                some.pop(operation.id, None)
+        before = None if old is None else (old.expires, old.forgotten)
+        if operation.expires is not None and (operation.expires, operation.forgotten) != before:
+            moment = (operation.expires, operation.id)
+            heapq.heappush(self._expiring[operation.forgotten], moment)
 
     def _drop_request(self, shelf: _Shelf) -> None:
         shelf.request = None
@@ -126,6 +149,8 @@ class MemoryStore:
             shelf = self._shelves.setdefault(operation_id, _Shelf())
             shelf.chunks[fence, n] = bytes(data)
             shelf.touched = self._clock()
+            if operation_id not in self._operations:
+                self._unclaimed.add(operation_id)
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         for n in range(start, stop):
@@ -146,27 +171,67 @@ class MemoryStore:
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
         with self._lock:
-            operations = [o for o in self._operations.values() if which.matches(o)]
-        operations.sort(key=position)
+            if cursor is None and which.forgotten is not None and which.expires_before is not None:
+                return to_page(self._take_expired(which, limit + 1), limit, which)
+            operations = [o for o in self._candidates(which) if which.matches(o)]
+        operations.sort(key=lambda operation: position(operation, which))
         if cursor is not None:
-            operations = [o for o in operations if position(o) > parse_cursor(cursor)]
-        return to_page(operations, limit)
+            after = parse_cursor(cursor)
+            operations = [o for o in operations if position(o, which) > after]
+        return to_page(operations, limit, which)
+
+    def _candidates(self, which: Filter) -> Iterable[Operation]:
+        if which.states is not None and which.states <= IN_FLIGHT:
+            return self._unfinished.values()
+        if which.states is not None and which.states <= TERMINAL and which.lease_before is not None:
+            return self._due.values()
+        return self._operations.values()
+
+    def _take_expired(self, which: Filter, limit: int) -> list[Operation]:
+        """Return the first that have expired, in order; what is wrong is removed on the way."""
+        heap, before = self._expiring[bool(which.forgotten)], which.expires_before or 0.0
+        found: dict[str, Operation] = {}
+        others: list[Position] = []
+        while heap and heap[0][0] <= before and len(found) < limit:
+            expires, operation_id = moment = heapq.heappop(heap)
+            operation = self._operations.get(operation_id)
+            if operation is None or (operation.expires, operation.forgotten) != (
+                expires,
+                which.forgotten,
+            ):
+                continue
+            if which.matches(operation):
+                found[operation_id] = operation
+            others.append(moment)
+        for moment in set(others):
+            heapq.heappush(heap, moment)
+        return list(found.values())
+
+    def count(self, which: Filter, limit: int) -> int:
+        with self._lock:
+            return min(limit, sum(which.matches(o) for o in self._candidates(which)))
+
+    def workers(self) -> set[str]:
+        with self._lock:
+            claimed = [o for o in self._unfinished.values() if o.state in CLAIMED]
+        return {operation.worker for operation in claimed if operation.worker is not None}
 
     def purge(self, before: float, limit: int = 500) -> int:
         with self._lock:
-            which = Filter(forgotten=True, expires_before=before)
-            due = [each for each in self._operations.values() if which.matches(each)][:limit]
+            due = self._take_expired(Filter(forgotten=True, expires_before=before), limit)
             for operation in due:
                 del self._operations[operation.id]
+                self._unfinished.pop(operation.id, None)
+                self._due.pop(operation.id, None)
                 self._free(self._shelves.pop(operation.id))
             self._purge_leftovers()
             return len(due)
 
     def _purge_leftovers(self) -> None:
         limit = self._clock() - LEFTOVER_AGE
-        for key in [k for k, s in self._shelves.items() if s.touched <= limit]:
-            if key not in self._operations:
-                del self._shelves[key]
+        for key in [k for k in self._unclaimed if self._shelves[k].touched <= limit]:
+            del self._shelves[key]
+            self._unclaimed.discard(key)
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         news: SimpleQueue[str] = SimpleQueue()

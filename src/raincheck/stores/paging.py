@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from raincheck.contracts import Filter
 from raincheck.operation import Operation
 
-Position = tuple[float, str]  # creation, id
+Position = tuple[float, str]  # creation, or expiry; and id
 
 
-def position(operation: Operation) -> Position:
-    """Return an operation's place in the order of creation."""
-    return operation.created, operation.id
+def position(operation: Operation, which: Filter | None = None) -> Position:
+    """Return an operation's place in the order that a filter brings: of creation, or of expiry."""
+    return _moment(operation, which), operation.id
 
 
-def to_page(found: list[Operation], limit: int) -> tuple[list[Operation], str | None]:
+def to_page(
+    found: list[Operation], limit: int, which: Filter | None = None
+) -> tuple[list[Operation], str | None]:
     """Split off what exceeds the limit, and say where to go on.
 
     Args:
         found: Operations in order; one more than `limit` if there are more.
+        which: What they were found by.
     """
     page = found[:limit]
     more = len(found) > limit and page
-    return page, f"{page[-1].created!r} {page[-1].id}" if more else None
+    return page, f"{_moment(page[-1], which)!r} {page[-1].id}" if more else None
 
 
 def parse_cursor(cursor: str) -> Position:
     """Return the position after which a page begins."""
-    created, _, operation_id = cursor.partition(" ")
-    return float(created), operation_id
+    moment, _, operation_id = cursor.partition(" ")
+    return float(moment), operation_id
+
+
+def _moment(operation: Operation, which: Filter | None) -> float:
+    if which is None or which.expires_before is None or operation.expires is None:
+        return operation.created
+    return operation.expires

@@ -115,6 +115,19 @@ class FindContract:
         assert [len(page) for page in pages] == [8, 8, 4]
         assert [o for page in pages for o in page if o.owner is None] == wanted
 
+    @pytest.mark.parametrize("limit", [2, 100])
+    def test_what_has_expired_comes_in_order_of_expiry(self, store: Store, limit: int) -> None:
+        """So that who forgets it need not know what there is of it."""
+        for n, expires in enumerate((50.0, 20.0, 30.0, 20.0, 90.0, 20.0)):
+            ended = make_operation(f"{n}", created=9.0 - n, state=State.FAILED, expires=expires)
+            store.create(ended)
+        store.create(forgotten("forgotten", expires=1.0))
+        store.create(make_operation("running"))
+        expired = Filter(states=TERMINAL, expires_before=50.0, forgotten=False)
+        found = [o for page in _pages(store, expired, limit) for o in page]
+        assert [operation.expires for operation in found] == [20.0, 20.0, 20.0, 30.0, 50.0]
+        assert sorted(ids(found)) == ["0", "1", "2", "3", "5"]
+
     @pytest.mark.parametrize("limit", [1, 2, 3])
     def test_operations_of_one_moment_are_all_found(self, store: Store, limit: int) -> None:
         for id in "cab":

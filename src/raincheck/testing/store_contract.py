@@ -7,6 +7,7 @@ import pytest
 from raincheck.contracts import Store
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing.body_contract import BodyContract
+from raincheck.testing.count_contract import CountContract
 from raincheck.testing.find_contract import FindContract
 from raincheck.testing.material import Clock
 from raincheck.testing.purge_contract import PurgeContract
@@ -19,6 +20,7 @@ class StoreContract(
     RecordContract,
     RequestContract,
     FindContract,
+    CountContract,
     BodyContract,
     PurgeContract,
     SharingContract,

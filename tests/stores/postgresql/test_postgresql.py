@@ -124,7 +124,7 @@ def test_renewing_a_lease_touches_no_index(
         (Filter(states=frozenset({State.ACCEPTED})), "unfinished"),
         (Filter(states=TERMINAL, lease_before=9.0), "due"),
         (Filter(owner="ann"), "owner"),
-        (Filter(states=frozenset({State.FAILED}), expires_before=9.0, forgotten=False), "expires"),
+        (Filter(states=frozenset({State.FAILED}), expires_before=9.0, forgotten=False), "promised"),
     ],
 )
 def test_what_is_often_looked_for_is_found_by_an_index(

@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter, Liveness, Store
 from raincheck.errors import BodyMissing, StoreError, abbreviate
+from raincheck.ledger import Ledger
 from raincheck.messages import Request
 from raincheck.operation import Operation, State
 from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
@@ -255,6 +256,16 @@ class ObjectBodies:
     ) -> tuple[list[Operation], str | None]:
         found, cursor = self._store.find(which, limit=limit, cursor=cursor)
         return [operation for operation in found if operation.id != NAMESPACE], cursor
+
+    def count(self, which: Filter, limit: int) -> int:
+        if which.states is not None and State.SUCCEEDED not in which.states:
+            return Ledger(self._store).count(which, limit)
+        record = self._store.get(NAMESPACE)
+        is_one = record is not None and which.matches(record)
+        return min(limit, Ledger(self._store).count(which, limit + is_one) - is_one)
+
+    def workers(self) -> set[str]:
+        return Ledger(self._store).workers()
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         return self._store.watch(interval)

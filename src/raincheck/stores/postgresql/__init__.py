@@ -26,7 +26,14 @@ from raincheck.stores.postgresql.connections import Connection
 from raincheck.stores.postgresql.listening import Listener, from_hint, to_hint
 from raincheck.stores.postgresql.process import Process
 from raincheck.stores.postgresql.schema import Prepared, Schema
-from raincheck.stores.postgresql.statements import BATCH, Statements, Values, as_key, to_values
+from raincheck.stores.postgresql.statements import (
+    BATCH,
+    Statements,
+    Values,
+    as_key,
+    from_key,
+    to_values,
+)
 from raincheck.stores.postgresql.url import POOL, parse_url
 
 SELF_TEST = 1.0  # seconds after which a listener that does not hear itself is taken to be deaf
@@ -162,7 +169,15 @@ class PostgreSQLStore:
     ) -> tuple[list[Operation], str | None]:
         statement, values = self._statements.find(which, cursor)
         rows = self._rows(statement, values | {"limit": limit + 1})
-        return to_page([decode(row[0]) for row in rows], limit)
+        return to_page([decode(row[0]) for row in rows], limit, which)
+
+    def count(self, which: Filter, limit: int) -> int:
+        statement, values = self._statements.count(which)
+        return int(self._rows(statement, values | {"limit": limit})[0][0])
+
+    def workers(self) -> set[str]:
+        rows = self._rows(self._statements.workers, {})
+        return {from_key(worker) for (worker,) in rows if worker is not None}
 
     def purge(self, before: float, limit: int = 500) -> int:
         rows = self._rows(self._statements.purge, {"before": before, "limit": limit})

@@ -57,6 +57,18 @@ STEPS: list[tuple[str, ...]] = [
         """CREATE INDEX raincheck_operations_due ON {operations} (due)
             WHERE due IS NOT NULL""",
     ),
+    (
+        # Of those that are in flight at this moment, and begun by an older raincheck, nobody knows
+        # the application's name: they count for nobody.
+        "ALTER TABLE {operations} ADD COLUMN application_name text",
+        """CREATE INDEX raincheck_operations_in_flight ON {operations} (owner, application_name)
+            WHERE state IN ('accepted', 'cancelling', 'running')""",
+        """CREATE INDEX raincheck_operations_cancelling ON {operations} (worker)
+            WHERE state = 'cancelling'""",
+        """CREATE INDEX raincheck_operations_promised ON {operations} (expires, id)
+            WHERE NOT forgotten AND expires IS NOT NULL""",
+        """CREATE INDEX raincheck_operations_forgotten ON {operations} (expires) WHERE forgotten""",
+    ),
 ]
 _LOCK = 0x7261696E  # "rain": one process at a time makes or changes tables, in any schema
 # Not to_regclass: after a wait for the lock it may still not see what another process has made.

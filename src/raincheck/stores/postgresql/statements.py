@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from raincheck.contracts import REQUEST_FENCE, Filter
-from raincheck.operation import TERMINAL, Operation
+from raincheck.operation import TERMINAL, Operation, State
 from raincheck.records import encode
 from raincheck.stores.paging import parse_cursor
 from raincheck.stores.postgresql.schema import Tables
@@ -17,7 +17,7 @@ LONGEST_KEY = 1000  # characters; an index takes no more than 2700 bytes
 
 Values = dict[str, Any]
 _NUMBERS = ("version", "created", "lease", "expires", "forgotten")
-_TEXTS = ("state", "owner", "queue", "worker")
+_TEXTS = ("state", "owner", "queue", "worker", "application_name")
 _CHANGING = (*_NUMBERS, *_TEXTS, "due", "document")
 
 
@@ -61,7 +61,11 @@ _SWAP_AND_DROP = f"""
 _GET = "SELECT document FROM {operations} WHERE id = %(id)s"
 _READ_REQUEST = "SELECT document FROM {requests} WHERE operation_id = %(id)s"
 _FIND = """
-    SELECT document FROM {operations} WHERE {conditions} ORDER BY created, id LIMIT %(limit)s"""
+    SELECT document FROM {operations} WHERE {conditions} ORDER BY {moment}, id LIMIT %(limit)s"""
+_COUNT = """
+    SELECT count(*) FROM (
+        SELECT FROM {operations} WHERE {conditions} LIMIT %(limit)s) AS counted"""
+_WORKERS = "SELECT DISTINCT worker FROM {operations} WHERE state IN ('cancelling', 'running')"
 _WRITE_CHUNK = """
     INSERT INTO {chunks} (operation_id, fence, n, data, written)
     VALUES (%(id)s, %(fence)s, %(n)s, %(data)b, %(written)s)
@@ -106,6 +110,7 @@ class Statements:
         self.swap_and_drop = self._fill(_SWAP_AND_DROP)
         self.write_chunk, self.read_chunk = self._fill(_WRITE_CHUNK), self._fill(_READ_CHUNK)
         self.discard, self.purge = self._fill(_DISCARD), self._fill(_PURGE)
+        self.workers = self._fill(_WORKERS)
         self.begin_sweep, self.sweep = self._fill(_BEGIN_SWEEP), self._fill(_SWEEP)
 
     def _fill(self, template: str, **parts: str) -> str:
@@ -113,13 +118,29 @@ class Statements:
 
     def find(self, which: Filter, cursor: str | None) -> tuple[str, Values]:
         """Return the statement for a filter, and its values but for the limit."""
+        conditions, values = self._select(which)
+        moment = "created" if which.expires_before is None else "expires"
+        if cursor is not None:
+            values["moment"], operation_id = parse_cursor(cursor)
+            values["after"] = as_key(operation_id)
+            conditions += f" AND ({moment}, id) > (%(moment)s, %(after)s)"
+        return self._fill(_FIND, conditions=conditions, moment=moment), values
+
+    def count(self, which: Filter) -> tuple[str, Values]:
+        """Return the statement that counts, and its values but for the limit."""
+        conditions, values = self._select(which)
+        return self._fill(_COUNT, conditions=conditions), values
+
+    def _select(self, which: Filter) -> tuple[str, Values]:
         conditions = ["true"]
         values: Values = {}
         if which.states is not None:
-            conditions.append("state = ANY(%(states)s)")
-            values["states"] = sorted(which.states)
-        for name in ("owner", "worker", "queue"):
-            if (text := getattr(which, name)) is not None:
+            # Spelled out: of a parameter it is not known which index has all that it may be.
+            states = ", ".join(f"'{State(state)}'" for state in sorted(which.states))
+            conditions.append(f"state IN ({states})" if states else "false")
+        texts = {name: getattr(which, name) for name in ("owner", "worker", "queue")}
+        for name, text in {**texts, "application_name": which.application}.items():
+            if text is not None:
                 conditions.append(f"{name} = %({name})s")
                 values[name] = as_key(text)
         if which.forgotten is not None:
@@ -130,11 +151,7 @@ class Statements:
                 column = "due" if name == "lease" and has_ended else name
                 conditions.append(f"{column} <= %({name})s")
                 values[name] = moment
-        if cursor is not None:
-            created, operation_id = parse_cursor(cursor)
-            conditions.append("(created, id) > (%(created)s, %(after)s)")
-            values |= {"created": created, "after": as_key(operation_id)}
-        return self._fill(_FIND, conditions=" AND ".join(conditions)), values
+        return " AND ".join(conditions), values
 
 
 def as_key(text: str) -> str:
@@ -143,6 +160,11 @@ def as_key(text: str) -> str:
     if len(key) <= LONGEST_KEY:
         return key
     return key[:LONGEST_KEY] + hashlib.sha256(key.encode()).hexdigest()
+
+
+def from_key(key: str) -> str:
+    """Read what `as_key` wrote, unless it was too long."""
+    return str(json.loads(f'"{key}"'))
 
 
 def to_values(operation: Operation) -> Values:

@@ -15,7 +15,7 @@ from typing import Any
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation, is_mere_renewal
+from raincheck.operation import CLAIMED, IN_FLIGHT, Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores.paging import parse_cursor, to_page
 from raincheck.stores.redis import scripts
@@ -165,17 +165,37 @@ class RedisStore:
         last = self._last(new)
         arguments = [str(old.version), str(new.version), encode(new), last]
         arguments += [self._names.changes, hint]
-        first = [e.add() for e in self._names.entries(new) - self._names.entries(old)]
+        added = self._names.entries(new) - self._names.entries(old)
+        first = [entry.add() for entry in added]
         if drop_request or drop_dedupe:
             drops = ["1" if drop else "" for drop in (drop_request, drop_dedupe)]
             answer = self._swap_and_drop(old.id, [*arguments, *drops], first)
         else:
-            answer = self._run(scripts.SWAP, self._record_and_list(old.id), arguments, first)
+            # Again: who has left one of these indexes for it just before may remove its entry.
+            again = first if new.state is not old.state and not new.is_terminal else ()
+            keys = self._record_and_list(old.id)
+            answer = self._run(scripts.SWAP, keys, arguments, first, again)
         if answer is None:
+            self._indexes.operations([entry for entry in added if self._is_passing(entry)])
             return False
         dedupe, chunks = answer
         self._tend_others(old.id, last, dedupe, chunks, drop_dedupe)
+        self._leave_indexes(old, new)
         return True
+
+    def _is_passing(self, entry: Entry) -> bool:
+        return self._names.is_passing(entry.key)
+
+    def _leave_indexes(self, old: Operation, new: Operation) -> None:
+        """Remove the entries that a change has made wrong; or else who meets them does."""
+        right = {(entry.key, entry.member) for entry in self._names.passing(new)}
+        left = [e for e in self._names.passing(old) if (e.key, e.member) not in right]
+        # At the end those by which others would find the rest.
+        left.sort(key=lambda entry: entry.key in (self._names.leases, self._names.waiting))
+        try:
+            self._indexes.remove([(entry, new.version) for entry in left])
+        except StoreError as error:
+            logger.info("%s is in indexes still: %s", abbreviate(new.id), error)
 
     def _swap_and_drop(self, operation_id: str, arguments: list[str], first: list[Command]) -> Any:
         """Swap as soon as the script has been given all chunks that it is to delete."""
@@ -276,20 +296,34 @@ class RedisStore:
             found += [o for o in self._indexes.operations(entries) if which.matches(o)]
             if len(found) > limit:
                 break
-        return to_page(found, limit)
+        page, cursor = to_page(found, limit)
+        if cursor is not None and which.expires_before is not None:
+            cursor = self._names.expiry_cursor(page[-1])
+        return page, cursor
+
+    def count(self, which: Filter, limit: int) -> int:
+        if which == Filter(states=IN_FLIGHT):
+            return min(limit, self._indexes.size(self._names.active))
+        owner, application = which.owner or "", which.application or ""
+        if which == Filter(states=IN_FLIGHT, owner=owner, application=application):
+            return min(limit, self._indexes.size(self._names.in_flight(owner, application)))
+        return len(self.find(which, limit=limit)[0])
+
+    def workers(self) -> set[str]:
+        found, cursor = self.find(Filter(states=CLAIMED))
+        while cursor is not None:
+            more, cursor = self.find(Filter(states=CLAIMED), cursor=cursor)
+            found += more
+        return {operation.worker for operation in found if operation.worker is not None}
 
     # --- purging -------------------------------------------------------------------------------
 
     def purge(self, before: float, limit: int = 500) -> int:
         deleted = 0
-        for entries in self._indexes.read(self._names.expiring, None, min(limit, BATCH)):
-            due = [
-                operation
-                for operation in self._indexes.operations([e for e in entries if e.score <= before])
-                if operation.forgotten
-            ]
+        for entries in self._indexes.read(self._names.forgotten, None, min(limit, BATCH), before):
+            due = self._indexes.operations(entries)
             deleted += self._delete(due[: limit - deleted])
-            if deleted >= limit or entries[-1].score > before:
+            if deleted >= limit:
                 break
         self._sweep()
         return deleted

@@ -9,11 +9,14 @@ is put back.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import TypeVar
 
 from raincheck.contracts import LEFTOVER_AGE, Filter
-from raincheck.operation import TERMINAL, Operation
+from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, State
 from raincheck.records import decode
 from raincheck.stores.paging import Position
 from raincheck.stores.redis.names import Command, Entry, Names, to_bytes, to_run
@@ -21,7 +24,7 @@ from raincheck.stores.redis.scripts import READ_INDEX, REMOVE_ENTRY
 from raincheck.stores.redis.server import Server
 
 BATCH = 500  # what is asked of a server at a time
-MANY = 10_000  # expired operations that are sorted here; were there more, all are walked in order
+RECONCILED = 60.0  # seconds between looks for what an older raincheck has not put where it belongs
 
 Wrong = tuple[Entry, int | None]  # and the version of the record seen; None if there was none
 
@@ -41,27 +44,59 @@ class Indexes:
         self._server = server
         self._names = names
         self._clock = clock
+        self._reconciled = -math.inf
 
     def candidates(
         self, which: Filter, after: Position | None, count: int
     ) -> Iterator[list[Entry]]:
-        """Yield entries in order of creation, from the index that has the fewest."""
-        index = self._names.all
-        if which.states is not None and not which.states & TERMINAL:  # few, whatever the owner
-            index = self._names.active
-        elif _is_about_ended(which) and which.lease_before is not None:
-            index = self._names.due
-        elif which.owner is not None:
-            index = self._names.owned(which.owner)
-        elif which.expires_before is not None:
-            due = self._due(which.expires_before)
-            if due is not None:
-                yield from batches(self._in_order(due, after), count)
-                return
-        yield from self.read(index, after, count)
+        """Yield entries in the order that is wanted, from the index that has the fewest."""
+        if which.expires_before is not None:
+            index = self._names.forgotten if which.forgotten else self._names.expiring
+            yield from self.read(index, after, count, which.expires_before)
+        elif (before := which.lease_before) is not None and _is_within(which, CLAIMED):
+            self.reconcile()
+            yield from batches(self._in_order(self._lapsed(before), after), count)
+        else:
+            yield from self.read(self._index_for(which), after, count)
 
-    def read(self, index: str, after: Position | None, count: int) -> Iterator[list[Entry]]:
-        """Yield an index in its order; what is removed meanwhile makes it skip nothing."""
+    def _index_for(self, which: Filter) -> str:
+        if _is_within(which, IN_FLIGHT):  # few, whatever the owner
+            self.reconcile()
+            if which.worker is not None and _is_within(which, {State.CANCELLING}):
+                return self._names.cancelling(which.worker)
+            is_waiting = _is_within(which, {State.ACCEPTED})
+            return self._names.waiting if is_waiting else self._names.active
+        if which.lease_before is not None and _is_within(which, TERMINAL):
+            return self._names.due
+        return self._names.all if which.owner is None else self._names.owned(which.owner)
+
+    def reconcile(self) -> None:
+        """Put in its place what an older raincheck has made, or has ended: now and then a look."""
+        if time.monotonic() - self._reconciled < RECONCILED:
+            return
+        self._reconciled = time.monotonic()
+        names = self._names
+        sizes = [("ZCARD", index) for index in (names.active, names.waiting, names.leases)]
+        active, waiting, leases = self._server.commands(sizes)
+        if active == waiting + leases:
+            return
+        for entries in self.read(names.active, None, BATCH):
+            found = [entry for o in self.operations(entries) for entry in names.passing(o)]
+            self._server.commands([entry.add() for entry in found])
+
+    def size(self, index: str) -> int:
+        """Return how many entries an index has."""
+        self.reconcile()
+        return int(self._server.command("ZCARD", index))
+
+    def read(
+        self, index: str, after: Position | None, count: int, until: float = math.inf
+    ) -> Iterator[list[Entry]]:
+        """Yield an index in its order; what is removed meanwhile makes it skip nothing.
+
+        Args:
+            until: The highest score.
+        """
         score, member = (-math.inf, b"") if after is None else (after[0], to_bytes(after[1]))
         while True:
             answer = self._server.command(
@@ -69,31 +104,45 @@ class Indexes:
             )
             pairs = zip(answer[::2], answer[1::2], strict=True)
             entries = [Entry(index, float(score), member) for member, score in pairs]
-            if entries:
-                yield entries
-            if len(entries) < count:
+            wanted = [entry for entry in entries if entry.score <= until]
+            if wanted:
+                yield wanted
+            if len(wanted) < count:
                 return
             score, member = entries[-1].score, entries[-1].member
 
     def operations(self, entries: list[Entry]) -> list[Operation]:
-        """Return the operations that entries are right about; remove entries that never will be."""
+        """Return the operations that entries are right about; remove entries that never will be.
+
+        What is missing is added, where it is met.
+        """
         found: list[Operation] = []
         wrong: list[Wrong] = []
+        right: list[Entry] = []
         for entry, (document, prepared) in zip(entries, self._documents(entries), strict=True):
             operation = None if document is None else decode(document.decode())
             if operation is None:
                 wrong += [(e, None) for e in self._traces(entry)] if prepared is None else []
             elif entry in self._names.entries(operation):
                 found.append(operation)
-            elif operation.forgotten or (operation.is_terminal and entry.key in self._passing):
+                if operation.forgotten and entry.key == self._names.expiring:
+                    right.append(entry._replace(key=self._names.forgotten))
+            elif self._names.is_passing(entry.key):
+                right += self._names.passing(operation)
+                wrong += [(each, operation.version) for each in self._strays(entry, operation)]
+            elif operation.forgotten:
                 wrong.append((entry, operation.version))
+        self._server.commands([entry.add() for entry in right])
         self.remove(wrong)
         return found
 
-    @property
-    def _passing(self) -> tuple[str, str]:
-        """The indexes in which an ended operation that they don't know will never be again."""
-        return self._names.active, self._names.due
+    def _strays(self, entry: Entry, operation: Operation) -> Iterable[Entry]:
+        """Return what is to be removed when an entry was met that is wrong: with the others."""
+        as_it_ran = replace(operation, state=State.CANCELLING, lease=operation.lease or 0.0)
+        waiting = replace(operation, state=State.ACCEPTED)
+        strays = {entry, *self._names.passing(as_it_ran), *self._names.passing(waiting)}
+        right = {(each.key, each.member) for each in self._names.passing(operation)}
+        return [each for each in strays if (each.key, each.member) not in right]
 
     def remove(self, wrong: list[Wrong]) -> None:
         """Remove entries, but for those of a record that has changed since it was looked at."""
@@ -119,16 +168,14 @@ class Indexes:
         keys = [self._names.record(self._names.position(entry)[1]) for entry in entries]
         return self._server.commands([("HMGET", key, "d", "prepared d") for key in keys])
 
-    def _due(self, before: float) -> list[bytes] | None:
-        """Return what expires until then; None if that is too much."""
-        key, until = self._names.expiring, repr(before)
-        if self._server.command("ZCOUNT", key, "-inf", until) > MANY:
-            return None
-        due: list[bytes] = self._server.command("ZRANGEBYSCORE", key, "-inf", until)
-        return due
+    def _lapsed(self, before: float) -> list[Entry]:
+        """Return the leases that end until then: few, as who runs something renews its own."""
+        key = self._names.leases
+        answer = self._server.command("ZRANGEBYSCORE", key, "-inf", repr(before), "WITHSCORES")
+        pairs = zip(answer[::2], answer[1::2], strict=True)
+        return [Entry(key, float(score), member) for member, score in pairs]
 
-    def _in_order(self, due: list[bytes], after: Position | None) -> list[Entry]:
-        entries = [self._names.expiry(member) for member in due]
+    def _in_order(self, entries: list[Entry], after: Position | None) -> list[Entry]:
         if after is not None:
             entries = [entry for entry in entries if self._names.position(entry) > after]
         return sorted(entries, key=self._names.position)
@@ -142,8 +189,8 @@ class Indexes:
         return self._names.traces(entry) if created <= self._clock() - LEFTOVER_AGE else ()
 
 
-def _is_about_ended(which: Filter) -> bool:
-    return which.states is not None and which.states <= TERMINAL
+def _is_within(which: Filter, states: AbstractSet[State]) -> bool:
+    return which.states is not None and which.states <= states
 
 
 def batches(items: list[_T], size: int = BATCH) -> Iterator[list[_T]]:

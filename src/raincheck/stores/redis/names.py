@@ -8,11 +8,12 @@ little, and whoever reads one looks at the records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-from raincheck.operation import Operation
+from raincheck.operation import CLAIMED, Operation, State
 from raincheck.stores.paging import Position
 
 Command = tuple[str | bytes | float, ...]
@@ -70,8 +71,11 @@ class Names:
         self._prefix = prefix
         self.all = f"{prefix}:all"
         self.active = f"{prefix}:active"
+        self.waiting = f"{prefix}:waiting"
+        self.leases = f"{prefix}:leases"
         self.due = f"{prefix}:due"
         self.expiring = f"{prefix}:expiring"
+        self.forgotten = f"{prefix}:forgotten"
         self.bodies = f"{prefix}:bodies"
         self.clock = f"{prefix}:clock"
         self.changes = f"{prefix}:changes"
@@ -96,14 +100,45 @@ class Names:
         """The index of an owner's operations."""
         return f"{self._prefix}:owner={quoted(owner)}"
 
+    def in_flight(self, owner: str, application: str) -> str:
+        """The index of an owner's operations of one application that have not ended."""
+        return f"{self._prefix}:flight={quoted(application)}={quoted(owner)}"
+
+    def cancelling(self, worker: str) -> str:
+        """The index of what a worker is to stop."""
+        return f"{self._prefix}:cancelling={quoted(worker)}"
+
+    def passing(self, operation: Operation) -> frozenset[Entry]:
+        """Return what the indexes must hold of it until it has ended, and nobody is to be told.
+
+        Those of `active` are in `waiting` or `leases`, too: an older raincheck knows only `active`.
+        """
+        created, member = float(operation.created), to_bytes(operation.id)
+        if operation.is_terminal:
+            due = Entry(self.due, created, member)
+            return frozenset() if operation.lease is None else frozenset({due})
+        entries = [Entry(self.active, created, member)]
+        if operation.state in CLAIMED:
+            lease = math.inf if operation.lease is None else operation.lease
+            entries.append(Entry(self.leases, lease, b"%r %s" % (created, member)))
+        else:
+            entries.append(Entry(self.waiting, created, member))
+        if operation.state is State.CANCELLING and operation.worker is not None:
+            entries.append(Entry(self.cancelling(operation.worker), created, member))
+        if operation.owner is not None and operation.application_name is not None:
+            key = self.in_flight(operation.owner, operation.application_name)
+            entries.append(Entry(key, created, member))
+        return frozenset(entries)
+
+    def is_passing(self, key: str) -> bool:
+        """Tell whether an index is one of those."""
+        some = (self.active, self.due, self.waiting, self.leases)
+        return key in some or key.startswith((self.cancelling(""), f"{self._prefix}:flight="))
+
     def entries(self, operation: Operation) -> frozenset[Entry]:
         """Return what the indexes must hold for an operation as it is now."""
         created, member = float(operation.created), to_bytes(operation.id)
-        entries = [Entry(self.all, created, member)]
-        if not operation.is_terminal:
-            entries.append(Entry(self.active, created, member))
-        elif operation.lease is not None:
-            entries.append(Entry(self.due, created, member))
+        entries = [Entry(self.all, created, member), *self.passing(operation)]
         if operation.owner is not None:
             entries.append(Entry(self.owned(operation.owner), created, member))
         if operation.expires is not None:
@@ -112,18 +147,24 @@ class Names:
             # that change an expiry at once the one that loses could leave its score behind.
             dated = b"%r %r %s" % (created, expires, member)
             entries.append(Entry(self.expiring, expires, dated))
+            if operation.forgotten:
+                entries.append(Entry(self.forgotten, expires, dated))
         return frozenset(entries)
-
-    def expiry(self, member: bytes) -> Entry:
-        """Return the entry that a member of the index `expiring` is."""
-        return Entry(self.expiring, float(member.split(b" ", 2)[1]), member)
 
     def position(self, entry: Entry) -> Position:
         """Return the place of an entry's operation in the order of creation."""
-        if entry.key != self.expiring:
+        if entry.key == self.leases:
+            created, member = entry.member.split(b" ", 1)
+        elif entry.key in (self.expiring, self.forgotten):
+            created, _, member = entry.member.split(b" ", 2)
+        else:
             return entry.score, to_text(entry.member)
-        created, _, member = entry.member.split(b" ", 2)
         return float(created), to_text(member)
+
+    def expiry_cursor(self, operation: Operation) -> str:
+        """Return the place of an operation in the order of expiry: a score and a member."""
+        members = [e.member for e in self.entries(operation) if e.key == self.expiring]
+        return f"{operation.expires!r} {to_text(members[0])}"
 
     def traces(self, entry: Entry) -> Iterable[Entry]:
         """Return what is known to be in indexes of an operation that is gone."""
@@ -134,4 +175,6 @@ class Names:
             Entry(self.all, created, member),
             Entry(self.active, created, member),
             Entry(self.due, created, member),
+            Entry(self.waiting, created, member),
+            Entry(self.leases, 0.0, b"%r %s" % (created, member)),
         }

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
@@ -19,16 +20,18 @@ from urllib.parse import unquote, urlsplit
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, ConfigurationError, StoreError, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import TERMINAL, Operation, is_mere_renewal
+from raincheck.operation import Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores import not_a_store
-from raincheck.stores.paging import parse_cursor, to_page
+from raincheck.stores.paging import to_page
+from raincheck.stores.sqlite import additions
 from raincheck.stores.sqlite.bodies import BodyFiles
 from raincheck.stores.sqlite.database import Database
 from raincheck.stores.sqlite.processes import ProcessLock
 
 ROW_LIMIT = 64 * 1024  # bytes; from here on a file is faster, and others' writes don't wait for it
 LOOK = 0.005  # seconds between a watch's looks: together they take a few percent of a CPU
+SWEEP_STEP = 0.2  # seconds of sweeping in one purge
 CHANGES_KEPT = 1_000  # at least; a watch that falls behind further than that misses some
 
 SCHEMA = """
@@ -47,16 +50,15 @@ CREATE TABLE chunks (
     UNIQUE (operation_id, fence, n)
 );
 """
-_ENDED = f"state IN {tuple(map(str, sorted(TERMINAL)))}"
-# What watches look at, and what is to be done after the end. Not in the schema: its version would
-# have to change, and with it every raincheck that shares the file.
-ADDITION = f"""
-CREATE TABLE IF NOT EXISTS changes (n INTEGER PRIMARY KEY, operation_id TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS operations_by_due_time ON operations (state, lease)
-    WHERE lease IS NOT NULL AND {_ENDED}
-"""
 _Chunk = tuple[bytes | None, int | None, int]  # in a row, or where in the file; and its size
-_COLUMNS = "version, state, created, owner, queue, worker, lease, expires, forgotten, document"
+_COLUMNS = (
+    "version, state, created, owner, queue, worker, lease, expires, forgotten, application_name, "
+    "document"
+)
+_BODIES = """
+    SELECT operation_id, EXISTS (SELECT 1 FROM operations WHERE id = operation_id)
+    FROM (SELECT DISTINCT operation_id FROM chunks WHERE operation_id > ?
+          ORDER BY operation_id LIMIT 500)"""
 _HELD = "SELECT document FROM operations WHERE dedupe = ?"
 _SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
 
@@ -107,10 +109,11 @@ class SQLiteStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
-        self._database = Database(path, SCHEMA, synchronous, ADDITION)
+        self._database = Database(path, SCHEMA, synchronous, additions.add)
         self._bodies = BodyFiles(lambda: self._beside("-bodies"), durable=synchronous == "full")
         self._process = ProcessLock(lambda: self._beside("-processes"))
         self._swept = 0.0
+        self._rest: Iterator[None] | None = None  # of a sweep
 
     def _beside(self, suffix: str) -> Path:
         path = self._database.path
@@ -210,39 +213,58 @@ class SQLiteStore:
     def find(
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
-        clause, values = _where(which, cursor)
-        query = f"SELECT document FROM operations {clause} ORDER BY created, id LIMIT ?"  # noqa: S608
-        rows = self._database.read(query, (*values, limit + 1))
-        return to_page([decode(row[0]) for row in rows], limit)
+        clause, values = additions.to_find(which, cursor)
+        rows = self._database.read(f"SELECT document FROM {clause} LIMIT ?", (*values, limit + 1))  # noqa: S608
+        return to_page([decode(row[0]) for row in rows], limit, which)
+
+    def count(self, which: Filter, limit: int) -> int:
+        clause, values = additions.to_select(which)
+        query = f"SELECT count(*) FROM (SELECT 1 FROM {clause} LIMIT ?)"  # noqa: S608
+        return int(self._database.read(query, (*values, limit))[0][0])
+
+    def workers(self) -> set[str]:
+        rows = self._database.read(additions.WORKERS, ())
+        return {worker for (worker,) in rows if worker is not None}
 
     def purge(self, before: float, limit: int = 500) -> int:
         def work(connection: Connection) -> tuple[int, list[tuple[str, int]]]:
-            query = "SELECT id FROM operations WHERE forgotten AND expires <= ? LIMIT ?"
-            ids = [row[0] for row in connection.execute(query, (before, limit))]
+            due = Filter(forgotten=True, expires_before=before)
+            clause, values = additions.to_select(due)
+            found = connection.execute(f"SELECT id FROM {clause} LIMIT ?", (*values, limit))  # noqa: S608
+            ids = [row[0] for row in found]
             files = _delete_bodies(connection, ids)
             connection.executemany("DELETE FROM operations WHERE id = ?", [(i,) for i in ids])
             return len(ids), files
 
         deleted, files = self._database.write(work)
         self._bodies.remove(files)
-        if self._swept <= (now := self._clock()) - LEFTOVER_AGE:
-            self._swept = now
-            self._sweep(now - LEFTOVER_AGE)
+        self._sweep()
         return deleted
 
-    def _sweep(self, before: float) -> None:
+    def _sweep(self) -> None:
+        """Go on with a sweep for a moment, or begin one if the last was begun an hour ago."""
+        before, (rest, self._rest) = self._clock() - LEFTOVER_AGE, (self._rest, None)
+        if rest is None and self._swept <= before:
+            self._swept, rest = self._clock(), self._delete_leftovers(before)
+        end = time.monotonic() + SWEEP_STEP
+        while rest is not None and next(rest, "the end") != "the end":
+            if time.monotonic() > end:
+                self._rest = rest
+                break
+
+    def _delete_leftovers(self, before: float) -> Iterator[None]:
         """Delete what a killed process left: chunks without a record, files without a chunk."""
-
-        def work(connection: Connection) -> list[tuple[str, int]]:
-            query = """SELECT DISTINCT operation_id FROM chunks WHERE written <= ? AND NOT EXISTS
-                       (SELECT 1 FROM operations WHERE id = operation_id)"""
-            return _delete_bodies(connection, [r[0] for r in connection.execute(query, (before,))])
-
-        self._bodies.remove(self._database.write(work))
+        last = ""
+        while page := self._database.read(_BODIES, (last,)):
+            last = page[-1][0]
+            if strays := [operation_id for operation_id, has_record in page if not has_record]:
+                self._bodies.remove(self._database.write(partial(_delete_old, strays, before)))
+            yield
         known = "SELECT 1 FROM chunks WHERE operation_id = ? AND fence = ? LIMIT 1"
         for file in self._bodies.older_than(before):
             if not self._database.read(known, file):
                 self._bodies.remove([file])
+            yield
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         query = "SELECT n, operation_id FROM changes WHERE n > ? ORDER BY n"
@@ -307,6 +329,14 @@ def _delete_bodies(connection: Connection, ids: list[str]) -> list[tuple[str, in
     return files
 
 
+def _delete_old(strays: list[str], before: float, connection: Connection) -> list[tuple[str, int]]:
+    """Delete bodies that have no record, if they are old and that is still so."""
+    query = """SELECT 1 FROM chunks WHERE operation_id = ? AND written <= ? AND NOT EXISTS
+               (SELECT 1 FROM operations WHERE id = operation_id)"""
+    old = [one for one in strays if connection.execute(query, (one, before)).fetchone()]
+    return _delete_bodies(connection, old)
+
+
 def _delete_request(connection: Connection, operation_id: str) -> list[tuple[str, int]]:
     """Delete the rows of a request and its body; return the file that nothing refers to now."""
     connection.execute("DELETE FROM requests WHERE operation_id = ?", (operation_id,))
@@ -315,30 +345,3 @@ def _delete_request(connection: Connection, operation_id: str) -> list[tuple[str
     in_file = connection.execute(f"SELECT 1 {body} AND data IS NULL LIMIT 1", values).fetchone()
     connection.execute(f"DELETE {body}", values)
     return [values] if in_file else []
-
-
-def _where(which: Filter, cursor: str | None) -> tuple[str, list[Any]]:
-    conditions: list[str] = []
-    values: list[Any] = []
-
-    def require(condition: str, *given: Any) -> None:
-        conditions.append(condition)
-        values.extend(given)
-
-    if which.states == TERMINAL:
-        require(_ENDED)  # word for word, or its index is not used
-    elif which.states is not None:
-        require(f"state IN ({', '.join('?' * len(which.states))})", *sorted(which.states))
-    if which.owner is not None:
-        # With a plus an index is passed over: an owner may have ended much, but has little to run.
-        has_few = which.states is not None and not which.states & TERMINAL
-        require(f"{'+' if has_few else ''}owner = ?", which.owner)
-    for name in ("worker", "queue", "forgotten"):
-        if (value := getattr(which, name)) is not None:
-            require(f"{name} = ?", value)
-    for name in ("lease", "expires"):
-        if (value := getattr(which, f"{name}_before")) is not None:
-            require(f"{name} <= ?", value)
-    if cursor is not None:
-        require("(created, id) > (?, ?)", *parse_cursor(cursor))
-    return f"WHERE {' AND '.join(conditions)}" if conditions else "", values

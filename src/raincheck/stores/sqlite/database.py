@@ -49,8 +49,8 @@ class Database:
         path: The file, or a callable that says which at first use.
         schema: Statements that make the tables of a new file.
         synchronous: SQLite's pragma of that name.
-        addition: Statements that add what older files of the same schema lack; what does not
-            know of it must be able to use the file, too.
+        add: Adds what older files of the same schema lack; what does not know of it must be able
+            to use the file, too.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Database:
         path: str | os.PathLike[str] | Callable[[], Path],
         schema: str,
         synchronous: str,
-        addition: str = "",
+        add: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> None:
         self._path = path if callable(path) else Path(path).absolute()
         self._schema = schema
         self._synchronous = synchronous
-        self._addition = addition
+        self._add = add
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
@@ -162,8 +162,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._migrate(connection)
-            for statement in self._addition.split(";"):
-                connection.execute(statement)
+            self._add(connection)
         except BaseException:
             connection.close()
             raise
