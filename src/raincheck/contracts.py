@@ -153,6 +153,9 @@ class Store(Protocol):
     ) -> tuple[list[Operation], str | None]:
         """Return at most `limit` operations in order of creation, those of one moment by id.
 
+        One that can't be read is left out, said once, and left alone: a newer raincheck may have
+        written it. `create`, `get` and `holder` raise a `StoreError` where they would return it.
+
         The cursor is a place in that order: operations that are changed, created or purged
         between two pages make no other one appear twice, or not at all.
 

@@ -324,11 +324,13 @@ class Raincheck:
 
     def recover(self) -> int:
         """Let go of what nobody runs any more, and run here what waits; return how many."""
-        let_go = self.recovery.let_go()
-        with self.health.noticing():
-            self.recovery.take_up(self.limits.operations - len(self.flights))
-        self.webhooks.look_for_due()
-        return let_go
+
+        def take_up() -> int:
+            with self.health.noticing():
+                return self.recovery.take_up(self.limits.operations - len(self.flights))
+
+        duties = (self.recovery.let_go, take_up, self.webhooks.look_for_due)
+        return each(lambda duty: duty(), duties)[0] or 0
 
     def purge(self) -> bool:
         """Forget responses that are no longer promised, and delete old memories, for 5 s.

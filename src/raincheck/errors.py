@@ -8,7 +8,8 @@ RaincheckError
 └── StoreError               the store did not do what it was asked
     ├── StoreUnavailable     it may do so later: locked, unreachable, out of space
     ├── BodyMissing          chunks that a record refers to are not there
-    └── WrongKey             a captured request can't be decrypted
+    ├── WrongKey             a captured request can't be decrypted
+    └── NewerRecord          only a newer raincheck can read it
 """
 
 
@@ -68,6 +69,10 @@ class WrongKey(StoreError):
             f"the captured request of operation {abbreviate(operation_id)} was sealed with another "
             "key; set `encryption_key` to the one it was sealed with, or list both"
         )
+
+
+class NewerRecord(StoreError):
+    """A newer raincheck has written it, in a shape that this one does not understand."""
 
 
 def abbreviate(operation_id: str) -> str:

@@ -13,7 +13,7 @@ from typing import IO
 
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Filter, Replayer
-from raincheck.errors import StoreError, StoreUnavailable, WrongKey
+from raincheck.errors import NewerRecord, StoreError, StoreUnavailable, WrongKey
 from raincheck.flights import Flight, each
 from raincheck.messages import Request
 from raincheck.operation import (
@@ -38,7 +38,8 @@ STEADY = 15.0
 # At a time; there are leases to renew, and other processes that can run some, too.
 AT_ONCE = 100
 TURN = 5.0  # seconds
-# Seconds for which what this process has no key for is left to others: a deploy may bring one.
+# Seconds for which what this process has no key for, or does not understand, is left to others: a
+# deploy may bring one that does.
 KEY_AWAITED = 600.0
 UNHEARD = 60.0  # seconds within which the store may carry out a call whose answer was lost
 _WAITING = frozenset({State.ACCEPTED})
@@ -54,7 +55,7 @@ class Recovery:
     def __init__(self, process: Process, requests: CapturedRequests) -> None:
         self.replayer: Replayer | None = None
         self.requests = requests
-        self._puzzling = set[str]()  # ids of what this process has no key for, and has said so
+        self._puzzling = set[str]()  # ids of what is left to others, and was said to be
         self._process = process
         self._store = process.store
         self._ledger = process.ledger
@@ -68,18 +69,23 @@ class Recovery:
             # Where only leases tell, few have run out.
             lease_before = None if self._process.liveness else now
             claimed = list(self._ledger.find_all(Filter(states=CLAIMED, lease_before=lease_before)))
+            self._process.health.note_answer(now)
+            let_go = sum(each(self.let_go_of, (o for o in claimed if self.is_abandoned(o))))
             self._let_go_of_unanswered()
-        self._process.health.note_answer(now)
-        return sum(each(self.let_go_of, (o for o in claimed if self.is_abandoned(o))))
+            return let_go
 
     def _let_go_of_unanswered(self) -> None:
         """Let go of what this process may have without knowing it: nobody runs it."""
-        for operation_id, since in list(self._process.unanswered.items()):
+
+        def let_go_of_it(one: tuple[str, float]) -> None:
+            operation_id, since = one
             operation = self._store.get(operation_id)
             if operation is not None and operation.worker == self._process.worker:
                 self.let_go_of(operation)
             if operation is not None or time.monotonic() - since > UNHEARD:
                 self._process.unanswered.pop(operation_id, None)
+
+        each(let_go_of_it, list(self._process.unanswered.items()))
 
     def is_abandoned(self, operation: Operation) -> bool:
         """Tell whether nobody runs an operation any more."""
@@ -177,7 +183,8 @@ class Recovery:
         except StoreError as error:
             if operation.id not in self._puzzling:
                 logger.error("operation %s can't be run again here: %s", operation.shown, error)
-            if isinstance(error, WrongKey) and not self._has_waited(operation, KEY_AWAITED):
+            is_for_others = isinstance(error, WrongKey | NewerRecord)
+            if is_for_others and not self._has_waited(operation, KEY_AWAITED):
                 self._puzzling.add(operation.id)
                 return None
         self._puzzling.discard(operation.id)

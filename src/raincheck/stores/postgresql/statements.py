@@ -61,7 +61,8 @@ _SWAP_AND_DROP = f"""
 _GET = "SELECT document FROM {operations} WHERE id = %(id)s"
 _READ_REQUEST = "SELECT document FROM {requests} WHERE operation_id = %(id)s"
 _FIND = """
-    SELECT document FROM {operations} WHERE {conditions} ORDER BY created, id LIMIT %(limit)s"""
+    SELECT created, id, document FROM {operations} WHERE {conditions}
+    ORDER BY created, id LIMIT %(limit)s"""
 _WRITE_CHUNK = """
     INSERT INTO {chunks} (operation_id, fence, n, data, written)
     VALUES (%(id)s, %(fence)s, %(n)s, %(data)b, %(written)s)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
@@ -22,7 +23,8 @@ from raincheck.messages import Request
 from raincheck.operation import TERMINAL, Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores import not_a_store
-from raincheck.stores.paging import parse_cursor, to_page
+from raincheck.stores.paging import parse_cursor
+from raincheck.stores.reading import Reader, Row
 from raincheck.stores.sqlite.bodies import BodyFiles
 from raincheck.stores.sqlite.database import Database
 from raincheck.stores.sqlite.processes import ProcessLock
@@ -57,7 +59,9 @@ CREATE INDEX IF NOT EXISTS operations_by_due_time ON operations (state, lease)
 """
 _Chunk = tuple[bytes | None, int | None, int]  # in a row, or where in the file; and its size
 _COLUMNS = "version, state, created, owner, queue, worker, lease, expires, forgotten, document"
-_HELD = "SELECT document FROM operations WHERE dedupe = ?"
+# As bytes: where a disk has spoilt it, it may be no text.
+_HELD = "SELECT CAST(document AS BLOB) FROM operations WHERE dedupe = ?"
+_FIND = "SELECT created, id, CAST(document AS BLOB) FROM operations"
 _SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
 
 
@@ -110,6 +114,7 @@ class SQLiteStore:
         self._database = Database(path, SCHEMA, synchronous, ADDITION)
         self._bodies = BodyFiles(lambda: self._beside("-bodies"), durable=synchronous == "full")
         self._process = ProcessLock(lambda: self._beside("-processes"))
+        self._reader = Reader()
         self._swept = 0.0
 
     def _beside(self, suffix: str) -> Path:
@@ -142,7 +147,7 @@ class SQLiteStore:
         return decode(rows[0][0]) if rows else None
 
     def get(self, operation_id: str) -> Operation | None:
-        query = "SELECT document FROM operations WHERE id = ?"
+        query = "SELECT CAST(document AS BLOB) FROM operations WHERE id = ?"
         rows = self._database.read(query, (_as_text(operation_id),))
         return decode(rows[0][0]) if rows else None
 
@@ -171,7 +176,7 @@ class SQLiteStore:
         return files is not None
 
     def read_request(self, operation_id: str) -> Request | None:
-        query = "SELECT document FROM requests WHERE operation_id = ?"
+        query = "SELECT CAST(document AS BLOB) FROM requests WHERE operation_id = ?"
         rows = self._database.read(query, (operation_id,))
         return decode_request(rows[0][0]) if rows else None
 
@@ -210,10 +215,13 @@ class SQLiteStore:
     def find(
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
-        clause, values = _where(which, cursor)
-        query = f"SELECT document FROM operations {clause} ORDER BY created, id LIMIT ?"  # noqa: S608
-        rows = self._database.read(query, (*values, limit + 1))
-        return to_page([decode(row[0]) for row in rows], limit)
+        def fetch(last: Row | None) -> list[Row]:
+            after = cursor if last is None else f"{last.created!r} {last.key}"
+            clause, values = _where(which, after)
+            query = f"{_FIND} {clause} ORDER BY created, id LIMIT ?"
+            return list(starmap(Row, self._database.read(query, (*values, limit + 1))))
+
+        return self._reader.read_page(fetch, limit)
 
     def purge(self, before: float, limit: int = 500) -> int:
         def work(connection: Connection) -> tuple[int, list[tuple[str, int]]]:
