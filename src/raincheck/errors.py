@@ -12,6 +12,18 @@ RaincheckError
     └── NewerRecord          only a newer raincheck can read it
 """
 
+from __future__ import annotations
+
+import errno
+
+_PASSING = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT),
+        *(errno.EIO, errno.EINTR, errno.EAGAIN),
+    }
+)
+_NO_THREAD = "can't start new thread"
+
 
 class RaincheckError(Exception):
     """The base of every error that raincheck raises on purpose."""
@@ -73,6 +85,13 @@ class WrongKey(StoreError):
 
 class NewerRecord(StoreError):
     """A newer raincheck has written it, in a shape that this one does not understand."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether a machine that has run out of something says so: it may have it again soon."""
+    if isinstance(error, OSError):
+        return error.errno in _PASSING
+    return isinstance(error, MemoryError) or _NO_THREAD in str(error)
 
 
 def abbreviate(operation_id: str) -> str:

@@ -23,6 +23,7 @@ from raincheck.operation import (
     Event,
     Operation,
     Reason,
+    Released,
     State,
     after_loss,
     is_abandoned,
@@ -227,12 +228,18 @@ class Recovery:
             flight.run = replayer.replay(operation, request, body)
         except RuntimeError as error:
             logger.warning("operation %s is not run here: %s", operation.shown, error)
-            left = self._ledger.change(operation.id, self._by_loss, fence=operation.fence)
+            left = self._ledger.change(operation.id, self._not_begun, fence=operation.fence)
             if left is not None:
                 self._process.clear(left)
             return False
         logger.warning("operation %s is run again (%d)", operation.shown, operation.fence)
         return True
+
+    def _not_begun(self, operation: Operation) -> Event:
+        """Say what becomes of one that could not be begun: it is none of its attempts."""
+        age = self._store.now() - operation.created
+        is_to_be_run = operation.state is State.RUNNING and age <= operation.retention
+        return Released() if is_to_be_run else self._by_loss(operation)
 
     def _end(self, operation: Operation, reason: Reason) -> None:
         ended = self._ledger.change(operation.id, Ended(reason), fence=operation.fence)
