@@ -131,7 +131,15 @@ class Store(Protocol):
         ...
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
-        """Keep chunk `n` (from 0) of the body written under `fence`; the same again replaces it."""
+        """Keep chunk `n` (from 0) of the body written under `fence`; the same again replaces it.
+
+        A writer that has lost its fence leaves nothing behind, wherever it is overtaken: nothing
+        of a response is kept, and none of an earlier chunk replaced, where
+        `operation.is_overtaken` says so of the record, as it is when the chunk would come to be
+        seen. That is no error: the writer hears of it when it comes to the end. Where there is no
+        record, a chunk is kept, as the record may be about to come, or to come again; one that
+        comes after its record was purged is a leftover (see `purge`).
+        """
         ...
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:

@@ -112,6 +112,9 @@ class MappingStore(ABC):
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         with self.transaction() as kept:
+            record = kept.get(_key("record", operation_id))
+            if self._reader.is_overtaken(record, fence):
+                return
             self._touch(kept, operation_id)
             kept[_key("chunk", operation_id, fence, n)] = data
 

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation
+from raincheck.operation import Operation, is_overtaken
 from raincheck.stores import not_a_store
 from raincheck.stores.paging import parse_cursor, position, to_page
 
@@ -123,9 +123,15 @@ class MemoryStore:
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         with self._lock:
+            if self._is_overtaken(operation_id, fence):
+                return
             shelf = self._shelves.setdefault(operation_id, _Shelf())
             shelf.chunks[fence, n] = bytes(data)
             shelf.touched = self._clock()
+
+    def _is_overtaken(self, operation_id: str, fence: int) -> bool:
+        stored = self._operations.get(operation_id)
+        return stored is not None and fence != REQUEST_FENCE and is_overtaken(stored, fence)
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         for n in range(start, stop):

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from raincheck.contracts import REQUEST_FENCE
 from raincheck.errors import StoreError
-from raincheck.operation import Operation
+from raincheck.operation import Operation, is_overtaken
 from raincheck.records import decode
 from raincheck.stores.paging import to_page
 
@@ -45,6 +46,13 @@ class Reader:
                 self._said.add(this)
                 logger.error("an operation is left out of what is found: %s", error)
             return None
+
+    def is_overtaken(self, document: str | bytes | None, fence: int) -> bool:
+        """Tell whether a chunk of a response comes too late for a record; None: there is none."""
+        if document is None or fence == REQUEST_FENCE:
+            return False
+        operation = self.read(document)
+        return operation is not None and is_overtaken(operation, fence)
 
     def read_all(self, documents: Iterable[str | bytes]) -> list[Operation]:
         """Return those operations that can be read."""

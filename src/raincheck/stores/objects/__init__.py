@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter, Liveness, Store
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import Operation, State
+from raincheck.operation import Operation, State, is_overtaken
 from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
 
 logger = logging.getLogger("raincheck")
@@ -79,8 +79,25 @@ class ObjectBodies:
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         if data.startswith(_MAGIC) or (len(data) >= OBJECT_SIZE and self._can_use_objects()):
-            data = self._put(operation_id, fence, n, data)
-        self._store.write_chunk(operation_id, fence, n, data)
+            self._write_object(operation_id, fence, n, data)
+        else:
+            self._store.write_chunk(operation_id, fence, n, data)
+
+    def _write_object(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        """Write an object and its pointer; take it back if the writer was overtaken meanwhile."""
+        key, pointer = self._put(operation_id, fence, n, data)
+        self._store.write_chunk(operation_id, fence, n, pointer)
+        if fence != REQUEST_FENCE and self._is_overtaken(operation_id, fence):
+            self._storage.delete([key])
+
+    def _is_overtaken(self, operation_id: str, fence: int) -> bool:
+        try:
+            record = self._store.get(operation_id)
+        except StoreUnavailable:
+            raise
+        except StoreError:  # a newer raincheck's: who understands it sweeps, too
+            return False
+        return record is not None and is_overtaken(record, fence)
 
     def _can_use_objects(self) -> bool:
         if is_usable():
@@ -93,11 +110,12 @@ class ObjectBodies:
             )
         return False
 
-    def _put(self, operation_id: str, fence: int, n: int, data: bytes) -> bytes:
-        """Write an object and return the pointer to it."""
+    def _put(self, operation_id: str, fence: int, n: int, data: bytes) -> tuple[str, bytes]:
+        """Write an object and return its key, and the pointer to it."""
         namespace, name = self._namespace() or self._found(), secrets.token_hex(16)
-        self._storage.put(_key(namespace, operation_id, fence, n, name), data)
-        return _MAGIC + f"{namespace} {name} {len(data)}".encode()
+        key = _key(namespace, operation_id, fence, n, name)
+        self._storage.put(key, data)
+        return key, _MAGIC + f"{namespace} {name} {len(data)}".encode()
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         chunks = self._store.read_chunks(operation_id, fence, start, stop)

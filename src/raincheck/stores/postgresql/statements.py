@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from raincheck.contracts import REQUEST_FENCE, Filter
-from raincheck.operation import TERMINAL, Operation
+from raincheck.operation import TERMINAL, Operation, State
 from raincheck.records import encode
 from raincheck.stores.paging import parse_cursor
 from raincheck.stores.postgresql.schema import Tables
@@ -63,9 +63,17 @@ _READ_REQUEST = "SELECT document FROM {requests} WHERE operation_id = %(id)s"
 _FIND = """
     SELECT created, id, document FROM {operations} WHERE {conditions}
     ORDER BY created, id LIMIT %(limit)s"""
-_WRITE_CHUNK = """
-    INSERT INTO {chunks} (operation_id, fence, n, data, written)
-    VALUES (%(id)s, %(fence)s, %(n)s, %(data)b, %(written)s)
+# The lock lets no end pass by: it comes before, and is seen here, or after, and deletes the chunk.
+_SETTLED = f"IN {tuple(map(str, sorted({State.ACCEPTED, *TERMINAL})))}"
+_WRITE_CHUNK = f"""
+    WITH record AS (SELECT state, document FROM {{operations}} WHERE id = %(id)s FOR SHARE),
+    claim AS (
+        SELECT state, coalesce((document::json ->> 'fence')::bigint, 0) AS fence FROM record
+        WHERE %(fence)s <> {REQUEST_FENCE}
+    )
+    INSERT INTO {{chunks}} (operation_id, fence, n, data, written)
+    SELECT %(id)s, %(fence)s, %(n)s, %(data)b, %(written)s WHERE NOT EXISTS (
+        SELECT FROM claim WHERE fence > %(fence)s OR (fence = %(fence)s AND state {_SETTLED}))
     ON CONFLICT (operation_id, fence, n)
     DO UPDATE SET data = excluded.data, written = excluded.written"""
 _READ_CHUNK = """

@@ -240,8 +240,8 @@ class RedisStore:
         member = f"{fence}:{n}"
         self._run(
             scripts.WRITE_CHUNK,
-            [self._names.chunk_list(operation_id), self._names.chunk(operation_id, member)],
-            [member, data],
+            [*self._record_and_list(operation_id), self._names.chunk(operation_id, member)],
+            [member, data, "" if fence == REQUEST_FENCE else str(fence)],
             first=[Entry(self._names.bodies, self._clock(), to_bytes(operation_id)).add()],
         )
 

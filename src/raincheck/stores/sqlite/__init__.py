@@ -61,6 +61,8 @@ _Chunk = tuple[bytes | None, int | None, int]  # in a row, or where in the file;
 _COLUMNS = "version, state, created, owner, queue, worker, lease, expires, forgotten, document"
 # As bytes: where a disk has spoilt it, it may be no text.
 _HELD = "SELECT CAST(document AS BLOB) FROM operations WHERE dedupe = ?"
+_RECORD = "SELECT CAST(document AS BLOB) FROM operations WHERE id = ?"
+_IN_FILE = "SELECT 1 FROM chunks WHERE operation_id = ? AND fence = ? AND data IS NULL LIMIT 1"
 _FIND = "SELECT created, id, CAST(document AS BLOB) FROM operations"
 _SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
 
@@ -147,8 +149,7 @@ class SQLiteStore:
         return decode(rows[0][0]) if rows else None
 
     def get(self, operation_id: str) -> Operation | None:
-        query = "SELECT CAST(document AS BLOB) FROM operations WHERE id = ?"
-        rows = self._database.read(query, (_as_text(operation_id),))
+        rows = self._database.read(_RECORD, (_as_text(operation_id),))
         return decode(rows[0][0]) if rows else None
 
     def swap(
@@ -182,7 +183,17 @@ class SQLiteStore:
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         chunk = self._place(operation_id, fence, data)
-        self._database.write(lambda c: self._insert_chunk(c, operation_id, fence, n, chunk))
+
+        def work(connection: Connection) -> bool:
+            rows = connection.execute(_RECORD, (operation_id,)).fetchone()
+            if self._reader.is_overtaken(rows and rows[0], fence):
+                # Its file goes with the rows of it that an end has not deleted yet.
+                return bool(connection.execute(_IN_FILE, (operation_id, fence)).fetchone())
+            self._insert_chunk(connection, operation_id, fence, n, chunk)
+            return True
+
+        if not self._database.write(work) and chunk[0] is None:
+            self._bodies.remove([(operation_id, fence)])
 
     def _place(self, operation_id: str, fence: int, data: bytes) -> _Chunk:
         """Write what is large to its file, outside of any transaction: others need not wait."""
