@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO
 
@@ -23,6 +23,7 @@ from raincheck.operation import Ended, Operation, Reason, Responded, State
 logger = logging.getLogger("raincheck")
 
 MEMORY = 32 * 1024 * 1024  # bytes
+PAUSES = (0.1, 0.4, 1.5)  # seconds before there is to be room again, where there was none
 TURN = 5.0  # seconds of handing over at a time: whoever does it has leases to renew, too
 
 
@@ -75,9 +76,14 @@ class _Entry:
 
 
 class Backlog:
-    """Keeps chunks and endings, and hands them over in order. Thread-safe."""
+    """Keeps chunks and endings, and hands them over in order. Thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        pauses: Seconds to wait again and again for room; meanwhile a handler goes no further.
+    """
+
+    def __init__(self, pauses: Sequence[float] = PAUSES) -> None:
+        self._pauses = pauses
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
         self._handing_over = threading.Lock()
@@ -99,8 +105,16 @@ class Backlog:
         """Keep a chunk.
 
         Raises:
-            StoreUnavailable: There is no room for it either.
+            StoreUnavailable: There is no room for it either, some seconds later still not.
         """
+        for pause in self._pauses:
+            try:
+                return self._keep(operation, n, data)
+            except StoreUnavailable:
+                time.sleep(pause)
+        return self._keep(operation, n, data)
+
+    def _keep(self, operation: Operation, n: int, data: bytes) -> None:
         with self._lock:
             entry = self._entry(operation)
             if entry.ending is None:  # or it is lost already
@@ -108,17 +122,19 @@ class Backlog:
 
     def end(self, operation: Operation, ending: Ending) -> None:
         """Keep how an operation ended; whatever there is no room for is lost, and this says so."""
+        if isinstance(ending.event, Ended):  # there is no response: room for others
+            with self._lock:
+                self._clear(self._entry(operation))
+        try:
+            if ending.last is not None:
+                self.keep(operation, *ending.last)
+        except StoreUnavailable as error:
+            with self._lock:
+                self._lose(self._entry(operation), error)
+            return
         with self._lock:
-            entry = self._entry(operation)
-            if isinstance(ending.event, Ended):  # there is no response: room for others
-                self._clear(entry)
-            try:
-                if ending.last is not None:
-                    entry.chunks.append(self._spool.put(*ending.last))
-                # The store failed: who knows what is left of what it had taken.
-                entry.ending = replace(ending, last=None, is_doubtful=True)
-            except StoreUnavailable as error:
-                self._lose(entry, error)
+            # The store failed: who knows what is left of what it had taken.
+            self._entry(operation).ending = replace(ending, last=None, is_doubtful=True)
 
     def hand_over(
         self,
@@ -245,7 +261,8 @@ class _Spool:
         """Return a piece's bytes.
 
         Raises:
-            StoreError: The file can't be read.
+            StoreUnavailable: The file can't be read now.
+            StoreError: It is not all there.
         """
         if piece.data is not None:
             return piece.data
@@ -253,7 +270,8 @@ class _Spool:
         try:
             data = os.pread(self._file.fileno(), piece.size, piece.start)
         except OSError as error:
-            raise StoreError(f"what was kept for the store can't be read: {error}") from error
+            text = f"what was kept for the store can't be read now: {error}"
+            raise StoreUnavailable(text) from error
         if len(data) != piece.size:
             raise StoreError("what was kept for the store is not there any more")
         return data

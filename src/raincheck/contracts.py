@@ -134,7 +134,15 @@ class Store(Protocol):
         ...
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
-        """Keep chunk `n` (from 0) of the body written under `fence`; the same again replaces it."""
+        """Keep chunk `n` (from 0) of the body written under `fence`; the same again replaces it.
+
+        A writer that has lost its fence leaves nothing behind, wherever it is overtaken: nothing
+        of a response is kept, and none of an earlier chunk replaced, where
+        `operation.is_overtaken` says so of the record, as it is when the chunk would come to be
+        seen. That is no error: the writer hears of it when it comes to the end. Where there is no
+        record, a chunk is kept, as the record may be about to come, or to come again; one that
+        comes after its record was purged is a leftover (see `purge`).
+        """
         ...
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
@@ -159,6 +167,9 @@ class Store(Protocol):
         With `expires_before` they come in order of expiry, those of one moment in any. What is
         found seldom, and by many processes, is found without a look at anything else: what has
         expired; what is in flight, and of that what has one worker or a lease that ends.
+
+        One that can't be read is left out, said once, and left alone: a newer raincheck may have
+        written it. `create`, `get` and `holder` raise a `StoreError` where they would return it.
 
         The cursor is a place in that order: operations that are changed, created or purged
         between two pages make no other one appear twice, or not at all.

@@ -323,13 +323,16 @@ class Raincheck:
 
     def recover(self) -> int:
         """Let go of what nobody runs any more, and run here what waits; return how many."""
-        let_go = self.recovery.let_go()
-        with self.health.noticing():
-            self.recovery.take_up(self.limits.operations - len(self.flights))
+
+        def take_up() -> int:
+            with self.health.noticing():
+                return self.recovery.take_up(self.limits.operations - len(self.flights))
+
+        duties = (self.recovery.let_go, take_up, self.webhooks.look_for_due)
+        let_go = each(lambda duty: duty(), duties)[0]
         if self.recovery.has_more:
             self.heartbeat.recover_soon()
-        self.webhooks.look_for_due()
-        return let_go
+        return let_go or 0
 
     def purge(self) -> bool:
         """Delete old memories, and forget responses that are no longer promised, for a second.

@@ -8,8 +8,21 @@ RaincheckError
 └── StoreError               the store did not do what it was asked
     ├── StoreUnavailable     it may do so later: locked, unreachable, out of space
     ├── BodyMissing          chunks that a record refers to are not there
-    └── WrongKey             a captured request can't be decrypted
+    ├── WrongKey             a captured request can't be decrypted
+    └── NewerRecord          only a newer raincheck can read it
 """
+
+from __future__ import annotations
+
+import errno
+
+_PASSING = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT),
+        *(errno.EIO, errno.EINTR, errno.EAGAIN),
+    }
+)
+_NO_THREAD = "can't start new thread"
 
 
 class RaincheckError(Exception):
@@ -68,6 +81,17 @@ class WrongKey(StoreError):
             f"the captured request of operation {abbreviate(operation_id)} was sealed with another "
             "key; set `encryption_key` to the one it was sealed with, or list both"
         )
+
+
+class NewerRecord(StoreError):
+    """A newer raincheck has written it, in a shape that this one does not understand."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether a machine that has run out of something says so: it may have it again soon."""
+    if isinstance(error, OSError):
+        return error.errno in _PASSING
+    return isinstance(error, MemoryError) or _NO_THREAD in str(error)
 
 
 def abbreviate(operation_id: str) -> str:

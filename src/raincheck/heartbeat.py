@@ -64,8 +64,17 @@ class Heartbeat:
 
     def recover_soon(self) -> None:
         """Have the thread look now for what nobody runs any more."""
-        self.ensure(soon=False)
-        self._beaters[os.getpid()].recover_soon()
+        if self.try_to_ensure():
+            self._beaters[os.getpid()].recover_soon()
+
+    def try_to_ensure(self) -> bool:
+        """Have the thread run; False where the system allows no more now."""
+        try:
+            self.ensure(soon=False)
+            return True
+        except RuntimeError as error:
+            logger.warning("nothing is looked after now: %s", error)
+            return False
 
     def stop(self) -> None:
         """Let the thread end; it may be started again."""

@@ -398,6 +398,13 @@ def is_abandoned(operation: Operation, now: float, *, is_dead: bool) -> bool:
     return is_dead or (operation.lease is not None and operation.lease <= now)
 
 
+def is_overtaken(operation: Operation, fence: int) -> bool:
+    """Tell whether nobody may write a response under a fence any more: its claim is over."""
+    if operation.fence != fence:
+        return operation.fence > fence
+    return operation.is_terminal or operation.state is State.ACCEPTED
+
+
 def is_expired(operation: Operation, now: float) -> bool:
     """Tell whether the response is no longer promised (or was given up)."""
     return operation.forgotten or (operation.expires is not None and operation.expires <= now)

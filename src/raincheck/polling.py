@@ -81,8 +81,8 @@ class Answer:
     wait: float = 0
 
 
-def unreadable(error: StoreError) -> Response:
-    """Answer a poll for which the store failed."""
+def unreadable(error: Exception) -> Response:
+    """Answer a poll for which the store failed, or the machine."""
     if isinstance(error, BodyMissing):  # purged between the look and the reading
         return monitor.gone("The response is no longer kept.")
     return monitor.unavailable(UNREADABLE, STORE_RETRY_AFTER)
@@ -119,7 +119,7 @@ class StatusMonitor:
             waited: Seconds that the client has been made to wait at most.
             sight: What was seen of the operation while it waited; default: to look now.
         """
-        self._core.heartbeat.ensure(soon=False)
+        self._core.heartbeat.try_to_ensure()
         try:
             answer = self._look(poll, sight)
         except StoreError as error:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from raincheck.errors import StoreError, abbreviate
+from raincheck.errors import NewerRecord, StoreError, abbreviate
 from raincheck.messages import Headers, Request
 from raincheck.operation import Operation, Progress, Reason, Result, State
 
@@ -23,7 +23,19 @@ RECORD_VERSION = 1
 
 _KNOWN = tuple(f.name for f in fields(Operation) if f.name != "unknown")
 _NOT_UNKNOWN = frozenset((*_KNOWN, "v"))
+_REQUEST_MEMBERS = frozenset((*(f.name for f in fields(Request)), "v"))
 _UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)  # what reading a wrong shape raises
+_NUMBER, _TEXT = (int, float), (str, type(None))
+# What a member may be: a wrong one must not be met later, where it would stop more than itself.
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("id", "state", "method", "route"), str),
+    **dict.fromkeys(("created", "updated", "retention", "completed"), _NUMBER),
+    **dict.fromkeys(("lease", "expires", "polled", "total"), (*_NUMBER, type(None))),
+    **dict.fromkeys(("version", "fence", "deliveries", "status", "length", "chunk_size"), int),
+    **dict.fromkeys(("owner", "queue", "worker", "reason", "fingerprint", "application"), _TEXT),
+    **dict.fromkeys(("code", "webhook", "message", "error_code", "error_message"), _TEXT),
+    **dict.fromkeys(("path", "scheme", "http_version", "root_path"), str),
+}
 
 
 def encode(operation: Operation) -> str:
@@ -56,6 +68,7 @@ def decode(text: str | bytes) -> Operation:
 
 def _read_operation(document: Mapping[str, Any]) -> Operation:
     known = {name: document[name] for name in _KNOWN if name in document}
+    _check(known)
     unknown = {name: value for name, value in document.items() if name not in _NOT_UNKNOWN}
     known["state"] = _read_state(known["state"])
     for name, read in _READERS.items():
@@ -89,6 +102,8 @@ def _read_progress(document: Mapping[str, Any]) -> Progress:
 
 def _read_result(document: Mapping[str, Any]) -> Result:
     values = _only(Result, document)
+    if values["length"] and values["chunk_size"] <= 0:
+        raise ValueError("a body without chunks")
     values["headers"] = decode_headers(values["headers"])
     values["trailers"] = decode_headers(values.get("trailers", ()))
     return Result(**values)
@@ -102,7 +117,16 @@ _READERS: Mapping[str, Callable[[Any], Reason | Progress | Result]] = {
 
 
 def _only(record: type[Progress | Result | Request], document: Mapping[str, Any]) -> dict[str, Any]:
-    return {f.name: document[f.name] for f in fields(record) if f.name in document}
+    found = {f.name: document[f.name] for f in fields(record) if f.name in document}
+    _check(found)
+    return found
+
+
+def _check(members: Mapping[str, Any]) -> None:
+    """Raise a TypeError if one is not what it should be."""
+    for name, value in members.items():
+        if (kind := _KINDS.get(name)) is not None and not isinstance(value, kind):
+            raise TypeError(name)
 
 
 def _says_all(value: Reason | Progress | Result, original: Any) -> bool:
@@ -138,9 +162,13 @@ def decode_request(text: str | bytes) -> Request:
     """Read a request that this or another version of raincheck wrote.
 
     Raises:
-        StoreError: It is no request, or one of a version that this one can't read.
+        NewerRecord: It has members that this version does not know. To run it without them could
+            be to run another request.
+        StoreError: It is no request.
     """
     document = _parse(text)
+    if not _REQUEST_MEMBERS.issuperset(document):
+        raise _unreadable(document, NewerRecord)
     try:
         values = _only(Request, document)
         for name in ("raw_path", "query"):
@@ -156,16 +184,19 @@ def decode_request(text: str | bytes) -> Request:
 def _parse(text: str | bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError("the store holds something that is not a record of raincheck") from error
     if not isinstance(document, dict):
         raise StoreError("the store holds something that is not a record of raincheck")
     return document
 
 
-def _unreadable(document: Mapping[str, Any]) -> StoreError:
+def _unreadable(document: Mapping[str, Any], kind: type[StoreError] | None = None) -> StoreError:
     which = f" of operation {abbreviate(str(document['id']))}" if "id" in document else ""
-    return StoreError(
+    version = document.get("v", "unknown")
+    is_newer = isinstance(version, int) and version > RECORD_VERSION
+    kind = kind or (NewerRecord if is_newer else StoreError)
+    return kind(
         f"this raincheck, which knows version {RECORD_VERSION}, can't read the record{which} "
-        f"of version {document.get('v', 'unknown')}: upgrade it"
+        f"of version {version}: upgrade it"
     )

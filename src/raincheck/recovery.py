@@ -16,7 +16,7 @@ from typing import IO
 
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Filter, Replayer
-from raincheck.errors import StoreError, StoreUnavailable, WrongKey
+from raincheck.errors import NewerRecord, StoreError, StoreUnavailable, WrongKey
 from raincheck.flights import Flight, each
 from raincheck.messages import Request
 from raincheck.operation import (
@@ -26,6 +26,7 @@ from raincheck.operation import (
     Event,
     Operation,
     Reason,
+    Released,
     State,
     after_loss,
     is_abandoned,
@@ -40,7 +41,8 @@ logger = logging.getLogger("raincheck")
 STEADY = 15.0
 TURN = 1.0  # seconds of each at a time: there are leases to renew, too
 LOOK = 60.0  # seconds between looks at all that waits, whatever can be done about it here
-# Seconds for which what this process has no key for is left to others: a deploy may bring one.
+# Seconds for which what this process has no key for, or does not understand, is left to others: a
+# deploy may bring one that does.
 KEY_AWAITED = 600.0
 UNHEARD = 60.0  # seconds within which the store may carry out a call whose answer was lost
 _WAITING = frozenset({State.ACCEPTED})
@@ -60,7 +62,7 @@ class Recovery:
         self.has_more = False
         self._suspects = deque[Operation]()  # of the last look
         self._looked = -math.inf
-        self._puzzling = set[str]()  # ids of what this process has no key for, and has said so
+        self._puzzling = set[str]()  # ids of what is left to others, and was said to be
         self._process = process
         self._store = process.store
         self._ledger = process.ledger
@@ -97,12 +99,16 @@ class Recovery:
 
     def _let_go_of_unanswered(self) -> None:
         """Let go of what this process may have without knowing it: nobody runs it."""
-        for operation_id, since in list(self._process.unanswered.items()):
+
+        def let_go_of_it(one: tuple[str, float]) -> None:
+            operation_id, since = one
             operation = self._store.get(operation_id)
             if operation is not None and operation.worker == self._process.worker:
                 self.let_go_of(operation)
             if operation is not None or time.monotonic() - since > UNHEARD:
                 self._process.unanswered.pop(operation_id, None)
+
+        each(let_go_of_it, list(self._process.unanswered.items()))
 
     def is_abandoned(self, operation: Operation) -> bool:
         """Tell whether nobody runs an operation any more."""
@@ -215,7 +221,8 @@ class Recovery:
         except StoreError as error:
             if operation.id not in self._puzzling:
                 logger.error("operation %s can't be run again here: %s", operation.shown, error)
-            if isinstance(error, WrongKey) and not self._has_waited(operation, KEY_AWAITED):
+            is_for_others = isinstance(error, WrongKey | NewerRecord)
+            if is_for_others and not self._has_waited(operation, KEY_AWAITED):
                 self._puzzling.add(operation.id)
                 return None
         self._puzzling.discard(operation.id)
@@ -258,12 +265,18 @@ class Recovery:
             flight.run = replayer.replay(operation, request, body)
         except RuntimeError as error:
             logger.warning("operation %s is not run here: %s", operation.shown, error)
-            left = self._ledger.change(operation.id, self._by_loss, fence=operation.fence)
+            left = self._ledger.change(operation.id, self._not_begun, fence=operation.fence)
             if left is not None:
                 self._process.clear(left)
             return False
         logger.warning("operation %s is run again (%d)", operation.shown, operation.fence)
         return True
+
+    def _not_begun(self, operation: Operation) -> Event:
+        """Say what becomes of one that could not be begun: it is none of its attempts."""
+        age = self._store.now() - operation.created
+        is_to_be_run = operation.state is State.RUNNING and age <= operation.retention
+        return Released() if is_to_be_run else self._by_loss(operation)
 
     def _end(self, operation: Operation, reason: Reason) -> None:
         ended = self._ledger.change(operation.id, Ended(reason), fence=operation.fence)

@@ -385,3 +385,13 @@ def test_a_version_that_is_swapped_in_leaves_objects_alone(store: Store, clock: 
     clock.now += 10 * HOUR
     store.purge(clock.now)
     assert read(store) == LARGE
+
+
+def test_a_writer_that_was_overtaken_leaves_no_object(tmp_path: Path) -> None:
+    with closing(with_bodies_at(MemoryStore(), f"file://{tmp_path}")) as store:
+        running = store.create(make_operation(fence=1))
+        store.write_chunk("a", 1, 0, LARGE)
+        assert store.swap(running, changed(running, state=State.FAILED))
+        store.discard("a")
+        store.write_chunk("a", 1, 1, LARGE)
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

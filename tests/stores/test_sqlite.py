@@ -22,7 +22,15 @@ from raincheck.stores import open_store
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore, additions, database
 from raincheck.testing import StoreContract
-from raincheck.testing.material import HOUR, MIB, Clock, forgotten, in_threads, make_operation
+from raincheck.testing.material import (
+    HOUR,
+    MIB,
+    Clock,
+    changed,
+    forgotten,
+    in_threads,
+    make_operation,
+)
 from tests.support.processes import ROOT
 
 LARGE = b"\x00\xff" * MIB
@@ -132,6 +140,17 @@ def test_a_relative_path_stays_what_it_was_at_construction(
         monkeypatch.chdir(tmp_path / "elsewhere")
         assert list(store.read_chunks("a", 1, 0, 1)) == [LARGE]
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_a_writer_that_was_overtaken_leaves_no_file(path: Path, store: SQLiteStore) -> None:
+    running = store.create(make_operation(fence=1))
+    store.write_chunk("a", 1, 0, LARGE)
+    assert store.swap(running, changed(running, state=State.FAILED))
+    store.write_chunk("a", 1, 1, LARGE)
+    assert body_files(path) == ["a.1"]
+    store.discard("a")
+    store.write_chunk("a", 1, 2, LARGE)
+    assert body_files(path) == []
 
 
 def test_a_body_file_goes_with_its_operation(path: Path, store: SQLiteStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -223,7 +224,7 @@ def test_what_hangs_and_fails_comes_last_at_the_next_turn(monkeypatch: pytest.Mo
 def test_a_disk_that_is_full_costs_one_response_and_leaves_no_file(
     small: None, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    kept, taker = Backlog(), Taker()
+    kept, taker = Backlog(pauses=()), Taker()
     opened: list[FullDisk] = []
 
     def open_full(**options: object) -> FullDisk:
@@ -243,6 +244,23 @@ def test_a_disk_that_is_full_costs_one_response_and_leaves_no_file(
     assert taker.body("a") == b"a" * 60 + (b"A" * 50 if where == "later" else b"")
     assert taker.endings["b"].event == Ended(Reason.RESPONSE_LOST)
     assert all(each.is_closed for each in opened)
+
+
+def test_a_file_that_can_not_be_made_for_a_moment_costs_nothing(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, taker, troubles = Backlog(pauses=(0, 0)), Taker(), [errno.EMFILE, errno.ENOSPC]
+
+    def make(**options: object) -> object:
+        if troubles:
+            raise OSError(troubles.pop(), "not now")
+        return TemporaryFile(buffering=0)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", make)
+    kept.keep(operation("a"), 0, b"a" * 200)
+    kept.end(operation("a"), Ending(responded(200)))
+    kept.hand_over(taker.write, taker.record)
+    assert taker.body("a") == b"a" * 200
 
 
 class FullDisk:

@@ -18,7 +18,7 @@ import pytest
 
 from raincheck.contracts import Filter, Store
 from raincheck.core import Raincheck
-from raincheck.errors import InvalidTransition, StoreError
+from raincheck.errors import InvalidTransition, NewerRecord, StoreError
 from raincheck.links import Resource
 from raincheck.messages import Request
 from raincheck.operation import (
@@ -313,3 +313,27 @@ def test_a_file_of_the_release_before_goes_on(old_file: Path, time: Time) -> Non
         assert ids(store.find(Filter(forgotten=False))[0]) == ["new"]
         with closing(SQLiteStore(old_file)) as other:
             assert other.get("new") == store.get("new")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_read"), [({"v": 2}, True), ({"v": 2, "query": None}, False), ({"zip": 1}, False)]
+)
+def test_a_request_of_a_newer_shape_is_for_those_who_understand_it(
+    change: dict[str, Any], is_read: bool
+) -> None:
+    name = next(iter(REQUESTS))
+    text = json.dumps(parsed(frozen(name)) | change)
+    if is_read:
+        assert decode_request(text) == REQUESTS[name]
+    else:
+        with pytest.raises(NewerRecord):
+            decode_request(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"created": "x"}, {"lease": "soon"}, {"fence": None}, {"owner": 7}, {"retention": None}],
+)
+def test_a_record_whose_members_are_of_another_kind_can_not_be_read(change: dict[str, Any]) -> None:
+    with pytest.raises(StoreError):
+        decode(json.dumps(parsed(frozen("running")) | change))

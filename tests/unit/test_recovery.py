@@ -227,9 +227,13 @@ class TestRecovery(CoreTests):
         other.recover()
         assert stored(other, operation).state is State.ACCEPTED
         replayer.is_ready, replayer.error = True, RuntimeError("the loop has ended")
-        other.recover()
-        assert stored(other, operation).state is State.ACCEPTED
+        for _ in range(other.settings.max_attempts + 1):
+            other.recover()
+            assert stored(other, operation).state is State.ACCEPTED
         assert not other.is_busy
+        time.now += operation.retention + 1
+        other.recover()
+        assert stored(other, operation).is_terminal
 
     def test_a_process_that_is_full_leaves_it_to_others(
         self, core: Raincheck, store: FaultyStore, time: Time

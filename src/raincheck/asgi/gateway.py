@@ -17,7 +17,7 @@ from raincheck.asgi.loops import Loop, running_loop
 from raincheck.asgi.replay import Replayer, Surroundings
 from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
 from raincheck.core import Raincheck
-from raincheck.errors import BodyMissing, StoreError
+from raincheck.errors import BodyMissing, StoreError, is_passing
 from raincheck.links import Resource, fill
 from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
@@ -144,7 +144,12 @@ class Gateway:
             return poll, self.monitor.look(poll)
 
         loop = self.running_loop()
-        poll, answer = await loop.poll(look)
+        try:
+            poll, answer = await loop.poll(look)
+        except RuntimeError as error:
+            if not is_passing(error):
+                raise
+            return _unanswered(error)
         if not answer.wait:
             return answer.response
         seconds = answer.wait
@@ -159,9 +164,10 @@ class Gateway:
         try:
             # Before the status is sent: a body that has just been purged is no 200.
             chunk = await loop.poll(next, chunks, b"")
-        except StoreError as error:
-            logger.error("a response could not be read: %s", error)
-            await send_response(scope, send, unreadable(error))
+        except (StoreError, RuntimeError) as error:
+            if not (isinstance(error, StoreError) or is_passing(error)):
+                raise
+            await send_response(scope, send, _unanswered(error))
             return
         with_trailers = await send_start(scope, send, response)
         rest = body.stop - body.start - len(chunk)
@@ -198,3 +204,8 @@ class Gateway:
         while self._exchanges:
             self._idle = anyio.Event()
             await self._idle.wait()
+
+
+def _unanswered(error: Exception) -> Response:
+    logger.error("a poll could not be answered: %s", error)
+    return unreadable(error)

@@ -20,7 +20,7 @@ from platformdirs import user_state_path
 
 from raincheck.application import started
 from raincheck.contracts import Store
-from raincheck.errors import StoreUnavailable
+from raincheck.errors import StoreUnavailable, is_passing
 from raincheck.stores import keep_bodies, open_store
 from raincheck.stores.sqlite import SQLiteStore
 
@@ -69,6 +69,8 @@ def _choose_path() -> Path:
         _make_private(path.parent)
         return path
     except (OSError, RuntimeError, StoreUnavailable) as error:  # RuntimeError: there is no home
+        if is_passing(error):
+            raise  # or this process would have another store than those that begin later
         fallback = Path(tempfile.gettempdir()) / f"raincheck-{os.getuid()}" / name
         logger.warning("can't write the state directory (%s); using %s", error, fallback)
     _make_private(fallback.parent.parent)

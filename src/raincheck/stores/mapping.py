@@ -18,6 +18,7 @@ from raincheck.messages import Request
 from raincheck.operation import Operation
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores.paging import parse_cursor, position, to_page
+from raincheck.stores.reading import Reader
 
 GLANCE = 0.02  # seconds between two looks of a watch
 REMEMBERED = 500  # changes that a watch may have slept through
@@ -34,6 +35,7 @@ class MappingStore(ABC):
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._reader = Reader()
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Mapping]:
@@ -110,6 +112,9 @@ class MappingStore(ABC):
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         with self.transaction() as kept:
+            record = kept.get(_key("record", operation_id))
+            if self._reader.is_overtaken(record, fence):
+                return
             self._touch(kept, operation_id)
             kept[_key("chunk", operation_id, fence, n)] = data
 
@@ -129,7 +134,7 @@ class MappingStore(ABC):
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
         with self.transaction() as kept:
-            found = sorted(filter(which.matches, _read_all(kept)), key=position)
+            found = sorted(filter(which.matches, self._read_all(kept)), key=position)
         if cursor is not None:
             found = [operation for operation in found if position(operation) > parse_cursor(cursor)]
         return to_page(found, limit)
@@ -137,7 +142,7 @@ class MappingStore(ABC):
     def purge(self, before: float, limit: int = 500) -> int:
         due = Filter(forgotten=True, expires_before=before)
         with self.transaction() as kept:
-            purged = [o.id for o in _read_all(kept) if due.matches(o)][:limit]
+            purged = [o.id for o in self._read_all(kept) if due.matches(o)][:limit]
             _delete(kept, set(map(_digest, purged)), ("record", "request", "chunk", "touched"))
             leftovers = _leftovers(kept, self.now() - LEFTOVER_AGE)
             _delete(kept, leftovers, ("request", "chunk", "touched"))
@@ -162,6 +167,9 @@ class MappingStore(ABC):
         with self.transaction() as kept:
             count, ids = json.loads(kept.get("changes.json", b"[0, []]"))
         return count, ids
+
+    def _read_all(self, kept: Mapping) -> list[Operation]:
+        return self._reader.read_all(kept[key] for key in list(kept) if key.startswith("record."))
 
     def _write_record(self, kept: Mapping, operation: Operation) -> None:
         kept[_key("record", operation.id)] = encode(operation).encode()
@@ -200,10 +208,6 @@ def _read_holder(kept: Mapping, dedupe: str) -> Operation | None:
     """Return who holds a dedupe key; one that leads to no record is held by nobody."""
     operation_id = kept.get(_key("dedupe", dedupe))
     return _read_record(kept, _text(operation_id)) if operation_id is not None else None
-
-
-def _read_all(kept: Mapping) -> list[Operation]:
-    return [decode(kept[key]) for key in list(kept) if key.startswith("record.")]
 
 
 def _delete(kept: Mapping, digests: set[str], kinds: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.messages import Request
-from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation
+from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, is_overtaken
 from raincheck.stores import not_a_store
 from raincheck.stores.paging import Position, parse_cursor, position, to_page
 
@@ -146,11 +146,17 @@ class MemoryStore:
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         with self._lock:
+            if self._is_overtaken(operation_id, fence):
+                return
             shelf = self._shelves.setdefault(operation_id, _Shelf())
             shelf.chunks[fence, n] = bytes(data)
             shelf.touched = self._clock()
             if operation_id not in self._operations:
                 self._unclaimed.add(operation_id)
+
+    def _is_overtaken(self, operation_id: str, fence: int) -> bool:
+        stored = self._operations.get(operation_id)
+        return stored is not None and fence != REQUEST_FENCE and is_overtaken(stored, fence)
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         for n in range(start, stop):

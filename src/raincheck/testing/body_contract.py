@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,11 @@ from raincheck.testing.material import MIB, changed, in_threads, make_operation
 from raincheck.testing.strategies import with_examples
 
 LARGE = b"\x00\xff" * MIB
+overtaken = pytest.mark.parametrize(
+    "changes",
+    [{"state": State.FAILED}, {"state": State.ACCEPTED}, {"fence": 2}],
+    ids=("ended", "released", "claimed by another"),
+)
 small_and_large = pytest.mark.parametrize("data", [b"x", LARGE], ids=("small", "large"))
 
 
@@ -170,6 +176,42 @@ class BodyContract:
             read = in_threads(2, lambda i, old=old: (_finish, _follow)[i](store, old))  # type: ignore[misc]
             assert read[1] == [b"0", b"1", b"2"]
 
+    # --- who was overtaken -----------------------------------------------------------------
+
+    @overtaken
+    @small_and_large
+    def test_a_writer_that_has_lost_its_fence_leaves_nothing_behind(
+        self, store: Store, data: bytes, changes: dict[str, Any]
+    ) -> None:
+        running = store.create(make_operation("a", fence=1))
+        store.write_chunk("a", 1, 0, data)
+        assert list(store.read_chunks("a", 1, 0, 1)) == [data]
+        assert store.swap(running, changed(running, **changes))
+        for n in range(2):  # before the discard, and after it
+            store.write_chunk("a", 1, 1, data)
+            with pytest.raises(BodyMissing):
+                list(store.read_chunks("a", 1, 1, 2))
+            assert n or list(store.read_chunks("a", 1, 0, 1)) == [data]
+            store.discard("a")
+        store.write_chunk("a", 2, 0, b"of the next claim")
+        assert list(store.read_chunks("a", 2, 0, 1)) == [b"of the next claim"]
+
+    def test_a_writer_that_was_overtaken_replaces_nothing(self, store: Store) -> None:
+        running = store.create(make_operation("a", fence=1))
+        store.write_chunk("a", 1, 0, LARGE)
+        assert store.swap(running, changed(running, state=State.SUCCEEDED))
+        for data in (b"late", LARGE[1:]):
+            store.write_chunk("a", 1, 0, data)
+            assert list(store.read_chunks("a", 1, 0, 1)) == [LARGE]
+
+    def test_of_a_writer_that_is_overtaken_at_any_moment_nothing_stays(self, store: Store) -> None:
+        for n in range(20):
+            running = store.create(make_operation(f"{n}", fence=1))
+            in_threads(2, lambda i, it=running: (_end_and_discard, _write_on)[i](store, it))  # type: ignore[misc]
+            for chunk in range(5):
+                with pytest.raises(BodyMissing):
+                    list(store.read_chunks(f"{n}", 1, chunk, chunk + 1))
+
     # --- discard ---------------------------------------------------------------------------
 
     @small_and_large
@@ -200,6 +242,16 @@ class BodyContract:
             store.discard("a")
             store.write_chunk("a", 1, 0, data)
             assert list(store.read_chunks("a", 1, 0, 1)) == [data]
+
+
+def _end_and_discard(store: Store, running: Operation) -> None:
+    assert store.swap(running, changed(running, state=State.FAILED))
+    store.discard(running.id)
+
+
+def _write_on(store: Store, running: Operation) -> None:
+    for n in range(5):
+        store.write_chunk(running.id, 1, n, b"x" * 300_000 if n % 2 else b"x")
 
 
 def _finish(store: Store, running: Operation) -> None:

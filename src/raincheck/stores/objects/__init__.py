@@ -17,14 +17,15 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from urllib.parse import quote, unquote
 
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter, Liveness, Store
-from raincheck.errors import BodyMissing, StoreError, abbreviate
+from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.ledger import Ledger
 from raincheck.messages import Request
-from raincheck.operation import Operation, State
+from raincheck.operation import Operation, State, is_overtaken
 from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
 
 logger = logging.getLogger("raincheck")
@@ -79,8 +80,25 @@ class ObjectBodies:
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         if data.startswith(_MAGIC) or (len(data) >= OBJECT_SIZE and self._can_use_objects()):
-            data = self._put(operation_id, fence, n, data)
-        self._store.write_chunk(operation_id, fence, n, data)
+            self._write_object(operation_id, fence, n, data)
+        else:
+            self._store.write_chunk(operation_id, fence, n, data)
+
+    def _write_object(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        """Write an object and its pointer; take it back if the writer was overtaken meanwhile."""
+        key, pointer = self._put(operation_id, fence, n, data)
+        self._store.write_chunk(operation_id, fence, n, pointer)
+        if fence != REQUEST_FENCE and self._is_overtaken(operation_id, fence):
+            self._storage.delete([key])
+
+    def _is_overtaken(self, operation_id: str, fence: int) -> bool:
+        try:
+            record = self._store.get(operation_id)
+        except StoreUnavailable:
+            raise
+        except StoreError:  # a newer raincheck's: who understands it sweeps, too
+            return False
+        return record is not None and is_overtaken(record, fence)
 
     def _can_use_objects(self) -> bool:
         if is_usable():
@@ -93,11 +111,12 @@ class ObjectBodies:
             )
         return False
 
-    def _put(self, operation_id: str, fence: int, n: int, data: bytes) -> bytes:
-        """Write an object and return the pointer to it."""
+    def _put(self, operation_id: str, fence: int, n: int, data: bytes) -> tuple[str, bytes]:
+        """Write an object and return its key, and the pointer to it."""
         namespace, name = self._namespace() or self._found(), secrets.token_hex(16)
-        self._storage.put(_key(namespace, operation_id, fence, n, name), data)
-        return _MAGIC + f"{namespace} {name} {len(data)}".encode()
+        key = _key(namespace, operation_id, fence, n, name)
+        self._storage.put(key, data)
+        return key, _MAGIC + f"{namespace} {name} {len(data)}".encode()
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         chunks = self._store.read_chunks(operation_id, fence, start, stop)
@@ -156,8 +175,17 @@ class ObjectBodies:
 
     def _may_have_objects(self, operation_id: str) -> bool:
         """Tell whether a request's body may; where it is gone already, what was left may."""
-        request = self._store.read_request(operation_id)
+        request = self._request(operation_id)
         return request is None or request.length >= OBJECT_SIZE
+
+    def _request(self, operation_id: str) -> Request | None:
+        """Return a request; one that can't be read here may have a body of any size."""
+        try:
+            return self._store.read_request(operation_id)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return Request("", "", length=OBJECT_SIZE)
 
     def discard(self, operation_id: str) -> None:
         """Delete the pointers, then the objects; those that can't be deleted are swept later."""
@@ -213,18 +241,27 @@ class ObjectBodies:
             yield
 
     def _leftovers(self, entries: list[Entry]) -> list[str]:
-        records: dict[str, Operation | None] = {}
+        readable = dict[str, Callable[[int], bool]]()
         found = []
         for entry in entries:
             key = _KEY.fullmatch(_UNFINISHED.sub("", entry.key))
             if key is None:
                 continue
             operation_id = unquote(key[1], errors="surrogatepass")
-            if operation_id not in records:
-                records[operation_id] = self._store.get(operation_id)
-            if not self._may_be_read(records[operation_id], int(key[2])):
+            if operation_id not in readable:
+                readable[operation_id] = self._what_may_be_read(operation_id)
+            if not readable[operation_id](int(key[2])):
                 found.append(entry.key)
         return found
+
+    def _what_may_be_read(self, operation_id: str) -> Callable[[int], bool]:
+        """Return what tells of a fence whether somebody may read what lies under it."""
+        try:
+            return partial(self._may_be_read, self._store.get(operation_id))
+        except StoreUnavailable:
+            raise
+        except StoreError:  # it can't be read here: a newer raincheck may know better
+            return lambda fence: True
 
     def _may_be_read(self, operation: Operation | None, fence: int) -> bool:
         if operation is None or operation.forgotten:
@@ -232,7 +269,7 @@ class ObjectBodies:
         if not operation.is_terminal:
             return True
         if fence == REQUEST_FENCE:
-            return self._store.read_request(operation.id) is not None
+            return self._request(operation.id) is not None
         return operation.result is not None and fence == operation.result.fence
 
     # --- what is the store's own ---------------------------------------------------------------

@@ -192,7 +192,8 @@ class Directory(Storage):
 
     def get(self, key: str) -> bytes | None:
         data = super().get(key)
-        if data is None and not (self._path / key.partition("/")[0]).is_dir():
+        namespace = self._path / key.partition("/")[0]
+        if data is None and not _translate(namespace.is_dir):
             raise StoreUnavailable(f"the directory {self._path} has lost its objects: mounted?")
         return data
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from functools import partial
+from itertools import starmap
 from typing import Any
 
 from raincheck.contracts import LEFTOVER_AGE, Filter
@@ -20,7 +21,6 @@ from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbrevia
 from raincheck.messages import Request
 from raincheck.operation import Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode_request
-from raincheck.stores.paging import to_page
 from raincheck.stores.patience import TIMEOUT
 from raincheck.stores.postgresql.connections import Connection
 from raincheck.stores.postgresql.listening import Listener, from_hint, to_hint
@@ -35,6 +35,7 @@ from raincheck.stores.postgresql.statements import (
     to_values,
 )
 from raincheck.stores.postgresql.url import POOL, parse_url
+from raincheck.stores.reading import Reader, Row
 
 SELF_TEST = 1.0  # seconds after which a listener that does not hear itself is taken to be deaf
 POLLING = 0.5  # seconds, where nothing can be heard
@@ -83,6 +84,7 @@ class PostgreSQLStore:
         self._schema = Schema(schema)
         self._statements = Statements(self._schema.tables)
         self._clock = clock
+        self._reader = Reader()
         self._make_process = partial(Process, parameters, self._schema, timeout, pool)
         # By process id. A fork makes its own, and keeps those of its ancestors: collecting
         # them would end sessions that it does not own.
@@ -167,9 +169,14 @@ class PostgreSQLStore:
     def find(
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
-        statement, values = self._statements.find(which, cursor)
-        rows = self._rows(statement, values | {"limit": limit + 1})
-        return to_page([decode(row[0]) for row in rows], limit, which)
+        def fetch(last: Row | None) -> list[Row]:
+            after = cursor if last is None else f"{last.moment!r} {last.key}"
+            statement, values = self._statements.find(which, after)
+            if last is not None:
+                values["after"] = last.key  # as it is in its column already
+            return list(starmap(Row, self._rows(statement, values | {"limit": limit + 1})))
+
+        return self._reader.read_page(fetch, limit, which)
 
     def count(self, which: Filter, limit: int) -> int:
         statement, values = self._statements.count(which)

@@ -61,14 +61,23 @@ _SWAP_AND_DROP = f"""
 _GET = "SELECT document FROM {operations} WHERE id = %(id)s"
 _READ_REQUEST = "SELECT document FROM {requests} WHERE operation_id = %(id)s"
 _FIND = """
-    SELECT document FROM {operations} WHERE {conditions} ORDER BY {moment}, id LIMIT %(limit)s"""
+    SELECT {moment}, id, document FROM {operations} WHERE {conditions}
+    ORDER BY {moment}, id LIMIT %(limit)s"""
 _COUNT = """
     SELECT count(*) FROM (
         SELECT FROM {operations} WHERE {conditions} LIMIT %(limit)s) AS counted"""
 _WORKERS = "SELECT DISTINCT worker FROM {operations} WHERE state IN ('cancelling', 'running')"
-_WRITE_CHUNK = """
-    INSERT INTO {chunks} (operation_id, fence, n, data, written)
-    VALUES (%(id)s, %(fence)s, %(n)s, %(data)b, %(written)s)
+# The lock lets no end pass by: it comes before, and is seen here, or after, and deletes the chunk.
+_SETTLED = f"IN {tuple(map(str, sorted({State.ACCEPTED, *TERMINAL})))}"
+_WRITE_CHUNK = f"""
+    WITH record AS (SELECT state, document FROM {{operations}} WHERE id = %(id)s FOR SHARE),
+    claim AS (
+        SELECT state, coalesce((document::json ->> 'fence')::bigint, 0) AS fence FROM record
+        WHERE %(fence)s <> {REQUEST_FENCE}
+    )
+    INSERT INTO {{chunks}} (operation_id, fence, n, data, written)
+    SELECT %(id)s, %(fence)s, %(n)s, %(data)b, %(written)s WHERE NOT EXISTS (
+        SELECT FROM claim WHERE fence > %(fence)s OR (fence = %(fence)s AND state {_SETTLED}))
     ON CONFLICT (operation_id, fence, n)
     DO UPDATE SET data = excluded.data, written = excluded.written"""
 _READ_CHUNK = """

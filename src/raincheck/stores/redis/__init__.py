@@ -119,7 +119,7 @@ class RedisStore:
         arguments = [self._names.changes, quoted(operation_id)]
         record = self._names.record(operation_id)
         document = self._run(scripts.CONFIRM, [record], [*arguments, to_bytes(dedupe)])
-        return None if document is None else decode(document.decode())
+        return None if document is None else decode(document)
 
     def _take_back(self, operation: Operation) -> None:
         """Leave nothing of an operation that was prepared, if it was."""
@@ -151,7 +151,7 @@ class RedisStore:
 
     def get(self, operation_id: str) -> Operation | None:
         document: bytes | None = self._server.command("HGET", self._names.record(operation_id), "d")
-        return None if document is None else decode(document.decode())
+        return None if document is None else decode(document)
 
     def swap(
         self,
@@ -252,7 +252,7 @@ class RedisStore:
     def read_request(self, operation_id: str) -> Request | None:
         record = self._names.record(operation_id)
         version, document = self._server.command("HMGET", record, "v", "r")
-        return None if None in (version, document) else decode_request(document.decode())
+        return None if None in (version, document) else decode_request(document)
 
     # --- bodies --------------------------------------------------------------------------------
 
@@ -260,8 +260,8 @@ class RedisStore:
         member = f"{fence}:{n}"
         self._run(
             scripts.WRITE_CHUNK,
-            [self._names.chunk_list(operation_id), self._names.chunk(operation_id, member)],
-            [member, data],
+            [*self._record_and_list(operation_id), self._names.chunk(operation_id, member)],
+            [member, data, "" if fence == REQUEST_FENCE else str(fence)],
             first=[Entry(self._names.bodies, self._clock(), to_bytes(operation_id)).add()],
         )
 

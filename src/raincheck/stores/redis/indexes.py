@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from raincheck.contracts import LEFTOVER_AGE, Filter
 from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, State
-from raincheck.records import decode
 from raincheck.stores.paging import Position
+from raincheck.stores.reading import Reader
 from raincheck.stores.redis.names import Command, Entry, Names, to_bytes, to_run
 from raincheck.stores.redis.scripts import READ_INDEX, REMOVE_ENTRY
 from raincheck.stores.redis.server import Server
@@ -45,6 +45,7 @@ class Indexes:
         self._names = names
         self._clock = clock
         self._reconciled = -math.inf
+        self._reader = Reader()
 
     def candidates(
         self, which: Filter, after: Position | None, count: int
@@ -120,9 +121,10 @@ class Indexes:
         wrong: list[Wrong] = []
         right: list[Entry] = []
         for entry, (document, prepared) in zip(entries, self._documents(entries), strict=True):
-            operation = None if document is None else decode(document.decode())
-            if operation is None:
+            if document is None:
                 wrong += [(e, None) for e in self._traces(entry)] if prepared is None else []
+            elif (operation := self._reader.read(document)) is None:
+                continue
             elif entry in self._names.entries(operation):
                 found.append(operation)
                 if operation.forgotten and entry.key == self._names.expiring:
@@ -159,8 +161,11 @@ class Indexes:
         self._server.commands([entry.remove() for entry in entries])
         right: list[Entry] = []
         for entry, documents in zip(entries, self._documents(entries), strict=True):
-            operations = [decode(document.decode()) for document in documents if document]
-            right += [entry for o in operations if entry in self._names.entries(o)]
+            there = [document for document in documents if document]
+            operations = self._reader.read_all(there)
+            is_right = any(entry in self._names.entries(o) for o in operations)
+            # What can't be read may call for any entry.
+            right += [entry] if is_right or len(operations) < len(there) else []
         self._server.commands([entry.add() for entry in right])
 
     def _documents(self, entries: list[Entry]) -> list[list[bytes | None]]:

@@ -13,6 +13,8 @@ restarted knows them at once.
 
 from __future__ import annotations
 
+from raincheck.operation import TERMINAL, State
+
 # A hint must not make a write fail: hence pcall, for users who may not publish.
 _TELL = "if {hint} ~= '' then redis.pcall('PUBLISH', {channel}, {hint}) end"
 
@@ -97,13 +99,20 @@ if ARGV[8] ~= '' then
 end
 {_REPLACE}"""
 
-# list of chunks, chunk; member, data. A chunk that comes after the end lives no longer than the
-# list: nothing could find it then.
-WRITE_CHUNK = """
-redis.call('SADD', KEYS[1], ARGV[1])
-redis.call('SET', KEYS[2], ARGV[2])
-local left = redis.call('PTTL', KEYS[1])
-if left > 0 then redis.call('PEXPIRE', KEYS[2], left) end
+# record, list of chunks, chunk; member, data, fence or '' for a request's. Keeps nothing, and
+# returns 0, where the record says that this fence is overtaken (`operation.is_overtaken`).
+_SETTLED = " or ".join(f"state == '{state}'" for state in sorted({State.ACCEPTED, *TERMINAL}))
+WRITE_CHUNK = f"""
+local document = ARGV[3] ~= '' and redis.call('HGET', KEYS[1], 'd')
+local is_read, record = pcall(cjson.decode, document or '')
+if is_read and type(record) == 'table' then
+  local fence, given, state = tonumber(record.fence) or 0, tonumber(ARGV[3]), record.state
+  if fence > given or (fence == given and ({_SETTLED})) then return 0 end
+end
+redis.call('SADD', KEYS[2], ARGV[1])
+redis.call('SET', KEYS[3], ARGV[2])
+local left = redis.call('PTTL', KEYS[2])
+if left > 0 then redis.call('PEXPIRE', KEYS[3], left) end
 return 1
 """
 

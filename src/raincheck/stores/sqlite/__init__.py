@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
@@ -23,7 +24,7 @@ from raincheck.messages import Request
 from raincheck.operation import Operation, is_mere_renewal
 from raincheck.records import decode, decode_request, encode, encode_request
 from raincheck.stores import not_a_store
-from raincheck.stores.paging import to_page
+from raincheck.stores.reading import Reader, Row
 from raincheck.stores.sqlite import additions
 from raincheck.stores.sqlite.bodies import BodyFiles
 from raincheck.stores.sqlite.database import Database
@@ -59,7 +60,10 @@ _BODIES = """
     SELECT operation_id, EXISTS (SELECT 1 FROM operations WHERE id = operation_id)
     FROM (SELECT DISTINCT operation_id FROM chunks WHERE operation_id > ?
           ORDER BY operation_id LIMIT 500)"""
-_HELD = "SELECT document FROM operations WHERE dedupe = ?"
+# As bytes: where a disk has spoilt it, it may be no text.
+_HELD = "SELECT CAST(document AS BLOB) FROM operations WHERE dedupe = ?"
+_RECORD = "SELECT CAST(document AS BLOB) FROM operations WHERE id = ?"
+_IN_FILE = "SELECT 1 FROM chunks WHERE operation_id = ? AND fence = ? AND data IS NULL LIMIT 1"
 _SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
 
 
@@ -112,6 +116,7 @@ class SQLiteStore:
         self._database = Database(path, SCHEMA, synchronous, additions.add)
         self._bodies = BodyFiles(lambda: self._beside("-bodies"), durable=synchronous == "full")
         self._process = ProcessLock(lambda: self._beside("-processes"))
+        self._reader = Reader()
         self._swept = 0.0
         self._rest: Iterator[None] | None = None  # of a sweep
 
@@ -145,8 +150,7 @@ class SQLiteStore:
         return decode(rows[0][0]) if rows else None
 
     def get(self, operation_id: str) -> Operation | None:
-        query = "SELECT document FROM operations WHERE id = ?"
-        rows = self._database.read(query, (_as_text(operation_id),))
+        rows = self._database.read(_RECORD, (_as_text(operation_id),))
         return decode(rows[0][0]) if rows else None
 
     def swap(
@@ -174,13 +178,23 @@ class SQLiteStore:
         return files is not None
 
     def read_request(self, operation_id: str) -> Request | None:
-        query = "SELECT document FROM requests WHERE operation_id = ?"
+        query = "SELECT CAST(document AS BLOB) FROM requests WHERE operation_id = ?"
         rows = self._database.read(query, (operation_id,))
         return decode_request(rows[0][0]) if rows else None
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         chunk = self._place(operation_id, fence, data)
-        self._database.write(lambda c: self._insert_chunk(c, operation_id, fence, n, chunk))
+
+        def work(connection: Connection) -> bool:
+            rows = connection.execute(_RECORD, (operation_id,)).fetchone()
+            if self._reader.is_overtaken(rows and rows[0], fence):
+                # Its file goes with the rows of it that an end has not deleted yet.
+                return bool(connection.execute(_IN_FILE, (operation_id, fence)).fetchone())
+            self._insert_chunk(connection, operation_id, fence, n, chunk)
+            return True
+
+        if not self._database.write(work) and chunk[0] is None:
+            self._bodies.remove([(operation_id, fence)])
 
     def _place(self, operation_id: str, fence: int, data: bytes) -> _Chunk:
         """Write what is large to its file, outside of any transaction: others need not wait."""
@@ -213,9 +227,12 @@ class SQLiteStore:
     def find(
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
-        clause, values = additions.to_find(which, cursor)
-        rows = self._database.read(f"SELECT document FROM {clause} LIMIT ?", (*values, limit + 1))  # noqa: S608
-        return to_page([decode(row[0]) for row in rows], limit, which)
+        def fetch(last: Row | None) -> list[Row]:
+            after = cursor if last is None else f"{last.moment!r} {last.key}"
+            query, values = additions.to_find(which, after)
+            return list(starmap(Row, self._database.read(query, (*values, limit + 1))))
+
+        return self._reader.read_page(fetch, limit, which)
 
     def count(self, which: Filter, limit: int) -> int:
         clause, values = additions.to_select(which)

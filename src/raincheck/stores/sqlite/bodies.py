@@ -72,8 +72,10 @@ class BodyFiles:
                 if descriptor is None:
                     descriptor = os.open(self._path(operation_id, fence), os.O_RDONLY)
                 data = os.pread(descriptor, size, start)
-            except OSError as error:
+            except FileNotFoundError as error:
                 raise BodyMissing(operation_id, fence) from error
+            except OSError as error:
+                raise StoreUnavailable(f"can't read a body file: {error}") from error
             if len(data) != size:
                 raise BodyMissing(operation_id, fence)
             return data
@@ -85,16 +87,17 @@ class BodyFiles:
                 os.close(descriptor)
 
     def remove(self, files: Iterable[BodyFile]) -> None:
-        """Delete files; those that are gone already are fine."""
+        """Delete files; those that are gone already are fine, others are left to be swept."""
         for operation_id, fence in files:
-            self._path(operation_id, fence).unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path(operation_id, fence).unlink(missing_ok=True)
 
     def older_than(self, moment: float) -> Iterator[BodyFile]:
         """Yield the files that were last written at or before `moment`, epoch seconds."""
-        with suppress(FileNotFoundError), os.scandir(self._directory()) as entries:
+        with suppress(OSError), os.scandir(self._directory()) as entries:
             for entry in entries:
                 name, _, fence = entry.name.rpartition(".")
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     if fence.isdigit() and entry.stat().st_mtime <= moment:
                         yield unquote(name), int(fence)
 

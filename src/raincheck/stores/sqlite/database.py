@@ -122,7 +122,7 @@ class Database:
             except sqlite3.Error as error:
                 if _code(error) not in _BUSY or deadline.left <= 0:
                     self._fail(error)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 self._fail(error)
             except UnicodeEncodeError as error:
                 raise StoreError("SQLite can't keep text that is not Unicode") from error
@@ -200,7 +200,7 @@ class Database:
     def _version(connection: sqlite3.Connection) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
-    def _fail(self, error: sqlite3.Error | OSError) -> NoReturn:
+    def _fail(self, error: sqlite3.Error | OSError | MemoryError) -> NoReturn:
         code = _code(error)
         if code in _BROKEN:
             raise StoreError(

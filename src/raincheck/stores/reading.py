@@ -1,0 +1,79 @@
+"""Reading many records, of which some can't be read: the others are none the worse for it.
+
+A newer raincheck may have written one, or the disk may have spoilt it. It is left out of what is
+found, said once, and left alone; whoever asks for that very operation is told what is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from raincheck.contracts import REQUEST_FENCE, Filter
+from raincheck.errors import StoreError
+from raincheck.operation import Operation, is_overtaken
+from raincheck.records import decode
+from raincheck.stores.paging import to_page
+
+SAID_AT_MOST = 1_000  # records that are remembered; from then on some are said again
+
+logger = logging.getLogger("raincheck")
+
+
+class Row(NamedTuple):
+    """A record as a table has it, and its place in the order of the page as the table knows it."""
+
+    moment: float
+    key: str
+    document: str | bytes
+
+
+class Reader:
+    """Reads the records of one store."""
+
+    def __init__(self) -> None:
+        self._said: set[int] = set()  # hashes of documents
+
+    def read(self, document: str | bytes) -> Operation | None:
+        """Return an operation; None if it can't be read."""
+        try:
+            return decode(document)
+        except StoreError as error:
+            if (this := hash(document)) not in self._said:
+                if len(self._said) >= SAID_AT_MOST:
+                    self._said.clear()
+                self._said.add(this)
+                logger.error("an operation is left out of what is found: %s", error)
+            return None
+
+    def is_overtaken(self, document: str | bytes | None, fence: int) -> bool:
+        """Tell whether a chunk of a response comes too late for a record; None: there is none."""
+        if document is None or fence == REQUEST_FENCE:
+            return False
+        operation = self.read(document)
+        return operation is not None and is_overtaken(operation, fence)
+
+    def read_all(self, documents: Iterable[str | bytes]) -> list[Operation]:
+        """Return those operations that can be read."""
+        return [one for document in documents if (one := self.read(document)) is not None]
+
+    def read_page(
+        self, fetch: Callable[[Row | None], list[Row]], limit: int, which: Filter
+    ) -> tuple[list[Operation], str | None]:
+        """Return a page of operations, and the cursor for the next one.
+
+        Args:
+            fetch: Returns the rows after one, in order; None: from the page's beginning. One more
+                than `limit`, if there are so many.
+            limit: How many operations at most.
+            which: What they are found by.
+        """
+        found, last = list[Operation](), None
+        while True:
+            rows = fetch(last)
+            readable = self.read_all(row.document for row in rows)
+            found += readable
+            if len(found) > limit or len(rows) <= limit or len(readable) == len(rows):
+                return to_page(found, limit, which)
+            last = rows[-1]

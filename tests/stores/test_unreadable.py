@@ -1,0 +1,177 @@
+"""A record that can't be read stops nobody else, on every store; and is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from raincheck.contracts import Filter, Store
+from raincheck.core import Raincheck
+from raincheck.errors import StoreError
+from raincheck.operation import Operation, Progress, Reason, State
+from raincheck.options import Settings
+from raincheck.records import encode
+from raincheck.stores.redis import RedisStore
+from raincheck.stores.sqlite import SQLiteStore
+from raincheck.testing.material import forgotten, ids, make_operation
+from tests.stores.postgresql.schemas import administering, new_schema, store_at, table_of
+from tests.stores.redis.keys import keys_on
+from tests.stores.third_party import FolderStore
+from tests.support.real_servers import postgresql_url, redis_url
+from tests.unit.cores import NoHeartbeat, poll
+from tests.unit.test_recovery import Replayer, lost, start
+
+Spoil = Callable[[str, str], None]
+Site = tuple[Store, Spoil]
+RUNNING = json.loads(encode(make_operation("poison")))
+UNREADABLE = {
+    "newer": json.dumps({"v": 2, "id": "poison", "state": "running"}),
+    "no JSON": "garbage",
+    "of wrong kinds": json.dumps(RUNNING | {"created": "x", "lease": "soon"}),
+    "with a wrong part": json.dumps(RUNNING | {"progress": {"completed": "half"}}),
+    "endless": "[" * 100_000,
+}
+
+
+def sqlite(directory: Path, stack: ExitStack) -> Site:
+    path = directory / "operations.db"
+
+    def spoil(id: str, document: str) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            update = "UPDATE operations SET document = ? WHERE id = ?"
+            connection.execute(update, (document, id))
+
+    return SQLiteStore(path), spoil
+
+
+def redis(directory: Path, stack: ExitStack) -> Site:
+    keys = stack.enter_context(keys_on(redis_url()))
+
+    def spoil(id: str, document: str) -> None:
+        keys.client.hset(keys.names.record(id), "d", document)
+
+    return RedisStore(keys.url), spoil
+
+
+def postgresql(directory: Path, stack: ExitStack) -> Site:
+    admin = stack.enter_context(administering())
+    schema = stack.enter_context(new_schema(admin))
+    table = table_of(schema)("operations")
+
+    def spoil(id: str, document: str) -> None:
+        update = sql.SQL("UPDATE {} SET document = {} WHERE id = {}")
+        admin.execute(update.format(table, sql.Literal(document), sql.Literal(id)))
+
+    return store_at(postgresql_url(), schema), spoil
+
+
+def folder(directory: Path, stack: ExitStack) -> Site:
+    def spoil(id: str, document: str) -> None:
+        name = hashlib.sha256(id.encode()).hexdigest()
+        (directory / f"record.{name}").write_text(document)
+
+    return FolderStore(directory), spoil
+
+
+@pytest.fixture(params=[sqlite, redis, postgresql, folder])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        store, spoil = request.param(tmp_path, stack)
+        stack.callback(store.close)
+        yield store, spoil
+
+
+def make_core(store: Store, **options: object) -> Raincheck:
+    core = Raincheck(Settings(**options), store)  # type: ignore[arg-type]
+    core.heartbeat = NoHeartbeat(core)
+    return core
+
+
+def left_by_the_dead(id: str, created: float, store: Store) -> Operation:
+    lease = store.now() - 1
+    return make_operation(id, created=created, fence=1, worker="gone", lease=lease)
+
+
+@pytest.mark.parametrize("document", UNREADABLE.values(), ids=UNREADABLE)
+def test_others_are_found_and_it_is_said_once(
+    site: Site, document: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, spoil = site
+    for n, id in enumerate(("first", "poison", "last")):
+        store.create(make_operation(id, created=1000.0 + n, progress=Progress(1)))
+    spoil("poison", document)
+    for _ in range(2):
+        page, cursor = store.find(Filter(states=frozenset({State.RUNNING})), limit=1)
+        assert ids(page) == ["first"]
+        assert cursor is not None
+        assert ids(store.find(Filter(), limit=1, cursor=cursor)[0]) == ["last"]
+    assert caplog.text.count("is left out of what is found") == 1
+    with pytest.raises(StoreError):
+        store.get("poison")
+
+
+def test_a_page_goes_on_behind_many_of_them(site: Site) -> None:
+    store, spoil = site
+    for n in range(9):
+        store.create(make_operation(f"{n}", created=1000.0 + n))
+    for n in range(1, 8):
+        spoil(f"{n}", "garbage")
+    assert ids(store.find(Filter(), limit=2)[0]) == ["0", "8"]
+
+
+def test_others_are_recovered_counted_purged_and_polled(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raincheck.recovery.STEADY", 0.0)
+    store, spoil = site
+    now = store.now()
+    for n, id in enumerate(("poison", "abandoned")):
+        store.create(left_by_the_dead(id, 1000.0 + n, store))
+    ended = make_operation("ended", state=State.SUCCEEDED, expires=now - 1)
+    for operation in (ended, forgotten("purged", now - 2), forgotten("poisoned", now - 2)):
+        store.create(operation)
+    for id in ("poison", "poisoned"):
+        spoil(id, "garbage")
+    core = make_core(store, limits={"operations_in_store": 2})
+    core.admission.check(None)
+    core.recover()
+    assert core.purge()
+    left = {id: store.get(id) for id in ("abandoned", "ended", "purged")}
+    assert left["abandoned"] is not None
+    assert left["abandoned"].reason is Reason.INTERRUPTED
+    assert left["ended"] is not None
+    assert left["ended"].forgotten
+    assert left["purged"] is None
+    assert poll(core, "ended").status in (404, 410)
+    with pytest.raises(StoreError):
+        store.get("poison")
+
+
+def test_a_captured_request_of_a_newer_shape_is_left_to_those_who_understand_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, replayer = tmp_path / "operations.db", Replayer()
+    with closing(SQLiteStore(path)) as store:
+        core, other = make_core(store), make_core(store)
+        operation = lost(core, start(core, "GET"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            [(request,)] = connection.execute("SELECT document FROM requests")
+            newer = json.dumps(json.loads(request) | {"v": 2, "zipped": True})
+            connection.execute("UPDATE requests SET document = ?", (newer,))
+            other.recovery.replayer = replayer
+            for _ in range(2):
+                other.recover()
+            left = store.get(operation.id)
+            assert left is not None
+            assert (left.state, replayer.runs) == (State.ACCEPTED, [])
+            assert caplog.text.count("can't be run again here") == 1
+            connection.execute("UPDATE requests SET document = ?", (request,))
+        other.recover()
+        assert len(replayer.runs) == 1
