@@ -348,7 +348,7 @@ def _parse() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    some = {"type": _numbers, "metavar": "N,..."}
+    some: dict[str, Any] = {"type": _numbers, "metavar": "N,..."}
     parser.add_argument("--finished", default=[1_000, 10_000, 100_000, 1_000_000], **some)
     parser.add_argument("--in-flight", default=[0, 10_000], **some)
     parser.add_argument("--expired", type=int, default=10_000, help="to be purged, in between")
