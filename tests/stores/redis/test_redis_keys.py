@@ -20,7 +20,7 @@ from raincheck.errors import StoreError
 from raincheck.messages import Request
 from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, Progress, State
 from raincheck.stores.redis import NET, RedisStore
-from raincheck.stores.redis.names import quoted, to_bytes, to_text, unquoted
+from raincheck.stores.redis.names import Entry, quoted, to_bytes, to_text, unquoted
 from raincheck.testing import Clock
 from raincheck.testing.material import (
     HOUR,
@@ -128,7 +128,12 @@ def test_a_beat_reads_no_record_of_what_is_not_to_be_stopped(
     for n in range(5):
         store.create(make_operation(f"{n}", worker="w", lease=9e9))
     read: list[Any] = []
-    monkeypatch.setattr(store._indexes, "_documents", lambda entries: read.extend(entries) or [])
+
+    def note(entries: list[Entry]) -> list[list[bytes | None]]:
+        read.extend(entries)
+        return [[None, None]] * len(entries)
+
+    monkeypatch.setattr(store._indexes, "_documents", note)
     store.find(Filter(states=frozenset({State.CANCELLING}), worker="w"))
     store.find(Filter(states=CLAIMED, lease_before=5.0))
     store.find(Filter(states=frozenset({State.ACCEPTED})))
