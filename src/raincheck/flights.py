@@ -64,6 +64,11 @@ class Flight:
             return False
         return time.monotonic() - self.begun > self.timeout
 
+    @property
+    def has_news(self) -> bool:
+        """Whether its record lacks something that is known here."""
+        return self.news is not None or not self.is_owner_written
+
     def leave_alone(self) -> None:
         """Take note that its client does not wait any longer."""
         if self.is_attended:

@@ -43,7 +43,10 @@ class Upkeep:
 
     def renew_all(self) -> None:
         """Renew leases, and write progress."""
-        each(self._renew, self._flights.all())
+        # A store that was away may have come back without one; a lease may have run out in a sleep.
+        due = max(self._deaf_until, time.monotonic() - self._process.renewal)
+        flights = self._flights.all()  # of thousands few have news, or are due
+        each(self._renew, [f for f in flights if f.renewed < due or f.has_news])
         end = time.monotonic() + TURN
         waiting = self._process.backlog.ended()
         each(self._renew_waiting, takewhile(lambda _: time.monotonic() < end, waiting))
@@ -98,15 +101,10 @@ class Upkeep:
         return max(self._woken, self._process.health.last_failure)
 
     def _renew(self, flight: Flight) -> None:
-        """Write progress if there is any, and the lease if it is time."""
+        """Write progress if there is any, and a new lease."""
         if flight.is_over or flight.run is None:
             return
-        # A store that was away may have come back without it; a lease may have run out in a sleep.
-        was_deaf = flight.renewed < self._deaf_until
-        due = was_deaf or time.monotonic() - flight.renewed > self._process.renewal
         news, owned = flight.news, flight.owned
-        if news is None and flight.is_owner_written and not due:
-            return
         operation, renewed = flight.operation, Renewed(self._process.lease, news, owned)
         changed = self._ledger.change(operation.id, renewed, fence=operation.fence)
         if changed is None:

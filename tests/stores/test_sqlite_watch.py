@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from raincheck.operation import Operation, State
+from raincheck.contracts import Filter
+from raincheck.operation import IN_FLIGHT, Operation, State
 from raincheck.stores import sqlite
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.stores.sqlite.database import SCHEMA_VERSION
-from raincheck.testing.material import changed, hears, make_operation, run_in_fork
+from raincheck.testing.material import changed, hears, ids, make_operation, run_in_fork
 
 QUIET = 0.02  # seconds
 
@@ -101,13 +102,26 @@ def test_a_file_of_an_older_raincheck_can_be_watched(path: Path) -> None:
 def test_an_older_raincheck_can_use_the_file_of_a_newer_one(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.create(make_operation("a"))
-    monkeypatch.setattr(sqlite, "ADDITION", "")
-    older = SQLiteStore(store._database.path)
+    """As it opens the file, and writes to it."""
+    in_flight = Filter(states=IN_FLIGHT, owner="ann", application="ours")
+    for id in "ab":
+        store.create(make_operation(id, owner="ann", application="ours\n"))
+    names = sqlite._COLUMNS.replace("application_name, ", "")
     monkeypatch.setattr(sqlite, "_note_change", lambda connection, operation_id: None)
-    assert older.swap(make_operation("a"), finished(make_operation("a")))
+    monkeypatch.setattr(sqlite.additions, "add", lambda connection: None)
+    monkeypatch.setattr(sqlite, "_COLUMNS", names)
+    monkeypatch.setattr(sqlite, "_SET", ", ".join(f"{name} = ?" for name in names.split(", ")))
+    older = SQLiteStore(store._database.path)
+    old = store.get("a")
+    assert old is not None
+    assert older.swap(old, finished(old))
+    older.create(make_operation("c", owner="ann", application="ours\n"))
     older.close()
-    assert store.get("a") == finished(make_operation("a"))
+    monkeypatch.undo()
+    assert store.get("a") == finished(old)
+    assert store.count(in_flight, 9) == 1  # and what an older one begins is nobody's
+    assert store.count(Filter(states=IN_FLIGHT), 9) == 2
+    assert ids(store.find(Filter(owner="ann"))[0]) == ["a", "b", "c"]
 
 
 @pytest.mark.server

@@ -337,6 +337,59 @@ class TestRecovery(CoreTests):
         assert stored(other, operation).state is State.ACCEPTED
 
 
+class TestMany(CoreTests):
+    """Thousands that a process has left, or that wait."""
+
+    def test_as_many_are_taken_up_at_once_as_there_is_room_for(
+        self, core: Raincheck, store: FaultyStore, time: Time
+    ) -> None:
+        for _ in range(250):
+            lost(core, start(core))
+        other, replayer = make_core(store, time, limits={"operations": 220}), Replayer()
+        other.recovery.replayer = replayer
+        assert other.recover() == 250
+        assert (len(replayer.runs), other.recovery.has_more) == (220, False)
+
+    def test_a_turn_that_is_too_short_is_followed_by_the_next(
+        self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        left = [lost(core, start(core)) for _ in range(5)]
+        other, replayer, turns = make_core(store, time), Replayer(), list[float]()
+        other.recovery.replayer = replayer
+        monkeypatch.setattr(other.heartbeat, "recover_soon", lambda: turns.append(time.now))
+        swap = store.swap
+
+        def swap_slowly(*args: Any, **drops: Any) -> bool:
+            time.now += 0.6
+            return swap(*args, **drops)
+
+        monkeypatch.setattr(store, "swap", swap_slowly)
+        began = 0
+        while began == len(turns):
+            began += 1
+            other.recover()
+        assert {run[0].id for run in replayer.runs} == {operation.id for operation in left}
+        assert len(turns) > 1
+
+    def test_what_waits_is_not_read_where_it_can_not_be_run(
+        self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """But once a minute, for what has waited too long."""
+        core.finish(start(core), Ending(Ended(Reason.SHUTDOWN)))
+        other, read, find = make_core(store, time), list[Operation](), store.find
+
+        def note(*args: Any, **more: Any) -> Any:
+            page = find(*args, **more)
+            read.extend(page[0])
+            return page
+
+        monkeypatch.setattr(store, "find", note)
+        for _ in range(13):
+            other.recover()
+            time.now += 5
+        assert len(read) == 2
+
+
 class TestRequests(CoreTests):
     """What is kept of a request, and for how long."""
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,10 +18,9 @@ from hypothesis import strategies as st
 from raincheck.contracts import REQUEST_FENCE, Filter
 from raincheck.errors import StoreError
 from raincheck.messages import Request
-from raincheck.operation import Progress, State
+from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, Progress, State
 from raincheck.stores.redis import NET, RedisStore
-from raincheck.stores.redis import indexes as redis_indexes
-from raincheck.stores.redis.names import quoted, to_bytes, to_text, unquoted
+from raincheck.stores.redis.names import Entry, quoted, to_bytes, to_text, unquoted
 from raincheck.testing import Clock
 from raincheck.testing.material import (
     HOUR,
@@ -82,16 +82,63 @@ def test_other_prefixes_are_other_stores(keys: Keys) -> None:
         store.close()
 
 
-def test_what_expires_is_found_in_order_however_much_it_is(
+# --- what an older raincheck wrote, and what nobody need read ------------------------------------
+
+
+def as_an_older_raincheck(keys: Keys, operation: Operation) -> None:
+    """Leave an operation in the indexes that there were before, and in no others."""
+    indexes = {keys.names.all, keys.names.active, keys.names.expiring}
+    for key in keys.all():
+        if key not in indexes and not key.startswith("{"):
+            keys.client.unlink(key)
+    for entry in keys.names.entries(operation):
+        if entry.key in indexes:
+            keys.client.execute_command(*entry.add())  # type: ignore[no-untyped-call]  # says none
+
+
+def test_what_an_older_raincheck_runs_is_found_and_counted(store: RedisStore, keys: Keys) -> None:
+    running = make_operation("a", lease=5.0, worker="w", owner="ann", application="ours\n")
+    store.create(running)
+    as_an_older_raincheck(keys, running)
+    with closing(RedisStore(keys.url)) as new:
+        assert new.find(Filter(states=CLAIMED, lease_before=5.0)) == ([running], None)
+        mine = Filter(states=IN_FLIGHT, owner="ann", application="ours")
+        assert (new.count(mine, 9), new.count(Filter(states=IN_FLIGHT), 9)) == (1, 1)
+
+
+def test_what_an_older_raincheck_has_ended_or_forgotten_is_in_nobodys_way(
+    store: RedisStore, keys: Keys
+) -> None:
+    ended = changed(make_operation("a"), state=State.FAILED, expires=9e9)
+    store.create(ended)
+    gone = forgotten("b", expires=5.0)
+    store.create(gone)
+    as_an_older_raincheck(keys, gone)
+    for index in (keys.names.active, keys.names.leases):
+        keys.client.zadd(index, {b"a" if index == keys.names.active else b"1000.0 a": 1000.0})
+    assert store.find(Filter(states=CLAIMED, lease_before=9e9)) == ([], None)
+    assert store.count(Filter(states=IN_FLIGHT), 9) == 0
+    assert store.find(Filter(states=TERMINAL, expires_before=9.0, forgotten=False)) == ([], None)
+    assert store.purge(9.0) == 1
+
+
+def test_a_beat_reads_no_record_of_what_is_not_to_be_stopped(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for n in range(8):
-        store.create(make_operation(f"{n}", created=float(n), expires=100.0 - n))
-    for most in (100, 3):
-        monkeypatch.setattr(redis_indexes, "MANY", most)
-        page, cursor = store.find(Filter(expires_before=98.5), limit=4)
-        assert ids(page) == ["2", "3", "4", "5"]
-        assert ids(store.find(Filter(expires_before=98.5), limit=4, cursor=cursor)[0]) == ["6", "7"]
+    for n in range(5):
+        store.create(make_operation(f"{n}", worker="w", lease=9e9))
+    read: list[Any] = []
+
+    def note(entries: list[Entry]) -> list[list[bytes | None]]:
+        read.extend(entries)
+        return [[None, None]] * len(entries)
+
+    monkeypatch.setattr(store._indexes, "_documents", note)
+    store.find(Filter(states=frozenset({State.CANCELLING}), worker="w"))
+    store.find(Filter(states=CLAIMED, lease_before=5.0))
+    store.find(Filter(states=frozenset({State.ACCEPTED})))
+    assert store.count(Filter(states=IN_FLIGHT), 9) == 5
+    assert read == []
 
 
 # --- what the server deletes by itself ---------------------------------------------------------

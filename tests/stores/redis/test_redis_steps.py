@@ -50,7 +50,7 @@ def test_an_entry_without_a_record_is_left_for_an_hour_then_removed(
     index_only(keys, operation)
     for which in (Filter(), Filter(states=ACTIVE), Filter(owner="ann"), Filter(expires_before=9e9)):
         assert store.find(which) == ([], None)
-    assert len(keys.all()) == 4
+    assert len(keys.all()) == 5
     clock.now += HOUR + 1
     for which in (Filter(), Filter(owner="ann"), Filter(expires_before=9e9)):
         assert store.find(which) == ([], None)

@@ -67,6 +67,7 @@ STEPS: list[tuple[str, ...]] = [
             WHERE state = 'cancelling'""",
         """CREATE INDEX raincheck_operations_promised ON {operations} (expires, id)
             WHERE NOT forgotten AND expires IS NOT NULL""",
+        "DROP INDEX IF EXISTS {operations}_expires",
         """CREATE INDEX raincheck_operations_forgotten ON {operations} (expires) WHERE forgotten""",
     ),
 ]

@@ -172,7 +172,7 @@ class RedisStore:
             answer = self._swap_and_drop(old.id, [*arguments, *drops], first)
         else:
             # Again: who has left one of these indexes for it just before may remove its entry.
-            again = first if new.state is not old.state and not new.is_terminal else ()
+            again = [entry.add() for entry in added if self._may_be_removed(entry, old, new)]
             keys = self._record_and_list(old.id)
             answer = self._run(scripts.SWAP, keys, arguments, first, again)
         if answer is None:
@@ -183,6 +183,10 @@ class RedisStore:
         self._leave_indexes(old, new)
         return True
 
+    def _may_be_removed(self, entry: Entry, old: Operation, new: Operation) -> bool:
+        is_renewal = entry.key == self._names.leases and new.state is old.state
+        return self._is_passing(entry) and not new.is_terminal and not is_renewal
+
     def _is_passing(self, entry: Entry) -> bool:
         return self._names.is_passing(entry.key)
 
@@ -190,6 +194,8 @@ class RedisStore:
         """Remove the entries that a change has made wrong; or else who meets them does."""
         right = {(entry.key, entry.member) for entry in self._names.passing(new)}
         left = [e for e in self._names.passing(old) if (e.key, e.member) not in right]
+        if old.expires not in (None, new.expires):
+            left += [e for e in self._names.entries(old) if e.key == self._names.expiring]
         # At the end those by which others would find the rest.
         left.sort(key=lambda entry: entry.key in (self._names.leases, self._names.waiting))
         try:

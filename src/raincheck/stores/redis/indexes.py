@@ -129,6 +129,8 @@ class Indexes:
                 found.append(operation)
                 if operation.forgotten and entry.key == self._names.expiring:
                     right.append(entry._replace(key=self._names.forgotten))
+            elif entry.key == self._names.due and not operation.is_terminal:
+                continue  # it is about to end
             elif self._names.is_passing(entry.key):
                 right += self._names.passing(operation)
                 wrong += [(each, operation.version) for each in self._strays(entry, operation)]

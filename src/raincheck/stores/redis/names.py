@@ -170,8 +170,12 @@ class Names:
         """Return what is known to be in indexes of an operation that is gone."""
         created, operation_id = self.position(entry)
         member = to_bytes(operation_id)
+        dated = (
+            [self.expiring, self.forgotten] if entry.key in (self.expiring, self.forgotten) else []
+        )
         return {
             entry,
+            *(entry._replace(key=key) for key in dated),
             Entry(self.all, created, member),
             Entry(self.active, created, member),
             Entry(self.due, created, member),

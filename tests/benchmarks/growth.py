@@ -1,0 +1,390 @@
+"""Prints what grows with finished operations, and with those in flight: `python -m` this.
+
+Each column is a store that was filled directly; one process looks after it, whose handlers do
+nothing. The last rows are measured while others accept and poll. It judges nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from statistics import median, quantiles
+from typing import IO, Any
+
+from raincheck import open_store
+from raincheck.backlog import Ending
+from raincheck.contracts import Filter, Store
+from raincheck.core import Raincheck
+from raincheck.flights import Flight
+from raincheck.links import Resource
+from raincheck.messages import Request
+from raincheck.operation import IN_FLIGHT, Operation, Reason, Responded, Result, State
+from raincheck.options import Settings
+from raincheck.polling import Poll, StatusMonitor
+from raincheck.starting import Start
+from raincheck.stores.postgresql import PostgreSQLStore
+from raincheck.stores.postgresql.statements import to_values
+from raincheck.stores.redis import RedisStore
+from raincheck.stores.sqlite import SQLiteStore
+from tests.benchmarks.stores import new_operation, open_all
+from tests.benchmarks.tables import Table
+from tests.unit.cores import NoHeartbeat
+
+APPLICATION = "growth"
+BATCH = 5_000
+PAUSE = 0.01  # seconds between what one of the others does and the next
+WATCHED = 3.0  # seconds of others' lives, where nothing else ends before
+LIMITS = {"operations": 1_000_000, "operations_in_store": 10_000_000}
+DEAD = "0"  # a worker that nobody is
+
+
+# --- filling -----------------------------------------------------------------------------------
+
+
+def fill(store: Store, operations: Iterator[Operation]) -> None:
+    """Put operations into a store, many at a time."""
+    batch: list[Operation] = []
+    for operation in operations:
+        batch.append(operation)
+        if len(batch) == BATCH:
+            _put(store, batch)
+            batch = []
+    _put(store, batch)
+
+
+def _put(store: Store, batch: list[Operation]) -> None:
+    if isinstance(store, SQLiteStore):
+        _put_into_sqlite(store, batch)
+    elif isinstance(store, RedisStore):
+        _put_into_redis(store, batch)
+    elif isinstance(store, PostgreSQLStore):
+        _put_into_postgresql(store, batch)
+    else:
+        for operation in batch:
+            store.create(operation)
+
+
+def _put_into_sqlite(store: SQLiteStore, batch: list[Operation]) -> None:
+    from raincheck.stores.sqlite import _COLUMNS, _row
+
+    rows = [(operation.id, *_row(operation)) for operation in batch]
+    marks = ", ".join("?" * (1 + len(_COLUMNS.split(","))))
+    insert = f"INSERT INTO operations (id, {_COLUMNS}) VALUES ({marks})"  # noqa: S608
+    store._database.write(lambda connection: connection.executemany(insert, rows))
+
+
+def _put_into_redis(store: RedisStore, batch: list[Operation]) -> None:
+    commands: list[tuple[Any, ...]] = []
+    for operation in batch:
+        commands += [entry.add() for entry in store._names.entries(operation)]
+        record = store._names.record(operation.id)
+        commands.append(("HSET", record, *store._fields(operation, None)))
+    store._server.commands(commands)
+
+
+def _put_into_postgresql(store: PostgreSQLStore, batch: list[Operation]) -> None:
+    rows = [to_values(operation) for operation in batch]
+    if not rows:
+        return
+    names = list(rows[0])
+    table = store._schema.tables.operations
+    copy = f"COPY {table} ({', '.join(names)}) FROM STDIN"
+
+    def work(connection: Any) -> None:
+        with connection.cursor().copy(copy) as rest:
+            for row in rows:
+                rest.write_row([row[name] for name in names])
+
+    store.get("")  # the tables have to be there
+    store._process.call(work)
+
+
+def fill_finished(store: Store, count: int) -> None:
+    """Put finished operations into a store; SQLite copies one, as that is fastest."""
+    if not isinstance(store, SQLiteStore):
+        fill(store, finished(store, count))
+        return
+    [one] = finished(store, 1)
+    store.create(one)
+    columns = "version, state, owner, queue, worker, lease, forgotten, application_name, dedupe"
+    copy = f"""
+        WITH RECURSIVE number (n) AS (SELECT ? UNION ALL SELECT n + 1 FROM number WHERE n + 1 < ?)
+        INSERT INTO operations (id, created, expires, document, {columns})
+        SELECT printf('%032x', n), created - n, expires + n,
+               replace(document, id, printf('%032x', n)), {columns}
+        FROM number, operations WHERE id = ?"""  # noqa: S608
+    for start in range(1, count, 20_000):
+        values = (start, min(count, start + 20_000), one.id)
+        store._database.write(lambda connection, values=values: connection.execute(copy, values))  # type: ignore[misc]  # a default binds them
+
+
+def finished(store: Store, count: int) -> Iterator[Operation]:
+    """Make operations that ended within the last day and expire tomorrow."""
+    now = store.now()
+    result = Result(200, ((b"content-type", b"application/json"),), 0, 262_144, fence=1)
+    for n in range(count):
+        yield _ours(
+            store,
+            created=now - 86_400 * n / count,
+            updated=now,
+            state=State.SUCCEEDED,
+            result=result,
+            owner=f"owner {n % 1000}",
+            lease=None,
+            expires=now + 86_400 + n,
+        )
+
+
+def _ours(store: Store, **fields: Any) -> Operation:
+    return new_operation(store, application=f"{APPLICATION}\n", **fields)
+
+
+# --- one process -------------------------------------------------------------------------------
+
+
+@dataclass
+class Idle:
+    """A handler that does nothing."""
+
+    is_stranded: bool = False
+
+    def request_cancel(self) -> None:
+        """Do nothing."""
+
+    def give_up(self, reason: Reason) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class Replayer:
+    """Runs again what it is given, and ends it: at once, in a thread."""
+
+    core: Raincheck
+    given: list[Operation] = field(default_factory=list)
+    is_ready: bool = True
+
+    def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Idle:
+        """Take note of it."""
+        body.close()
+        self.given.append(operation)
+        return Idle()
+
+
+def open_core(store: Store) -> Raincheck:
+    """Return a core whose heart beats when it is told to."""
+    settings = Settings(application=APPLICATION, limits=LIMITS)
+    core = Raincheck(settings, store)
+    core.heartbeat = NoHeartbeat(core)
+    core.come_in_at("")
+    return core
+
+
+def take_off(core: Raincheck, count: int) -> None:
+    """Put as many operations in flight."""
+    worker = core._process.worker
+    flying = [_ours(core.store, worker=worker, owner="busy") for _ in range(count)]
+    fill(core.store, iter(flying))
+    for operation in flying:
+        core.flights.add(Flight(operation, Idle()))
+
+
+def accept(core: Raincheck) -> Operation:
+    """Accept one, as a request does that is deferred."""
+    start = Start(method="POST", route="/reports", owner="ada")
+    return core.accept(Idle(), start).operation
+
+
+def poll(core: Raincheck, operation: Operation) -> None:
+    """Answer a poll of its status."""
+    request = Request("GET", "/", headers=((b"host", b"example.org"),))
+    StatusMonitor(core).look(Poll(request, operation.id, Resource.STATUS, "ada"))
+
+
+def end(core: Raincheck, operation: Operation) -> None:
+    """End one with an empty response."""
+    result = Result(200, (), 0, 262_144, operation.fence)
+    core.finish(operation, Ending(Responded(result)))
+
+
+# --- measuring ---------------------------------------------------------------------------------
+
+
+def ms(work: Callable[[], object], times: int) -> float:
+    """Return the median of what it takes, in milliseconds."""
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        taken.append((time.perf_counter() - begun) * 1000)
+    return median(taken)
+
+
+class Others:
+    """Accept and poll in a thread of their own, and note how long it takes."""
+
+    def __init__(self, core: Raincheck) -> None:
+        self.taken: list[float] = []
+        self._core = core
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._live)
+
+    def __enter__(self) -> Others:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        while not self._is_over.wait(PAUSE):
+            begun = time.perf_counter()
+            operation = accept(self._core)
+            poll(self._core, operation)
+            self.taken.append((time.perf_counter() - begun) * 1000)
+            end(self._core, operation)
+
+    @property
+    def shown(self) -> str:
+        """The 99th percentile and the worst, ms."""
+        if len(self.taken) < 2:
+            return "-"
+        return f"{quantiles(self.taken, n=100)[98]:,.0f}/{max(self.taken):,.0f}"
+
+
+def purge_all(core: Raincheck) -> float:
+    """Purge until nothing is left, and return seconds."""
+    begun = time.perf_counter()
+    while not core.purge():
+        pass
+    return time.perf_counter() - begun
+
+
+def rerun_all(core: Raincheck, count: int) -> float:
+    """Leave operations of a process that died, and return seconds until the last is begun."""
+    store, left = core.store, []
+    for _ in range(count):
+        operation = _ours(
+            store, method="GET", worker=DEAD, lease=store.now() - 1, repeatable=True, captured=True
+        )
+        left.append(store.create(operation, Request("GET", "/reports")))
+    replayer = Replayer(core)
+    core.recovery.replayer = replayer
+    core.health._steady_since, core.health._answered_at = store.now() - 60, store.now()
+    begun = time.perf_counter()
+    while len(replayer.given) < count and time.perf_counter() - begun < 600:
+        core.recover()
+        core.beat()
+    taken = time.perf_counter() - begun
+    for operation in replayer.given:
+        end(core, operation)
+    core.recovery.replayer = None
+    return taken
+
+
+def column(url: str, finished_count: int, flying: int, arguments: argparse.Namespace) -> list[str]:
+    """Fill a store and measure it."""
+    with closing(open_store(url)) as store, closing(open_core(store)) as core:
+        begun = time.monotonic()
+        fill_finished(store, finished_count)
+        print(f"filled in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+        take_off(core, flying)
+        all_, hers = Filter(states=IN_FLIGHT), Filter(IN_FLIGHT, "busy", application=APPLICATION)
+        running, times = accept(core), arguments.times
+        core.recover(), core.purge()  # what is done once
+        cells = [
+            f"{ms(lambda: accept(core), times):.2f}",
+            f"{ms(lambda: poll(core, running), times):.2f}",
+            f"{ms(lambda: core.ledger.count(all_, 10**7), times):.2f}",
+            f"{ms(lambda: core.ledger.count(hers, 10**7), times):.2f}",
+            f"{ms(core.beat, 9):.1f}",
+            f"{ms(core.recover, 9):.1f}",
+            f"{ms(core.purge, 9):.1f}",
+        ]
+        with Others(core) as others:
+            time.sleep(WATCHED / 3)
+        cells.append(others.shown)
+        expired = (
+            replace(it, owner=None, expires=store.now() - 1 - n)
+            for n, it in enumerate(finished(store, arguments.expired))
+        )
+        fill(store, expired)
+        with Others(core) as others:
+            cells.append(f"{purge_all(core):.1f}")
+        cells.append(others.shown)
+        with Others(core) as others:
+            cells.append(f"{rerun_all(core, arguments.reruns):.1f}")
+        return [*cells, others.shown]
+
+
+ROWS = (
+    "accept, ms",
+    "poll, ms",
+    "count all in flight, ms",
+    "count one owner's, ms",
+    "beat, ms",
+    "sweep, ms",
+    "purge of nothing, ms",
+    "others' p99/worst, ms",
+    "purge of {expired:,}, s",
+    "others' p99/worst meanwhile, ms",
+    "last of {reruns:,} re-run, s",
+    "others' p99/worst meanwhile, ms",
+)
+
+
+def main() -> None:
+    """Print a table for each store."""
+    arguments = _parse()
+    logging.disable(logging.WARNING)  # each that is run again is told of
+    pairs = [(size, flying) for flying in arguments.in_flight for size in arguments.finished]
+    for kind in arguments.stores:
+        columns = []
+        for size, flying in pairs:
+            with ExitStack() as stack:
+                opened = open_all([kind], stack)
+                if kind not in opened:
+                    break
+                columns.append(column(opened[kind][0], size, flying, arguments))
+                print(f"{kind}: {size:,} finished, {flying:,} in flight: {columns[-1]}", flush=True)
+        if columns:
+            heads = (f"{size:,}+{flying:,}" for size, flying in pairs)
+            table = Table(f"{kind}: finished + in flight", "", *heads)
+            for n, row in enumerate(ROWS):
+                table.row(row.format(**vars(arguments)), *(cells[n] for cells in columns))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(float(number)) for number in text.split(",")]
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.growth",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    some: dict[str, Any] = {"type": _numbers, "metavar": "N,..."}
+    parser.add_argument("--finished", default=[1_000, 10_000, 100_000, 1_000_000], **some)
+    parser.add_argument("--in-flight", default=[0, 10_000], **some)
+    parser.add_argument("--expired", type=int, default=10_000, help="to be purged, in between")
+    parser.add_argument("--reruns", type=int, default=5_000, help="left by a process that died")
+    parser.add_argument("--times", type=int, default=200, help="that each small thing is done")
+    stores = ["memory", "sqlite", "redis", "postgresql"]
+    parser.add_argument("--stores", type=lambda text: text.split(","), default=stores)
+    parser.add_argument("--quick", action="store_true", help="small sizes: about a minute")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.finished, arguments.in_flight = [1_000, 10_000], [1_000]
+        arguments.expired, arguments.reruns, arguments.times = 1_000, 500, 50
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""When the thread of a process beats."""
+
+from __future__ import annotations
+
+import threading
+
+from raincheck.heartbeat import Heartbeat
+
+
+class Duties:
+    """Counts beats, and holds the thread within one when told to."""
+
+    def __init__(self) -> None:
+        self.is_busy = False
+        self.beats = 0
+        self.has_beaten = threading.Semaphore(0)
+
+    def beat(self) -> None:
+        self.beats += 1
+        self.has_beaten.release()
+
+    def recover(self) -> int:
+        return 0
+
+    def purge(self) -> bool:
+        return True
+
+
+def test_who_comes_to_an_idle_heart_wakes_it_and_to_a_busy_one_does_not() -> None:
+    """A busy one beats within a second anyway; thousands of others would be visited for each."""
+    duties = Duties()
+    heart = Heartbeat(duties)
+    try:
+        heart.ensure()
+        assert duties.has_beaten.acquire(timeout=10)
+        duties.is_busy = True
+        heart.ensure()
+        assert duties.has_beaten.acquire(timeout=10)
+        (beater,) = heart._beaters.values()
+        while not beater._is_beating:
+            assert duties.has_beaten.acquire(timeout=10)
+        beater._wake.clear()
+        for _ in range(100):
+            heart.ensure()
+        assert not beater._wake.is_set()
+    finally:
+        heart.stop()
