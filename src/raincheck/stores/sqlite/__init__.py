@@ -115,13 +115,14 @@ class SQLiteStore:
         self._clock = clock
         self._database = Database(path, SCHEMA, synchronous, ADDITION)
         self._bodies = BodyFiles(lambda: self._beside("-bodies"), durable=synchronous == "full")
-        self._process = ProcessLock(lambda: self._beside("-processes"))
+        self._process = ProcessLock(self._database, lambda: self._beside("-processes"))
         self._reader = Reader()
         self._swept = 0.0
 
-    def _beside(self, suffix: str) -> Path:
-        path = self._database.path
-        return path.with_name(path.name + suffix)
+    def _beside(self, suffix: str) -> list[Path]:
+        """Return what lies beside the file, and beside a link to it: there it once did."""
+        places = dict.fromkeys((self._database.path, self._database.named))
+        return [path.with_name(path.name + suffix) for path in places]
 
     def create(
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None

@@ -7,6 +7,7 @@ not, and another process would delete the log under it. So nothing is open while
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sqlite3
@@ -20,6 +21,8 @@ from typing import Any, NoReturn, TypeVar
 
 from raincheck.awake import Deadline
 from raincheck.errors import StoreError, StoreUnavailable
+
+logger = logging.getLogger("raincheck")
 
 SCHEMA_VERSION = 1
 APPLICATION = 0x7261696E  # "rain", in the file's header
@@ -60,7 +63,8 @@ class Database:
         synchronous: str,
         addition: str = "",
     ) -> None:
-        self._path = path if callable(path) else Path(path).absolute()
+        self._named = path if callable(path) else Path(path).absolute()
+        self._path: Path | None = None
         self._schema = schema
         self._synchronous = synchronous
         self._addition = addition
@@ -71,19 +75,34 @@ class Database:
 
     @property
     def path(self) -> Path:
-        """The file; asked for once, as it must be the same for every use.
+        """The file itself, where the name is a link; the same for every use.
 
         Raises:
             StoreUnavailable: There is no place for it.
         """
-        if callable(self._path):
+        if self._path is None:
+            named = self.named
+            try:
+                self._path = Path(os.path.realpath(named))
+            except OSError as error:
+                raise StoreUnavailable(f"no place for the store: {error}") from error
+        return self._path
+
+    @property
+    def named(self) -> Path:
+        """The file under the name that it was given; asked for once.
+
+        Raises:
+            StoreUnavailable: There is no place for it.
+        """
+        if callable(self._named):
             with self._lock:
-                if callable(self._path):
+                if callable(self._named):
                     try:
-                        self._path = self._path().absolute()
+                        self._named = self._named().absolute()
                     except OSError as error:
                         raise StoreUnavailable(f"no place for the store: {error}") from error
-        return self._path
+        return self._named
 
     def read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         """Return all rows of a query."""
@@ -148,9 +167,14 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make()
+        if os.stat(self.path).st_nlink > 1:
+            logger.warning(
+                "%s has several hard links: SQLite has a log for each name, and a database that is "
+                "used by two of them is lost. A symbolic link is fine",
+                self.path,
+            )
         with _OPENING:
-            self._create()
             connection = sqlite3.connect(
                 self.path,
                 timeout=0,
@@ -169,12 +193,16 @@ class Database:
             raise
         return connection
 
-    def _create(self) -> None:
+    def make(self) -> None:
         """Make the file, which -wal and -shm take their mode from, if there is none.
 
         One that exists is never opened here: closing it would drop the locks that another
         connection of this process has on it.
+
+        Raises:
+            OSError: It can't be made.
         """
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
