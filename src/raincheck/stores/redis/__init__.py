@@ -165,12 +165,14 @@ class RedisStore:
         last = self._last(new)
         arguments = [str(old.version), str(new.version), encode(new), last]
         arguments += [self._names.changes, hint]
-        first = [e.add() for e in self._names.entries(new) - self._names.entries(old)]
+        entries = self._names.entries(new) - self._names.entries(old)
+        first = [e.add_all_the_same() if new.forgotten else e.add() for e in entries]
         if drop_request or drop_dedupe:
             drops = ["1" if drop else "" for drop in (drop_request, drop_dedupe)]
             answer = self._swap_and_drop(old.id, [*arguments, *drops], first)
         else:
-            answer = self._run(scripts.SWAP, self._record_and_list(old.id), arguments, first)
+            script = scripts.SWAP_ALL_THE_SAME if new.forgotten else scripts.SWAP
+            answer = self._run(script, self._record_and_list(old.id), arguments, first)
         if answer is None:
             return False
         dedupe, chunks = answer

@@ -143,7 +143,7 @@ class SQLiteStore:
             _note_change(connection, operation.id)
             return operation
 
-        return self._database.write(work)
+        return self._database.write(work, adds=True)
 
     def holder(self, dedupe: str) -> Operation | None:
         rows = self._database.read(_HELD, (dedupe,))
@@ -183,6 +183,8 @@ class SQLiteStore:
         return decode_request(rows[0][0]) if rows else None
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        if len(data) >= ROW_LIMIT:
+            self._database.require_room()
         chunk = self._place(operation_id, fence, data)
 
         def work(connection: Connection) -> bool:
@@ -193,7 +195,7 @@ class SQLiteStore:
             self._insert_chunk(connection, operation_id, fence, n, chunk)
             return True
 
-        if not self._database.write(work) and chunk[0] is None:
+        if not self._database.write(work, adds=True) and chunk[0] is None:
             self._bodies.remove([(operation_id, fence)])
 
     def _place(self, operation_id: str, fence: int, data: bytes) -> _Chunk:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 
 from raincheck.awake import Deadline
 from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.stores.sqlite.reserve import PAGE, Reserve
 
 logger = logging.getLogger("raincheck")
 
@@ -34,6 +35,8 @@ _JITTER = random.SystemRandom()  # not the shared generator, which an applicatio
 
 _T = TypeVar("_T")
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# What SQLite says where there is no room, also for the files that it needs beside the database.
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -68,6 +71,7 @@ class Database:
         self._schema = schema
         self._synchronous = synchronous
         self._addition = addition
+        self._reserve = Reserve(lambda: self.path.with_name(self.path.name + "-reserve"))
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
@@ -108,8 +112,12 @@ class Database:
         """Return all rows of a query."""
         return self._patiently(lambda c: c.execute(query, values).fetchall())
 
-    def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do `work` in a transaction: all of it, or nothing."""
+    def write(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool = False) -> _T:
+        """Do `work` in a transaction: all of it, or nothing.
+
+        Args:
+            adds: Whether it may take room for good; what does not may use what is kept for it.
+        """
 
         def transaction(connection: sqlite3.Connection) -> _T:
             # Not DEFERRED: upgrading a read lock fails at once, whatever the patience.
@@ -123,7 +131,15 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-        return self._patiently(transaction)
+        return self._patiently(transaction, adds=adds)
+
+    def require_room(self) -> None:
+        """See that there is room for more than what deleting needs.
+
+        Raises:
+            StoreUnavailable: There is none.
+        """
+        self._patiently(lambda _: None, adds=True)
 
     def close(self) -> None:
         """Close this process's connection."""
@@ -132,12 +148,14 @@ class Database:
                 self._connection.close()
                 self._connection = None
 
-    def _patiently(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _patiently(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool = False) -> _T:
         deadline = Deadline(PATIENCE)
         while True:
             try:
                 with self._lock:
-                    return work(self._current())
+                    if adds:
+                        self._keep_reserve(self._current())
+                    return self._with_room(work, adds=adds)
             except sqlite3.Error as error:
                 if _code(error) not in _BUSY or deadline.left <= 0:
                     self._fail(error)
@@ -146,6 +164,26 @@ class Database:
             except UnicodeEncodeError as error:
                 raise StoreError("SQLite can't keep text that is not Unicode") from error
             time.sleep(_JITTER.uniform(*NAP))
+
+    def _with_room(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool) -> _T:
+        """Do it; if there is no room, with what the log takes, or is kept for what adds nothing."""
+        try:
+            return work(self._current())
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.Error) and _code(error) not in _NO_ROOM:
+                raise
+            if not adds:
+                self._reserve.give_up()
+            with suppress(sqlite3.Error, OSError):
+                _shorten_log(self._current())
+            return work(self._current())
+
+    def _keep_reserve(self, connection: sqlite3.Connection) -> None:
+        if self._reserve.keep():
+            return
+        _shorten_log(connection)
+        if not self._reserve.keep():
+            raise StoreUnavailable(f"there is no room for more on the disk of {self.path}")
 
     def _current(self) -> sqlite3.Connection:
         """Return the connection to the file that has the path now.
@@ -185,6 +223,10 @@ class Database:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            # To bring what is in the log into the database may take as much as the reserve has.
+            pages = max(1, self._reserve.size // PAGE)
+            connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            connection.execute("PRAGMA temp_store = MEMORY")
             self._migrate(connection)
             for statement in self._addition.split(";"):
                 connection.execute(statement)
@@ -271,6 +313,11 @@ _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
 _OPENING = threading.RLock()
 _FORKS = _Forks()
 os.register_at_fork(before=_FORKS.before, after_in_parent=_FORKS.after, after_in_child=_FORKS.after)
+
+
+def _shorten_log(connection: sqlite3.Connection) -> None:
+    """Bring what is in the log into the database: it may be the log that takes the room."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _code(error: Exception) -> int:
