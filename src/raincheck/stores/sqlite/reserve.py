@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-LARGEST = 1024 * 1024  # bytes
+LARGEST = 2 * 1024 * 1024  # bytes: with a log of half of it, writers are held up more often
 PART = 8  # of a small disk: one part in so many
 PAGE = 4096  # bytes
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
