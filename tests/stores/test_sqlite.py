@@ -115,6 +115,7 @@ def test_everything_is_its_owners_only(tmp_path: Path) -> None:
         "new/operations.db-wal": 0o600,
         "new/operations.db-shm": 0o600,
         "new/operations.db-processes": 0o600,
+        "new/operations.db-reserve": 0o600,
         "new/operations.db-bodies": 0o700,
         "new/operations.db-bodies/a.1": 0o600,
     }

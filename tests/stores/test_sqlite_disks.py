@@ -12,9 +12,13 @@ import anyio
 import pytest
 
 from raincheck.asgi import RaincheckMiddleware
+from raincheck.contracts import Filter
+from raincheck.core import MEMORY, Raincheck
 from raincheck.errors import StoreUnavailable
+from raincheck.operation import State
+from raincheck.options import Settings
 from raincheck.stores.sqlite import SQLiteStore
-from raincheck.testing.material import MIB, make_operation
+from raincheck.testing.material import MIB, Clock, make_operation
 from tests.support.asgi import Call, call, core_of, follow, path_of
 from tests.support.handlers import answer, until_deferred, wrap
 
@@ -155,3 +159,38 @@ def test_a_disk_that_fills_up_during_a_response_delays_it_until_there_is_room(
         app = wrap(_late, store=f"sqlite://{disk}/operations.db")
         assert len(anyio.run(run).content) == 300_000
         core_of(app).close()
+
+
+@pytest.mark.parametrize("size", [100, 40_000, 300_000], ids=["records", "rows", "files"])
+def test_a_full_disk_is_emptied_when_everything_has_expired(tmp_path: Path, size: int) -> None:
+    disk, clock = tmp_path / "disk", Clock()
+    with (
+        mounted(disk, "size=2m"),
+        closing(SQLiteStore(disk / "operations.db", clock=clock)) as store,
+    ):
+        core = Raincheck(Settings(), store)
+        taken = fill_with_operations(store, size, clock.now + 1)
+        with suppress(OSError), (disk / "others").open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        clock.now += 2
+        while not core.purge():
+            pass
+        assert store.find(Filter(forgotten=False)) == ([], None)
+        clock.now += 2 * MEMORY
+        while not core.purge():
+            pass
+        (disk / "others").unlink()
+        assert fill_with_operations(store, size, clock.now + 1) >= taken / 2
+
+
+def fill_with_operations(store: SQLiteStore, size: int, expires: float) -> int:
+    """Add ended operations until there is no room for more; return how many."""
+    for n in range(5000):
+        try:
+            ended = make_operation(f"{expires} {n}", state=State.SUCCEEDED, expires=expires)
+            store.create(ended)
+            store.write_chunk(ended.id, 1, 0, b"x" * size)
+        except StoreUnavailable:
+            return n
+    raise AssertionError("the disk was not filled")

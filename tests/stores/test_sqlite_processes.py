@@ -345,3 +345,102 @@ def test_what_tells_who_lives_never_looks_unused(path: Path, store: SQLiteStore)
     os.utime(locks, (0, 0))
     store.incarnation()
     assert time.time() - locks.stat().st_mtime < 60
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
+def test_who_uses_another_name_of_the_file_sees_who_lives(
+    path: Path, store: SQLiteStore, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    own, other = store.incarnation(), tmp_path / "elsewhere" / "another.db"
+    other.parent.mkdir()
+    link(path, other)
+    assert run("say(store.lives(arguments[0]))", other, own) == ["True"]
+    with running(LIVE, other) as process:
+        name = process.read()
+        assert store.lives(name)
+        process.send(signal.SIGKILL)
+        assert eventually(lambda: not store.lives(name), timeout=PATIENCE)
+
+
+def test_who_uses_a_link_to_the_file_finds_what_it_keeps(
+    path: Path, store: SQLiteStore, tmp_path: Path
+) -> None:
+    store.create(make_operation())
+    store.write_chunk("a", 1, 0, b"x" * 100_000)
+    other = tmp_path / "elsewhere.db"
+    other.symlink_to(path)
+    code = """
+say(len(next(store.read_chunks("a", 1, 0, 1))))
+store.write_chunk("a", 1, 1, b"y" * 100_000)
+"""
+    assert run(code, other) == ["100000"]
+    assert list(store.read_chunks("a", 1, 1, 2)) == [b"y" * 100_000]
+
+
+def test_what_lies_beside_a_link_since_an_earlier_version_is_read_and_goes(
+    path: Path, store: SQLiteStore, tmp_path: Path
+) -> None:
+    store.create(make_operation())
+    store.write_chunk("a", 1, 0, b"x" * 100_000)
+    other = tmp_path / "elsewhere.db"
+    other.symlink_to(path)
+    bodies = path.with_name(f"{path.name}-bodies")
+    bodies = bodies.rename(other.with_name(f"{other.name}-bodies"))
+    with closing(SQLiteStore(other)) as linked:
+        assert list(linked.read_chunks("a", 1, 0, 1)) == [b"x" * 100_000]
+        linked.discard("a")
+        assert list(bodies.iterdir()) == []
+
+
+def test_a_process_lives_though_the_file_that_tells_so_is_deleted(
+    path: Path, store: SQLiteStore
+) -> None:
+    with running(LIVE, path) as process:
+        name, own = process.read(), store.incarnation()
+        path.with_name(f"{path.name}-processes").unlink()
+        assert run("say(*map(store.lives, arguments))", path, name, own) == ["True", "True"]
+        assert store.lives(name)
+        assert store.incarnation() == own
+
+
+# What an earlier raincheck does to live, and to see who else does.
+EARLIER = """
+import fcntl
+file = open(path + "-processes", "r+b")
+def is_held(offset):
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+    except BlockingIOError:
+        return True
+say(is_held(int(arguments[0], 16)))
+fcntl.lockf(file, fcntl.LOCK_EX, 1, 4711)
+say("here")
+sys.stdin.readline()
+"""
+
+
+def test_processes_of_an_earlier_version_and_of_this_one_see_each_other(
+    path: Path, store: SQLiteStore
+) -> None:
+    with running(EARLIER, path, store.incarnation()) as process:
+        assert (process.read(), process.read()) == ("True", "here")
+        assert store.lives(f"{4711:x}")
+        process.send(signal.SIGKILL)
+        assert eventually(lambda: not store.lives(f"{4711:x}"), timeout=PATIENCE)
+
+
+@ignore_forks
+def test_a_fork_keeps_no_parent_alive(path: Path, store: SQLiteStore) -> None:
+    code = """
+say(store.incarnation())
+if os.fork() == 0:
+    say(store.lives(arguments[0]))
+    sys.stdin.readline()
+    os._exit(0)
+sys.stdin.readline()
+"""
+    with running(code, path, store.incarnation()) as process:
+        name = process.read()
+        assert process.read() == "True"
+        process.send(signal.SIGKILL)
+        assert eventually(lambda: not store.lives(name), timeout=PATIENCE)

@@ -10,7 +10,12 @@ import psycopg
 import pytest
 from redis import Redis
 
+from raincheck.contracts import Filter
+from raincheck.core import MEMORY, Raincheck
 from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.operation import State
+from raincheck.options import Settings
+from raincheck.testing.material import forgotten, make_operation
 from tests.stores.failing.backends import AT_MOST, SOON, Backend, timed, works_within
 from tests.stores.failing.calls import CALLS, OPERATION, use
 
@@ -48,6 +53,22 @@ def test_a_redis_out_of_memory_takes_nothing_and_still_answers(redis: Backend) -
             assert taken < AT_MOST
         assert store.get("a") == OPERATION
     works_within(SOON, lambda: use(store, "b"))
+
+
+def test_a_redis_out_of_memory_lets_what_has_expired_be_forgotten(redis: Backend) -> None:
+    store = redis.open()
+    for n in range(3):
+        store.create(make_operation(f"{n}", state=State.SUCCEEDED, expires=1.0, fence=1))
+    store.create(forgotten("old", expires=1.0))
+    core = Raincheck(Settings(), store)
+    with configured(redis, maxmemory="1"):
+        _, error = timed(lambda: CALLS["create"].run(store))
+        assert error is not None
+        while not core.purge():
+            pass
+        assert store.find(Filter(forgotten=False)) == ([], None)
+        assert store.get("old") is None
+        assert store.purge(store.now() + 2 * MEMORY) == 3
 
 
 def test_a_redis_that_has_become_a_replica_is_unavailable_for_writing(redis: Backend) -> None:

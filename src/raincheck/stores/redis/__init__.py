@@ -166,15 +166,16 @@ class RedisStore:
         arguments = [str(old.version), str(new.version), encode(new), last]
         arguments += [self._names.changes, hint]
         added = self._names.entries(new) - self._names.entries(old)
-        first = [entry.add() for entry in added]
+        add = Entry.add_all_the_same if new.forgotten else Entry.add
+        first = [add(entry) for entry in added]
         if drop_request or drop_dedupe:
             drops = ["1" if drop else "" for drop in (drop_request, drop_dedupe)]
             answer = self._swap_and_drop(old.id, [*arguments, *drops], first)
         else:
             # Again: who has left one of these indexes for it just before may remove its entry.
-            again = [entry.add() for entry in added if self._may_be_removed(entry, old, new)]
-            keys = self._record_and_list(old.id)
-            answer = self._run(scripts.SWAP, keys, arguments, first, again)
+            again = [add(entry) for entry in added if self._may_be_removed(entry, old, new)]
+            script = scripts.SWAP_ALL_THE_SAME if new.forgotten else scripts.SWAP
+            answer = self._run(script, self._record_and_list(old.id), arguments, first, again)
         if answer is None:
             self._indexes.operations([entry for entry in added if self._is_passing(entry)])
             return False

@@ -83,7 +83,7 @@ class Indexes:
             return
         for entries in self.read(names.active, None, BATCH):
             found = [entry for o in self.operations(entries) for entry in names.passing(o)]
-            self._server.commands([entry.add() for entry in found])
+            self._server.commands([entry.add_all_the_same() for entry in found])
 
     def size(self, index: str) -> int:
         """Return how many entries an index has."""
@@ -136,7 +136,7 @@ class Indexes:
                 wrong += [(each, operation.version) for each in self._strays(entry, operation)]
             elif operation.forgotten:
                 wrong.append((entry, operation.version))
-        self._server.commands([entry.add() for entry in right])
+        self._server.commands([entry.add_all_the_same() for entry in right])
         self.remove(wrong)
         return found
 
@@ -168,7 +168,7 @@ class Indexes:
             is_right = any(entry in self._names.entries(o) for o in operations)
             # What can't be read may call for any entry.
             right += [entry] if is_right or len(operations) < len(there) else []
-        self._server.commands([entry.add() for entry in right])
+        self._server.commands([entry.add_all_the_same() for entry in right])
 
     def _documents(self, entries: list[Entry]) -> list[list[bytes | None]]:
         """Return of each entry's operation the document that counts, and the prepared one."""

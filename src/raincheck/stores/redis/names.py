@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from raincheck.operation import CLAIMED, Operation, State
 from raincheck.stores.paging import Position
+from raincheck.stores.redis.scripts import ADD_ALL_THE_SAME
 
 Command = tuple[str | bytes | float, ...]
 
@@ -34,6 +35,10 @@ class Entry(NamedTuple):
     def add(self) -> Command:
         """Return the command that adds it."""
         return "ZADD", self.key, repr(float(self.score)), self.member
+
+    def add_all_the_same(self) -> Command:
+        """Return the command that adds it on a server that is out of memory, too."""
+        return to_run(ADD_ALL_THE_SAME, [self.key], [repr(float(self.score)), self.member])
 
     def remove(self) -> Command:
         """Return the command that removes it."""

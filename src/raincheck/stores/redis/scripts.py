@@ -70,9 +70,21 @@ return {{stored[3] or '', redis.call('SMEMBERS', KEYS[2])}}
 # expiry the list of chunks, for their keys to get it too.
 SWAP = _IF_STILL + _REPLACE
 
-# The same, then chunk …; then '1' or '' for the request to be dropped, the same for the dedupe key,
-# the beginning of the members to be dropped, members … Where some of these were not given, it does
-# nothing and returns a list of them and no more. The key that it returns may be dropped by now.
+# A server that is out of memory refuses what may take more, but not in a script that has begun to
+# write: to delete what is not there is how this one begins. For what gives up a response.
+_ALL_THE_SAME = "redis.call('HDEL', KEYS[1], '')\n"
+SWAP_ALL_THE_SAME = _ALL_THE_SAME + SWAP
+
+# index; score, member. Adds an entry in the same way.
+ADD_ALL_THE_SAME = """
+redis.call('ZREM', KEYS[1], '')
+return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+"""
+
+# SWAP's keys and arguments, then chunk …; then '1' or '' for the request to be dropped, the same
+# for the dedupe key, the beginning of the members to be dropped, members … Where some of these were
+# not given, it does nothing and returns a list of them and no more. The key that it returns may be
+# dropped by now.
 SWAP_AND_DROP = f"""{_IF_STILL}
 if ARGV[7] ~= '' then
   local given, missing = {{}}, {{}}

@@ -115,14 +115,15 @@ class SQLiteStore:
         self._clock = clock
         self._database = Database(path, SCHEMA, synchronous, additions.add)
         self._bodies = BodyFiles(lambda: self._beside("-bodies"), durable=synchronous == "full")
-        self._process = ProcessLock(lambda: self._beside("-processes"))
+        self._process = ProcessLock(self._database, lambda: self._beside("-processes"))
         self._reader = Reader()
         self._swept = 0.0
         self._rest: Iterator[None] | None = None  # of a sweep
 
-    def _beside(self, suffix: str) -> Path:
-        path = self._database.path
-        return path.with_name(path.name + suffix)
+    def _beside(self, suffix: str) -> list[Path]:
+        """Return what lies beside the file, and beside a link to it: there it once did."""
+        places = dict.fromkeys((self._database.path, self._database.named))
+        return [path.with_name(path.name + suffix) for path in places]
 
     def create(
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
@@ -143,7 +144,7 @@ class SQLiteStore:
             _note_change(connection, operation.id)
             return operation
 
-        return self._database.write(work)
+        return self._database.write(work, adds=True)
 
     def holder(self, dedupe: str) -> Operation | None:
         rows = self._database.read(_HELD, (dedupe,))
@@ -183,6 +184,8 @@ class SQLiteStore:
         return decode_request(rows[0][0]) if rows else None
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
+        if len(data) >= ROW_LIMIT:
+            self._database.require_room()
         chunk = self._place(operation_id, fence, data)
 
         def work(connection: Connection) -> bool:
@@ -193,7 +196,7 @@ class SQLiteStore:
             self._insert_chunk(connection, operation_id, fence, n, chunk)
             return True
 
-        if not self._database.write(work) and chunk[0] is None:
+        if not self._database.write(work, adds=True) and chunk[0] is None:
             self._bodies.remove([(operation_id, fence)])
 
     def _place(self, operation_id: str, fence: int, data: bytes) -> _Chunk:

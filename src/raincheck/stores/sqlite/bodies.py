@@ -18,12 +18,13 @@ class BodyFiles:
     """The files in one directory.
 
     Args:
-        directory: Says which directory; it is made at the first write.
+        directories: Says which directory, made at the first write; then others where files may
+            lie.
         durable: Whether a write waits until the disk has it.
     """
 
-    def __init__(self, directory: Callable[[], Path], *, durable: bool = False) -> None:
-        self._directory = directory
+    def __init__(self, directories: Callable[[], list[Path]], *, durable: bool = False) -> None:
+        self._directories = directories
         self._durable = durable
 
     def append(self, operation_id: str, fence: int, data: bytes) -> int:
@@ -32,9 +33,9 @@ class BodyFiles:
         Raises:
             StoreUnavailable: Not all of it could be written; what was is never referred to.
         """
-        path = self._path(operation_id, fence)
+        path = self._paths(operation_id, fence)[0]
         try:
-            self._directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)  # several threads may write one body
@@ -70,7 +71,7 @@ class BodyFiles:
             nonlocal descriptor
             try:
                 if descriptor is None:
-                    descriptor = os.open(self._path(operation_id, fence), os.O_RDONLY)
+                    descriptor = self._open(operation_id, fence)
                 data = os.pread(descriptor, size, start)
             except FileNotFoundError as error:
                 raise BodyMissing(operation_id, fence) from error
@@ -86,20 +87,28 @@ class BodyFiles:
             if descriptor is not None:
                 os.close(descriptor)
 
+    def _open(self, operation_id: str, fence: int) -> int:
+        first, *others = self._paths(operation_id, fence)
+        path = next((path for path in others if path.exists()), first) if others else first
+        return os.open(path, os.O_RDONLY)
+
     def remove(self, files: Iterable[BodyFile]) -> None:
         """Delete files; those that are gone already are fine, others are left to be swept."""
         for operation_id, fence in files:
-            with suppress(OSError):
-                self._path(operation_id, fence).unlink(missing_ok=True)
+            for path in self._paths(operation_id, fence):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def older_than(self, moment: float) -> Iterator[BodyFile]:
         """Yield the files that were last written at or before `moment`, epoch seconds."""
-        with suppress(OSError), os.scandir(self._directory()) as entries:
-            for entry in entries:
-                name, _, fence = entry.name.rpartition(".")
-                with suppress(OSError):
-                    if fence.isdigit() and entry.stat().st_mtime <= moment:
-                        yield unquote(name), int(fence)
+        for directory in self._directories():
+            with suppress(OSError), os.scandir(directory) as entries:
+                for entry in entries:
+                    name, _, fence = entry.name.rpartition(".")
+                    with suppress(OSError):
+                        if fence.isdigit() and entry.stat().st_mtime <= moment:
+                            yield unquote(name), int(fence)
 
-    def _path(self, operation_id: str, fence: int) -> Path:
-        return self._directory() / f"{quote(operation_id, safe='')}.{fence}"
+    def _paths(self, operation_id: str, fence: int) -> list[Path]:
+        name = f"{quote(operation_id, safe='')}.{fence}"
+        return [directory / name for directory in self._directories()]

@@ -7,6 +7,7 @@ not, and another process would delete the log under it. So nothing is open while
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sqlite3
@@ -20,6 +21,9 @@ from typing import Any, NoReturn, TypeVar
 
 from raincheck.awake import Deadline
 from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.stores.sqlite.reserve import PAGE, Reserve
+
+logger = logging.getLogger("raincheck")
 
 SCHEMA_VERSION = 1
 APPLICATION = 0x7261696E  # "rain", in the file's header
@@ -31,6 +35,8 @@ _JITTER = random.SystemRandom()  # not the shared generator, which an applicatio
 
 _T = TypeVar("_T")
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# What SQLite says where there is no room, also for the files that it needs beside the database.
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -60,10 +66,12 @@ class Database:
         synchronous: str,
         add: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> None:
-        self._path = path if callable(path) else Path(path).absolute()
+        self._named = path if callable(path) else Path(path).absolute()
+        self._path: Path | None = None
         self._schema = schema
         self._synchronous = synchronous
         self._add = add
+        self._reserve = Reserve(lambda: self.path.with_name(self.path.name + "-reserve"))
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
@@ -71,26 +79,45 @@ class Database:
 
     @property
     def path(self) -> Path:
-        """The file; asked for once, as it must be the same for every use.
+        """The file itself, where the name is a link; the same for every use.
 
         Raises:
             StoreUnavailable: There is no place for it.
         """
-        if callable(self._path):
+        if self._path is None:
+            named = self.named
+            try:
+                self._path = Path(os.path.realpath(named))
+            except OSError as error:
+                raise StoreUnavailable(f"no place for the store: {error}") from error
+        return self._path
+
+    @property
+    def named(self) -> Path:
+        """The file under the name that it was given; asked for once.
+
+        Raises:
+            StoreUnavailable: There is no place for it.
+        """
+        if callable(self._named):
             with self._lock:
-                if callable(self._path):
+                if callable(self._named):
                     try:
-                        self._path = self._path().absolute()
+                        self._named = self._named().absolute()
                     except OSError as error:
                         raise StoreUnavailable(f"no place for the store: {error}") from error
-        return self._path
+        return self._named
 
     def read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         """Return all rows of a query."""
         return self._patiently(lambda c: c.execute(query, values).fetchall())
 
-    def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do `work` in a transaction: all of it, or nothing."""
+    def write(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool = False) -> _T:
+        """Do `work` in a transaction: all of it, or nothing.
+
+        Args:
+            adds: Whether it may take room for good; what does not may use what is kept for it.
+        """
 
         def transaction(connection: sqlite3.Connection) -> _T:
             # Not DEFERRED: upgrading a read lock fails at once, whatever the patience.
@@ -104,7 +131,15 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-        return self._patiently(transaction)
+        return self._patiently(transaction, adds=adds)
+
+    def require_room(self) -> None:
+        """See that there is room for more than what deleting needs.
+
+        Raises:
+            StoreUnavailable: There is none.
+        """
+        self._patiently(lambda _: None, adds=True)
 
     def close(self) -> None:
         """Close this process's connection."""
@@ -113,12 +148,14 @@ class Database:
                 self._connection.close()
                 self._connection = None
 
-    def _patiently(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _patiently(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool = False) -> _T:
         deadline = Deadline(PATIENCE)
         while True:
             try:
                 with self._lock:
-                    return work(self._current())
+                    if adds:
+                        self._keep_reserve(self._current())
+                    return self._with_room(work, adds=adds)
             except sqlite3.Error as error:
                 if _code(error) not in _BUSY or deadline.left <= 0:
                     self._fail(error)
@@ -127,6 +164,26 @@ class Database:
             except UnicodeEncodeError as error:
                 raise StoreError("SQLite can't keep text that is not Unicode") from error
             time.sleep(_JITTER.uniform(*NAP))
+
+    def _with_room(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool) -> _T:
+        """Do it; if there is no room, with what the log takes, or is kept for what adds nothing."""
+        try:
+            return work(self._current())
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.Error) and _code(error) not in _NO_ROOM:
+                raise
+            if not adds:
+                self._reserve.give_up()
+            with suppress(sqlite3.Error, OSError):
+                _shorten_log(self._current())
+            return work(self._current())
+
+    def _keep_reserve(self, connection: sqlite3.Connection) -> None:
+        if self._reserve.keep():
+            return
+        _shorten_log(connection)
+        if not self._reserve.keep():
+            raise StoreUnavailable(f"there is no room for more on the disk of {self.path}")
 
     def _current(self) -> sqlite3.Connection:
         """Return the connection to the file that has the path now.
@@ -148,9 +205,14 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make()
+        if os.stat(self.path).st_nlink > 1:
+            logger.warning(
+                "%s has several hard links: SQLite has a log for each name, and a database that is "
+                "used by two of them is lost. A symbolic link is fine",
+                self.path,
+            )
         with _OPENING:
-            self._create()
             connection = sqlite3.connect(
                 self.path,
                 timeout=0,
@@ -161,6 +223,10 @@ class Database:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            # To bring what is in the log into the database may take as much as the reserve has.
+            pages = max(1, self._reserve.size // PAGE)
+            connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            connection.execute("PRAGMA temp_store = MEMORY")
             self._migrate(connection)
             self._add(connection)
         except BaseException:
@@ -168,12 +234,16 @@ class Database:
             raise
         return connection
 
-    def _create(self) -> None:
+    def make(self) -> None:
         """Make the file, which -wal and -shm take their mode from, if there is none.
 
         One that exists is never opened here: closing it would drop the locks that another
         connection of this process has on it.
+
+        Raises:
+            OSError: It can't be made.
         """
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
@@ -242,6 +312,11 @@ _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
 _OPENING = threading.RLock()
 _FORKS = _Forks()
 os.register_at_fork(before=_FORKS.before, after_in_parent=_FORKS.after, after_in_child=_FORKS.after)
+
+
+def _shorten_log(connection: sqlite3.Connection) -> None:
+    """Bring what is in the log into the database: it may be the log that takes the room."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _code(error: Exception) -> int:
