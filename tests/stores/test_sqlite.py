@@ -206,11 +206,11 @@ def test_two_stores_on_one_file_agree(path: Path, store: SQLiteStore) -> None:
     [
         (Filter(states=frozenset({State.ACCEPTED})), "operations_by_state (state=?)"),
         (Filter(states=CLAIMED, owner="ann"), "operations_by_state (state=?)"),
-        (Filter(states=CLAIMED, worker="w"), "operations_claimed (worker=? AND state=?)"),
-        (Filter(states=CLAIMED, lease_before=9.0), "operations_claimed"),
+        (Filter(states=CLAIMED, worker="w"), "COVERING INDEX operations_claimed (worker=? AND"),
+        (Filter(states=CLAIMED, lease_before=9.0), "COVERING INDEX operations_claimed"),
         (
             Filter(states=TERMINAL, expires_before=9.0, forgotten=False),
-            "operations_by_promise (forgotten=? AND expires<?)",
+            "operations_by_promise (forgotten=? AND expires",
         ),
         (Filter(owner="ann"), "operations_by_owner (owner=?)"),
         (Filter(states=TERMINAL, lease_before=9.0), "operations_by_due_time (state=? AND lease<?)"),
@@ -227,7 +227,12 @@ def test_what_is_often_looked_for_is_found_by_an_index(
         clause, values = additions.to_find(which, None)
         query = f"EXPLAIN QUERY PLAN SELECT document FROM {clause}"  # noqa: S608
         plan = [row[3] for row in store._database.read(query, tuple(values))]
-        assert index in plan[0]
+        assert index in "\n".join(plan)
+        count = f"SELECT count(*) FROM {additions.to_select(which)[0]}"  # noqa: S608
+        plan = [
+            row[3] for row in store._database.read(f"EXPLAIN QUERY PLAN {count}", tuple(values))
+        ]
+        assert index in plan[0] or which.owner is not None
 
 
 def test_only_what_has_ended_is_in_the_index_of_due_times(store: SQLiteStore) -> None:

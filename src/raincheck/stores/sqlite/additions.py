@@ -22,6 +22,7 @@ def _within(states: frozenset[State]) -> str:
 
 
 ENDED, _CLAIMED, _IN_FLIGHT = _within(TERMINAL), _within(CLAIMED), _within(IN_FLIGHT)
+_BY_WORKER = "operations_claimed"
 # What watches look at; what is to be done after the end; what has expired; what is counted; and
 # what a process runs or has run.
 _STATEMENTS = (
@@ -30,8 +31,8 @@ _STATEMENTS = (
         WHERE lease IS NOT NULL AND {ENDED}""",
     """CREATE INDEX IF NOT EXISTS operations_by_promise ON operations (forgotten, expires)
         WHERE expires IS NOT NULL""",
-    f"""CREATE INDEX IF NOT EXISTS operations_in_flight ON operations (owner, application_name)
-        WHERE {_IN_FLIGHT}""",
+    f"""CREATE INDEX IF NOT EXISTS operations_in_flight ON operations
+        (owner, application_name, state) WHERE {_IN_FLIGHT}""",
     f"""CREATE INDEX IF NOT EXISTS operations_claimed ON operations (worker, state, lease)
         WHERE {_CLAIMED}""",
 )
@@ -79,6 +80,8 @@ def _application_name_of(document: str) -> str | None:
 def to_find(which: Filter, cursor: str | None) -> tuple[str, list[Any]]:
     """Return the query for rows of a page, and its values but for the limit."""
     clause, values = to_select(which)
+    if _choose(which)[0] == _BY_WORKER:  # or each row would be read before its lease is looked at
+        clause = f"operations WHERE id IN (SELECT id FROM {clause})"  # noqa: S608
     moment = "created" if which.expires_before is None else "expires"
     if cursor is not None:
         clause += f" AND ({moment}, id) > (?, ?)"
@@ -127,7 +130,7 @@ def _choose(which: Filter) -> tuple[str | None, list[str]]:
     if states == TERMINAL:
         return None, [ENDED]
     if states <= CLAIMED and (which.worker is not None or which.lease_before is not None):
-        return "operations_claimed", [_CLAIMED]
+        return _BY_WORKER, [_CLAIMED]
     if states == IN_FLIGHT:
         return "operations_in_flight", [_IN_FLIGHT]
     return None, ["TRUE"]
