@@ -109,7 +109,7 @@ class Upkeep:
             return
         operation, renewed = flight.operation, Renewed(self._process.lease, news, owned)
         if self._ledger.change(operation.id, renewed, fence=operation.fence) is None:
-            self._save(flight)
+            self.save(flight)
         flight.renewed = time.monotonic()
         if flight.owned is owned:
             flight.is_owner_written = True
@@ -126,7 +126,7 @@ class Upkeep:
 
         self._ledger.change(operation.id, renew, fence=operation.fence)
 
-    def _save(self, flight: Flight) -> None:
+    def save(self, flight: Flight) -> None:
         """Record it anew if the store has lost it; if others have ended it, have it stop."""
         with flight.lock:  # or its end would not know of the loss
             if flight.is_over:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -43,6 +43,7 @@ from raincheck.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_tar
 from raincheck.marking import CURRENT, REQUEST, Deferrable, is_within, outside
 from raincheck.messages import Response, StoredBody
 from raincheck.policy import Candidate, Refusal
+from raincheck.polling import Answer as Looked
 from raincheck.polling import Poll, unreadable
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
@@ -255,14 +256,22 @@ class RaincheckMiddleware:
         """
         if resource is None:
             return _unlogged(to_response(monitor.not_found()))
-        poll = await sync_to_async(self._to_poll)(request, operation_id, resource)
-        response = await gateway.answer(lambda: poll)
+        poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
+        response = answer.response
+        if answer.wait:
+            response = await gateway.wait(poll, answer.wait)
         return await sync_to_async(self._send)(request, response)
+
+    def _look(
+        self, request: HttpRequest, operation_id: str, resource: Resource
+    ) -> tuple[Poll, Looked]:
+        poll = self._to_poll(request, operation_id, resource)
+        return poll, self._gateway.monitor.look(poll)
 
     def _to_poll(self, request: HttpRequest, operation_id: str, resource: Resource) -> Poll:
         place = self._place(request)
         path = fill(place.template, operation_id) if place is not None else None
-        owner = self._gateway.owner(request)
+        owner = cache(partial(self._gateway.owner, request))
         described = to_request(request)
         self._gateway.core.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from raincheck.core import Raincheck
@@ -16,8 +17,8 @@ from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
 from raincheck.polling import Poll, StatusMonitor, unreadable
 from raincheck.starting import owner_of, webhook_of
+from raincheck.threads import Threads
 from raincheck.wsgi import leaving
-from raincheck.wsgi.threads import Threads
 from raincheck.wsgi.translation import send_response, send_start, to_request
 from raincheck.wsgi.waiting import Waiting, serving_threads
 
@@ -95,7 +96,8 @@ class Gateway:
         path, request = fill(template, operation_id), to_request(environ)
         root_path = request.root_path if root_path is None else root_path
         self.core.come_in_at(root_path)
-        poll = Poll(request, operation_id, resource, self.owner(environ), path, root_path)
+        owner = cache(partial(self.owner, environ))
+        poll = Poll(request, operation_id, resource, owner, path, root_path)
         return self.send(poll.request.method, start_response, self.answer(poll))
 
     def send(

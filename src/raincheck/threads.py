@@ -1,4 +1,4 @@
-"""The threads that handlers run in when their request may be deferred.
+"""Threads for work that nobody waits for in line: handlers, and what a client asks of the store.
 
 Daemons, so that none can keep a process from ending; an idle one is used again, the latest first,
 and ends when it has been idle for long. Nothing is started before the first use, and a forked
