@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import cache, cached_property, partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -240,8 +241,9 @@ class RaincheckMiddleware:
         """Answer a request to the status monitor; may wait in this thread."""
         if resource is None:
             return _unlogged(to_response(monitor.not_found()))
+        had_session = _has_accessed_session(request)
         poll = self._to_poll(request, operation_id, resource)
-        return self._send(request, self._gateway.answer(poll))
+        return self._send(request, self._gateway.answer(poll), had_session)
 
     async def _show_in_time(
         self,
@@ -256,11 +258,12 @@ class RaincheckMiddleware:
         """
         if resource is None:
             return _unlogged(to_response(monitor.not_found()))
+        had_session = _has_accessed_session(request)
         poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
         response = answer.response
         if answer.wait:
             response = await gateway.wait(poll, answer.wait)
-        return await sync_to_async(self._send)(request, response)
+        return await sync_to_async(self._send)(request, response, had_session)
 
     def _look(
         self, request: HttpRequest, operation_id: str, resource: Resource
@@ -276,7 +279,12 @@ class RaincheckMiddleware:
         self._gateway.core.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)
 
-    def _send(self, request: HttpRequest, response: Response) -> HttpResponseBase:
+    def _send(
+        self, request: HttpRequest, response: Response, had_session: bool
+    ) -> HttpResponseBase:
+        if response.status == HTTPStatus.NOT_FOUND and hasattr(request, "session"):
+            # `Vary` would tell that somebody was asked for, and so that there is an operation.
+            request.session.accessed = had_session
         return _unlogged(self._to_http(request, response))
 
     def _to_http(self, request: HttpRequest, response: Response) -> HttpResponseBase:
@@ -328,6 +336,10 @@ def _unlogged(response: Any) -> HttpResponseBase:
     """
     response._has_been_logged = True
     return cast("HttpResponseBase", response)
+
+
+def _has_accessed_session(request: HttpRequest) -> bool:
+    return bool(getattr(getattr(request, "session", None), "accessed", False))
 
 
 def _environ(request: HttpRequest) -> dict[str, Any]:
