@@ -189,8 +189,11 @@ class Accepting:
         name = f"{self._process.application.name}\0{key.value}"
         return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def mark(self, operation: Operation, terms: Terms) -> None:
+    def mark(self, operation: Operation, terms: Terms, *, in_time: bool = False) -> None:
         """Take what a handler says of itself after its operation was accepted.
+
+        Args:
+            in_time: Whether its client waits for the 202, and has not heard of it yet.
 
         Raises:
             StoreError: It could not be recorded, so the handler must not go on.
@@ -201,8 +204,10 @@ class Accepting:
         flight.timeout = terms.timeout or flight.timeout
         repeatable = self._may_repeat(operation, terms)
         if flight.operation.repeatable != repeatable:
-            event, health = Marked(repeatable), self._process.health
-            change = partial(self._process.ledger.change, fence=operation.fence)
-            with health.noticing():
-                health.writes.run(partial(change, operation.id, event))
+            change = partial(self._process.ledger.change, operation.id, Marked(repeatable))
+            if in_time:
+                with self._process.health.noticing():
+                    self._process.health.writes.run(partial(change, fence=operation.fence))
+            else:
+                change(fence=operation.fence)
             flight.operation = replace(flight.operation, repeatable=repeatable)

@@ -123,9 +123,9 @@ class Raincheck:
         """Record an operation that `run` works on; see `Accepting`."""
         return self._accepting.accept(run, start)
 
-    def mark(self, operation: Operation, terms: Terms) -> None:
+    def mark(self, operation: Operation, terms: Terms, *, in_time: bool = False) -> None:
         """Take what a handler says of itself after its operation was accepted; see `Accepting`."""
-        self._accepting.mark(operation, terms)
+        self._accepting.mark(operation, terms, in_time=in_time)
 
     def come_in_at(self, root_path: str) -> None:
         """Take note of where the application is mounted: what waits for it there may be run."""

@@ -186,7 +186,7 @@ class Exchange(Belonging):
         """Record what the handler has said of itself meanwhile, or that nobody heard of it."""
         terms = self.terms
         try:
-            self.gateway.core.mark(operation, terms)
+            self.gateway.core.mark(operation, terms, in_time=True)
         except BaseException:
             Recording(self.gateway.core, operation).fail(Reason.INTERRUPTED)
             raise
