@@ -27,6 +27,8 @@ DOUBT = 5.0  # seconds until another client finds out what keeps an errand
 PAUSE = 0.5  # the same after an errand has failed
 QUICK = 0.1  # seconds within which a failure costs nobody anything
 
+_THREADS = Threads()  # of the process: a middleware that is dropped leaves none behind
+
 _T = TypeVar("_T")
 
 
@@ -42,14 +44,9 @@ class Pulse:
 
 
 class Errands:
-    """Runs errands of one kind, as far as the store seems to be there; each process for itself.
+    """Runs errands of one kind, as far as the store seems to be there; each process for itself."""
 
-    Args:
-        threads: Where they are run.
-    """
-
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
+    def __init__(self) -> None:
         self._refused: dict[int, float] = {}  # until when, by process; none: nothing is overdue
         self._lock_of: dict[int, threading.Lock] = {}  # the same: a fork may inherit it locked
 
@@ -75,7 +72,7 @@ class Errands:
             raise StoreUnavailable("the store does not answer: it is left alone for a while")
         errand = _Errand(work, late, self)
         try:
-            self._threads.run(partial(copy_context().run, errand.run))
+            _THREADS.run(partial(copy_context().run, errand.run))
         except RuntimeError:  # the system allows no more threads
             errand.run()
         if not self._has_come(errand, pulse or Pulse()) and errand.leave():

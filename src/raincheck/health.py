@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from raincheck.awake import Moment
 from raincheck.errands import Errands
 from raincheck.errors import StoreUnavailable
-from raincheck.threads import Threads
 
 DOUBT = 5.0  # seconds for which a store that failed is taken to fail
 GAP = 15.0  # seconds between answers, by the store's clock, that can't be accounted for
@@ -26,8 +25,7 @@ class Health:
     """
 
     def __init__(self) -> None:
-        threads = Threads()
-        self.reads, self.writes = Errands(threads), Errands(threads)
+        self.reads, self.writes = Errands(), Errands()
         self._refused_at: Moment | None = None
         self._failed_at: Moment | None = None
         self.last_failure = 0.0

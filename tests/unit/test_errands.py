@@ -41,7 +41,7 @@ def short_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run() -> Errands:
-    return Errands(Threads())
+    return Errands()
 
 
 @pytest.fixture
@@ -184,5 +184,6 @@ def test_where_there_can_be_no_thread_an_errand_is_run_in_this_one(
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(errands, "_THREADS", Threads())  # none is idle there
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert run.run(threading.get_ident) == threading.get_ident()
