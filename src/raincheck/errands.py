@@ -27,7 +27,9 @@ DOUBT = 5.0  # seconds until another client finds out what keeps an errand
 PAUSE = 0.5  # the same after an errand has failed
 QUICK = 0.1  # seconds within which a failure costs nobody anything
 
-_THREADS = Threads()  # of the process: a middleware that is dropped leaves none behind
+_THREADS = Threads(
+    name="raincheck-store"
+)  # of the process: a middleware that is dropped leaves none behind
 
 _T = TypeVar("_T")
 
