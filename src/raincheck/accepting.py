@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 
 from raincheck.admission import Admission
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Run
+from raincheck.errands import Pulse
 from raincheck.errors import Overloaded
 from raincheck.flights import Flight
 from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
@@ -23,6 +25,7 @@ class Accepting:
     Args:
         requests: Where requests that may be run again are kept.
         ensure_heartbeat: Has the heartbeat's thread run.
+        let_go: Ends an operation of which nobody has heard.
         new_id: Returns an id with at least 128 random bits.
     """
 
@@ -32,6 +35,7 @@ class Accepting:
         requests: CapturedRequests,
         *,
         ensure_heartbeat: Callable[[], None],
+        let_go: Callable[[Operation], object],
         new_id: Callable[[], str],
     ) -> None:
         self.admission = Admission(
@@ -47,6 +51,7 @@ class Accepting:
         self._requests = requests
         self._policy = process.settings.policy()
         self._ensure_heartbeat = ensure_heartbeat
+        self._let_go = let_go
         self._new_id = new_id
 
     def accept(self, run: Run, start: Start) -> Accepted:
@@ -60,33 +65,54 @@ class Accepting:
             StoreError: It could not be recorded; or it was, and the store's answer was lost: then
                 nobody hears its id, and it is ended.
         """
-        with self._process.health.accepting():
-            holder = self._admit(start)
-            if holder is not None:
-                return Accepted(holder, is_new=False)
-            now = self._store.now()
-            self._process.application.come_in_at(start.root_path)
-            captured = self._capture(start)
-            fresh = Operation(
-                id=self._new_id(),
-                state=State.ACCEPTED,
-                created=now,
-                updated=now,
-                retention=self._settings.retention,
-                method=start.method,
-                route=start.route,
-                owner=start.owner,
-                unbound=self._is_unbound(start),
-                progress=start.progress,
-                repeatable=self._may_repeat(start, start.terms),
-                captured=captured is not None,
-                fingerprint=start.key.fingerprint if start.key else None,
-                coalesced=start.key is not None and start.key.is_shared,
-                application=self._process.application.at(start.root_path),
-                code=self._process.application.code if captured is not None else None,
-                webhook=start.webhook,
+        # What the store has no part in comes first: it must not look like one that hangs.
+        self._process.application.come_in_at(start.root_path)
+        captured = self._capture(start)
+        fresh = self._describe(start, captured)
+        pulse, health = Pulse(), self._process.health
+        with health.accepting():
+            return health.writes.run(
+                lambda: self._accept(run, fresh, start, captured, pulse),
+                late=self._take_back,
+                pulse=pulse,
             )
-            return self._begin(run, fresh, start, captured)
+
+    def _describe(self, start: Start, captured: Captured | None) -> Operation:
+        return Operation(
+            id=self._new_id(),
+            state=State.ACCEPTED,
+            created=0.0,
+            updated=0.0,
+            retention=self._settings.retention,
+            method=start.method,
+            route=start.route,
+            owner=start.owner,
+            unbound=self._is_unbound(start),
+            progress=start.progress,
+            repeatable=self._may_repeat(start, start.terms),
+            captured=captured is not None,
+            fingerprint=start.key.fingerprint if start.key else None,
+            coalesced=start.key is not None and start.key.is_shared,
+            application=self._process.application.at(start.root_path),
+            code=self._process.application.code if captured is not None else None,
+            webhook=start.webhook,
+        )
+
+    def _accept(
+        self, run: Run, fresh: Operation, start: Start, captured: Captured | None, pulse: Pulse
+    ) -> Accepted:
+        holder = self._admit(start)
+        if holder is not None:
+            return Accepted(holder, is_new=False)
+        now = self._store.now()
+        return self._begin(run, replace(fresh, created=now, updated=now), start, captured, pulse)
+
+    def _take_back(self, accepted: Accepted) -> None:
+        """End what was recorded when its request had gone on without."""
+        if accepted.is_new:
+            self._flights.drop(self._flights.of(accepted.operation))
+            self._process.note_unanswered(accepted.operation)
+            self._let_go(accepted.operation)
 
     def _admit(self, start: Start) -> Operation | None:
         """Look at the limits; over them return what another request has become under the key.
@@ -124,7 +150,7 @@ class Accepting:
         return self._policy.may_repeat(method, route, terms.retry)
 
     def _begin(
-        self, run: Run, fresh: Operation, start: Start, captured: Captured | None
+        self, run: Run, fresh: Operation, start: Start, captured: Captured | None, pulse: Pulse
     ) -> Accepted:
         # In flight before it is in the store, or this process's own recovery might end it.
         # It has no run before the store has its record, or a beat would take that for lost.
@@ -134,7 +160,7 @@ class Accepting:
         self.admission.add(flight)
         try:
             self._ensure_heartbeat()  # in flight before that, too, or it might go on sleeping
-            stored = self._record(flight, start.key, captured)
+            stored = self._record(flight, start.key, captured, pulse)
         except BaseException:
             self._flights.drop(flight)
             self._process.note_unanswered(fresh)
@@ -148,9 +174,11 @@ class Accepting:
             self._store.discard(fresh.id)
         return Accepted(stored, is_new=False)
 
-    def _record(self, flight: Flight, key: Key | None, captured: Captured | None) -> Operation:
+    def _record(
+        self, flight: Flight, key: Key | None, captured: Captured | None, pulse: Pulse
+    ) -> Operation:
         fresh = flight.operation
-        request = self._requests.keep(fresh.id, captured) if captured else None
+        request = self._requests.keep(fresh.id, captured, pulse.beat) if captured else None
         # From now on: to keep a large request may have taken longer than a lease.
         claim = Claimed(self._process.worker, self._process.lease)
         flight.operation = advance(fresh, claim, self._store.now())
@@ -161,8 +189,11 @@ class Accepting:
         name = f"{self._process.application.name}\0{key.value}"
         return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def mark(self, operation: Operation, terms: Terms) -> None:
+    def mark(self, operation: Operation, terms: Terms, *, in_time: bool = False) -> None:
         """Take what a handler says of itself after its operation was accepted.
+
+        Args:
+            in_time: Whether its client waits for the 202, and has not heard of it yet.
 
         Raises:
             StoreError: It could not be recorded, so the handler must not go on.
@@ -173,5 +204,10 @@ class Accepting:
         flight.timeout = terms.timeout or flight.timeout
         repeatable = self._may_repeat(operation, terms)
         if flight.operation.repeatable != repeatable:
-            self._process.ledger.change(operation.id, Marked(repeatable), fence=operation.fence)
+            change = partial(self._process.ledger.change, operation.id, Marked(repeatable))
+            if in_time:
+                with self._process.health.noticing():
+                    self._process.health.writes.run(partial(change, fence=operation.fence))
+            else:
+                change(fence=operation.fence)
             flight.operation = replace(flight.operation, repeatable=repeatable)

@@ -95,6 +95,11 @@ class Backlog:
     def __contains__(self, operation_id: str) -> bool:
         return operation_id in self._entries
 
+    def operation(self, operation_id: str) -> Operation | None:
+        """Return an operation of which something waits, as it was when it ran."""
+        entry = self._entries.get(operation_id)
+        return None if entry is None else entry.operation
+
     def ended(self) -> list[Operation]:
         """Return the operations of which an ending waits, as they were when they ran."""
         with self._lock:

@@ -7,7 +7,7 @@ of it than a chunk.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import IO
 
@@ -34,8 +34,13 @@ class CapturedRequests:
         self._chunk_size = chunk_size
         self._sealing = sealing
 
-    def keep(self, operation_id: str, captured: Captured) -> Request:
+    def keep(
+        self, operation_id: str, captured: Captured, written: Callable[[], None] = lambda: None
+    ) -> Request:
         """Write the body of a request, and return what `create` is to be given.
+
+        Args:
+            written: Called after each chunk.
 
         Raises:
             StoreError: It could not be written.
@@ -44,6 +49,7 @@ class CapturedRequests:
         for n, chunk in enumerate(_chunks(captured.body, self._chunk_size)):
             sealed = self._sealing.seal_chunk(chunk, operation_id, n)
             self._store.write_chunk(operation_id, REQUEST_FENCE, n, sealed)
+            written()
             length += len(chunk)
         request = replace(captured.request, length=length, chunk_size=self._chunk_size)
         return self._sealing.seal(request, operation_id)

@@ -10,13 +10,15 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from raincheck.accepting import Accepting
 from raincheck.backlog import Backlog, Ending, defect
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Run, Store
-from raincheck.errors import BodyMissing, StoreUnavailable
+from raincheck.errors import BodyMissing, StoreError, StoreUnavailable
 from raincheck.flights import each
 from raincheck.heartbeat import Heartbeat
 from raincheck.identity import Application
@@ -92,6 +94,7 @@ class Raincheck:
             process,
             requests,
             ensure_heartbeat=lambda: self.heartbeat.ensure(),
+            let_go=self.recovery.let_go_of,
             new_id=new_id,
         )
         self.admission = self._accepting.admission
@@ -119,9 +122,9 @@ class Raincheck:
         """Record an operation that `run` works on; see `Accepting`."""
         return self._accepting.accept(run, start)
 
-    def mark(self, operation: Operation, terms: Terms) -> None:
+    def mark(self, operation: Operation, terms: Terms, *, in_time: bool = False) -> None:
         """Take what a handler says of itself after its operation was accepted; see `Accepting`."""
-        self._accepting.mark(operation, terms)
+        self._accepting.mark(operation, terms, in_time=in_time)
 
     def come_in_at(self, root_path: str) -> None:
         """Take note of where the application is mounted: what waits for it there may be run."""
@@ -172,7 +175,7 @@ class Raincheck:
         if not self._must_wait(operation):
             try:
                 with self.health.noticing():
-                    self._write(operation, n, data)
+                    self._do(operation, lambda: self._write(operation, n, data))
                 return
             except StoreUnavailable as error:
                 logger.error("the response of %s is kept back: %s", operation.shown, error)
@@ -181,6 +184,14 @@ class Raincheck:
     def _must_wait(self, operation: Operation) -> bool:
         """Tell whether the backlog is the place for what comes of an operation now."""
         return operation.id in self._backlog or self.health.is_failing
+
+    def _do(self, operation: Operation, work: Callable[[], None]) -> None:
+        """Do it; where a client waits for the response itself, it is not kept waiting."""
+        flight = self.flights.of(operation)
+        if flight is not None and flight.is_attended:
+            self.health.writes.run(work)
+        else:
+            work()
 
     def _write(self, operation: Operation, n: int, data: bytes) -> None:
         self.store.write_chunk(operation.id, operation.fence, n, data)
@@ -198,7 +209,7 @@ class Raincheck:
                 self._backlog.end(operation, ending)
             else:
                 with self.health.noticing():
-                    self._record(operation, ending)
+                    self._do(operation, lambda: self._record(operation, ending))
         except Exception as error:
             self._backlog.end(operation, ending)
             text = "operation %s ended but is not recorded yet: %s"
@@ -282,12 +293,31 @@ class Raincheck:
 
     def look(self, operation_id: str) -> Operation | None:
         """Return an operation as it is now: one that nobody runs any more is let go first."""
-        operation = self.store.get(operation_id)
-        if operation is not None and self.recovery.is_abandoned(operation):
-            self.recovery.let_go_of(operation)
+        operation = self.health.reads.run(lambda: self._get(operation_id))
+        if operation is None:
+            return self._get_lost(operation_id)
+        if self.recovery.is_abandoned(operation):
+            self.health.writes.run(partial(self.recovery.let_go_of, operation))
             self.heartbeat.recover_soon()
-            return self.store.get(operation_id) or operation
+            return self.health.reads.run(lambda: self.store.get(operation_id)) or operation
         return operation
+
+    def _get(self, operation_id: str) -> Operation | None:
+        self.store.now()  # so that it is known, and nobody has to wait for it
+        return self.store.get(operation_id)
+
+    def _get_lost(self, operation_id: str) -> Operation | None:
+        """Return an operation that is in this process and not in the store; None: there is none."""
+        flight = self.flights.get(operation_id)
+        if flight is None or flight.run is None or flight.lingers:  # unheard of, or ended
+            return self._backlog.operation(operation_id)
+        try:
+            self.health.writes.run(partial(self.upkeep.save, flight))
+        except StoreError as error:
+            logger.warning(
+                "operation %s can't be recorded again: %s", flight.operation.shown, error
+            )
+        return flight.operation
 
     def note_poll(self, operation: Operation) -> None:
         """Take note that somebody still wants an operation, where that counts."""
@@ -295,7 +325,8 @@ class Raincheck:
         if patience is None or operation.is_terminal:
             return
         if self.store.now() - operation.last_asked > patience / 4:
-            self.ledger.change(operation.id, Polled())
+            with suppress(StoreUnavailable), self.health.noticing():
+                self.health.writes.run(partial(self.ledger.change, operation.id, Polled()))
 
     # --- what the heartbeat does ---------------------------------------------------------------
 

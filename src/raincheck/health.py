@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from raincheck.awake import Moment
+from raincheck.errands import Errands
 from raincheck.errors import StoreUnavailable
 
 DOUBT = 5.0  # seconds for which a store that failed is taken to fail
@@ -18,10 +19,13 @@ class Health:
     """Notices whether the store fails, and counts the requests that stay synchronous for it.
 
     Attributes:
+        reads: Runs for clients what reads from the store.
+        writes: The same for what writes: a store may be locked, or full, and still be read.
         last_failure: When the store failed last, by this process's clock.
     """
 
     def __init__(self) -> None:
+        self.reads, self.writes = Errands(), Errands()
         self._refused_at: Moment | None = None
         self._failed_at: Moment | None = None
         self.last_failure = 0.0

@@ -27,12 +27,15 @@ class Ledger:
         operation_id: str,
         event: Event | Callable[[Operation], Event | None],
         fence: int | None = None,
+        *,
+        drop_dedupe: bool = False,
     ) -> Operation | None:
         """Let an event happen to the stored operation.
 
         Args:
             event: May depend on the operation as it is stored; None: nothing happens to it.
             fence: The one it must have.
+            drop_dedupe: Whether its end lets go of its key in any case.
 
         Returns:
             What it became; None if it is gone, has another fence, or the event can't happen to it.
@@ -51,15 +54,18 @@ class Ledger:
                 changed = advance(stored, happens, self._store.now())
             except InvalidTransition:
                 return None
-            if self._swap(stored, changed):
+            if self._swap(stored, changed, drop_dedupe=drop_dedupe):
                 return changed
         raise StoreUnavailable(f"operation {abbreviate(operation_id)} changes too often")
 
-    def _swap(self, stored: Operation, changed: Operation) -> bool:
+    def _swap(self, stored: Operation, changed: Operation, *, drop_dedupe: bool) -> bool:
         if stored.is_terminal or not changed.is_terminal:
             return self._store.swap(stored, changed)
         return self._store.swap(
-            stored, changed, drop_request=stored.captured, drop_dedupe=stored.coalesced
+            stored,
+            changed,
+            drop_request=stored.captured,
+            drop_dedupe=drop_dedupe or stored.coalesced,
         )
 
     def record_again(self, operation: Operation, lease: float) -> None:

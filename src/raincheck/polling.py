@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from raincheck import monitor
@@ -39,7 +39,8 @@ class Poll:
     """A request to the status monitor.
 
     Attributes:
-        owner: The principal it comes from.
+        owner: Names the principal it comes from; called for what belongs to one only, in the thread
+            that looks.
         path: Where R lies, root path included; None: below the configured prefix.
         root_path: Where the application is mounted; None: as the request says.
     """
@@ -47,7 +48,7 @@ class Poll:
     request: Request
     operation_id: str
     resource: Resource
-    owner: str | None = None
+    owner: Callable[[], str | None] = lambda: None
     path: str | None = None
     root_path: str | None = None
 
@@ -79,6 +80,14 @@ class Answer:
 
     response: Response
     wait: float = 0
+
+
+class _OwnerError(Exception):
+    """Who asks can't be told, which is the application's to answer for."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def unreadable(error: Exception) -> Response:
@@ -118,10 +127,15 @@ class StatusMonitor:
         Args:
             waited: Seconds that the client has been made to wait at most.
             sight: What was seen of the operation while it waited; default: to look now.
+
+        Raises:
+            Exception: The option `owner` has.
         """
         self._core.heartbeat.try_to_ensure()
         try:
             answer = self._look(poll, sight)
+        except _OwnerError as failed:
+            raise failed.error from None
         except StoreError as error:
             logger.error("a poll could not be answered: %s", error)
             answer, waited = Answer(unreadable(error)), 0
@@ -178,7 +192,7 @@ class StatusMonitor:
         if not self._core.application.may_show(operation.application, root_path):
             return Answer(monitor.not_found())
         signature = self._valid_signature(poll)
-        if signature is None and not _may_see(poll.owner, operation):
+        if signature is None and not _may_see(poll, operation):
             return Answer(monitor.not_found())
         if operation.unbound:
             if operation.result is not None:  # a raincheck that knows nothing of this has ended it
@@ -244,9 +258,14 @@ class StatusMonitor:
         return monitor.read(view, poll.resource, poll.request)
 
     def _delete(self, poll: Poll, operation: Operation) -> Response:
-        end = self._core.forget if operation.is_terminal else self._core.cancel
-        # None: it ended between the look and the step, so the other step is the right one.
-        operation = end(operation.id) or self._core.forget(operation.id) or operation
+        core, writes = self._core, self._core.health.writes
+        changed = None
+        if not operation.is_terminal:
+            changed = writes.run(lambda: core.cancel(operation.id))
+        if changed is None:  # or it has ended since the look
+            # What is large may take its time.
+            changed = writes.run(lambda: core.forget(operation.id), may_be_slow=True)
+        operation = changed or operation
         if not operation.forgotten and operation.state not in CANCELS:  # a newer raincheck's
             return monitor.unavailable("This can't be cancelled now.", STORE_RETRY_AFTER)
         return monitor.deleted(self._view(operation, poll.request, poll.path))
@@ -296,10 +315,14 @@ class StatusMonitor:
         return self._signer.sign(operation.id, now)
 
 
-def _may_see(owner: str | None, operation: Operation) -> bool:
-    """Tell whether a principal may see an operation: its owner, or anybody if it has none."""
+def _may_see(poll: Poll, operation: Operation) -> bool:
+    """Tell whether whoever polls may see an operation: its owner, or anybody if it has none."""
     if operation.owner is None:
         return True
+    try:
+        owner = poll.owner()
+    except Exception as error:
+        raise _OwnerError(error) from error
     return owner is not None and _same(owner, operation.owner)
 
 

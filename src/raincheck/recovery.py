@@ -11,6 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import takewhile
 from typing import IO
 
@@ -130,7 +131,10 @@ class Recovery:
 
     def let_go_of(self, operation: Operation) -> bool:
         """Release an operation that may be run again, and end another one."""
-        left = self._ledger.change(operation.id, self._after_loss, fence=operation.fence)
+        # Nobody heard of it: who comes again under its key is to have the work done.
+        drop = self._process.is_unanswered(operation) and operation.fence == 1
+        change = partial(self._ledger.change, fence=operation.fence, drop_dedupe=drop)
+        left = change(operation.id, self._after_loss)
         if left is None:
             return False
         self._process.clear(left)

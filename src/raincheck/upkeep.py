@@ -108,7 +108,7 @@ class Upkeep:
         operation, renewed = flight.operation, Renewed(self._process.lease, news, owned)
         changed = self._ledger.change(operation.id, renewed, fence=operation.fence)
         if changed is None:
-            self._save(flight)
+            self.save(flight)
         elif changed.state is State.CANCELLING:  # by an older raincheck, it may be
             flight.cancel()
         flight.renewed = time.monotonic()
@@ -127,7 +127,7 @@ class Upkeep:
 
         self._ledger.change(operation.id, renew, fence=operation.fence)
 
-    def _save(self, flight: Flight) -> None:
+    def save(self, flight: Flight) -> None:
         """Record it anew if the store has lost it; if others have ended it, have it stop."""
         with flight.lock:  # or its end would not know of the loss
             if flight.is_over:

@@ -150,7 +150,7 @@ async def test_a_middleware_that_is_dropped_takes_its_thread_along(
     wrapped = wrap(quick, budget=0)
     await follow(wrapped, await call(wrapped))
     await until_idle(wrapped)
-    beaters = [t for t in threading.enumerate() if t not in before and "raincheck" in t.name]
+    beaters = [t for t in threading.enumerate() if t not in before and "heartbeat" in t.name]
     core = weakref.ref(core_of(wrapped))
     del wrapped
     with anyio.fail_after(PATIENT):

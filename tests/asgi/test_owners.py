@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import anyio
@@ -70,6 +71,69 @@ class Site:
         with anyio.fail_after(PATIENT):
             while not store.get(operation_id).is_terminal:  # type: ignore[union-attr] # noqa: ASYNC110
                 await anyio.sleep(SHORT / 10)
+
+
+async def test_who_polls_is_asked_for_only_where_there_is_an_operation() -> None:
+    asked = list[str]()
+
+    def ask(scope: Any) -> str:
+        asked.append(scope["path"])
+        return "anne"
+
+    app = wrap(lambda scope, receive, send: answer(send), budget=0, owner=ask)
+    for headers in (NOBODY, [(b"prefer", b"wait=1")]):
+        assert (await call(app, f"/operations/{'0' * 32}", headers=headers)).status == 404
+    assert not asked
+    accepted = await call(app)
+    assert (await follow(app, accepted)).content == b"done"
+    assert path_of(accepted) in asked
+
+
+async def test_an_error_of_the_owner_of_a_poll_is_the_applications() -> None:
+    def ask(scope: Any) -> str:
+        if scope["path"] != "/":
+            raise LookupError("who is that?")
+        return "anne"
+
+    app = wrap(lambda scope, receive, send: answer(send), budget=0, owner=ask)
+    accepted = await call(app)
+    assert isinstance((await call(app, path_of(accepted))).error, LookupError)
+
+
+async def test_polls_whose_owner_takes_its_time_keep_no_other_request_waiting() -> None:
+    may_be_told = threading.Event()
+
+    def ask(scope: Any) -> str:
+        if scope["path"].startswith("/operations/"):
+            assert may_be_told.wait(PATIENT)
+        return "anne"
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await until_deferred()
+        await answer(send)
+
+    app = wrap(slow, owner=ask)
+    first, polls = await call(app), list[Call]()
+
+    async def poll() -> None:
+        polls.append(await call(app, path_of(first)))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(40):
+            group.start_soon(poll)
+        for begun in BEGUN.values():
+            answered = await call(app, **begun)
+            store, operation_id = core_of(app).store, answered.header(b"location") or b""
+            with anyio.fail_after(PATIENT):
+                while answered.status == 202 and not _has_ended(store, operation_id):  # noqa: ASYNC110
+                    await anyio.sleep(SHORT / 10)
+        assert not polls
+        may_be_told.set()
+    assert {one.status for one in polls} == {200}
+
+
+def _has_ended(store: Any, location: bytes) -> bool:
+    return bool(store.get(location[-32:].decode()).is_terminal)
 
 
 @pytest.mark.parametrize("request_", BEGUN.values(), ids=BEGUN)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -405,15 +407,16 @@ async def test_what_a_handler_reads_while_it_is_deferred_is_kept_in_order(
 async def test_a_mark_that_can_not_be_recorded_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, store: MemoryStore
 ) -> None:
-    accepting, marked = anyio.Event(), anyio.Event()
+    accepting, marked = threading.Event(), threading.Event()
 
     @long_running(retry=False)
     async def work(send: Any) -> None:
         await answer(send)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await accepting.wait()  # its budget is over, and the operation is being recorded
-        marked.set()
+        while not accepting.is_set():  # noqa: ASYNC110 - no event of the loop tells
+            await anyio.sleep(0.005)
+        marked.set()  # its budget is over, and the operation is being recorded
         await work(send)
 
     wrapped = wrap(app, store=store, budget=0.02)
@@ -421,9 +424,9 @@ async def test_a_mark_that_can_not_be_recorded_leaves_nothing_behind(
     create = store.create
 
     def create_and_be_marked(*args: Any) -> Any:
-        anyio.from_thread.run_sync(accepting.set)
-        anyio.from_thread.run(marked.wait)
-        anyio.from_thread.run(anyio.sleep, 0.05)
+        accepting.set()
+        assert marked.wait(PATIENT)
+        time.sleep(0.05)
         return create(*args)
 
     def refuse(*args: Any, **kwargs: Any) -> Any:

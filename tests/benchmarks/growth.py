@@ -203,7 +203,7 @@ def accept(core: Raincheck) -> Operation:
 def poll(core: Raincheck, operation: Operation) -> None:
     """Answer a poll of its status."""
     request = Request("GET", "/", headers=((b"host", b"example.org"),))
-    StatusMonitor(core).look(Poll(request, operation.id, Resource.STATUS, "ada"))
+    StatusMonitor(core).look(Poll(request, operation.id, Resource.STATUS, lambda: "ada"))
 
 
 def end(core: Raincheck, operation: Operation) -> None:

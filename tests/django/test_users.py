@@ -66,7 +66,7 @@ def token_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Any
 
 
 def _plain(answer: Any) -> Any:
-    fields = [(n, v) for n, v in answer.headers if n.lower() not in (b"set-cookie", b"vary")]
+    fields = [(n, v) for n, v in answer.headers if n.lower() != b"set-cookie"]
     return answer.status, fields, answer.content
 
 
@@ -105,6 +105,22 @@ def test_an_owner_of_the_projects_own_is_asked(way: str) -> None:
         accepted = site.accepted("/hello", headers=key)
         assert site.follow(accepted, key).content == b"hello"
         assert site.call(path_of(accepted)).status == 404
+
+
+def test_who_polls_is_asked_for_only_where_there_is_an_operation(way: str) -> None:
+    asked = list[str]()
+
+    def owner(request: HttpRequest) -> str:
+        asked.append(request.path_info)
+        return "anne"
+
+    with serving(way, BUDGET=0, OWNER=owner) as site:
+        for headers in ((), [(b"prefer", b"wait=1")]):
+            assert site.call(f"/operations/{'0' * 32}", headers=headers).status == 404
+        assert not asked
+        accepted = site.accepted("/hello")
+        assert site.follow(accepted).content == b"hello"
+        assert path_of(accepted) in asked
 
 
 def member_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:

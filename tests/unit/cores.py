@@ -110,7 +110,7 @@ def poll(
     owner: str | None = None,
 ) -> Response:
     request = Request(method, f"/operations/{id}", headers=((b"host", b"example.org"),))
-    return StatusMonitor(core).look(Poll(request, id, resource, owner)).response
+    return StatusMonitor(core).look(Poll(request, id, resource, lambda: owner)).response
 
 
 def body(core: Raincheck, response: Response) -> bytes:

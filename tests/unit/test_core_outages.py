@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Callable, Iterator
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from raincheck import backlog
+from raincheck import backlog, errands
+from raincheck.awake import Deadline
 from raincheck.backlog import Ending
 from raincheck.beginning import may_begin
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.links import Resource
 from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
 from raincheck.policy import Candidate
 from raincheck.process import LEASE
 from raincheck.recording import Recording
 from raincheck.recovery import STEADY
+from raincheck.starting import Key, Start
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -365,6 +371,124 @@ class TestAnEmptyStore(Outages):
         assert stored(core, operation).state is State.FAILED
 
 
+class TestWhatTheStoreForgot(Outages):
+    """Polls of operations that run in this process."""
+
+    @staticmethod
+    def wipe(store: FaultyStore) -> None:
+        TestAnEmptyStore.wipe(store)
+
+    @pytest.mark.parametrize("resource", [Resource.RESPONSE, Resource.STATUS])
+    def test_what_runs_here_is_never_unknown(
+        self, core: Raincheck, store: FaultyStore, resource: Resource
+    ) -> None:
+        operation = accept(core)
+        self.wipe(store)
+        expected = 202 if resource is Resource.RESPONSE else 200
+        assert poll(core, operation.id, resource=resource).status == expected
+        assert stored(core, operation).state is State.RUNNING, "and others know it again"
+
+    def test_nor_if_it_can_not_be_recorded_again(self, core: Raincheck, store: FaultyStore) -> None:
+        operation = accept(core)
+        self.wipe(store)
+        store.faults = frozenset({"create"})
+        assert poll(core, operation.id).status == 202
+
+    def test_nor_if_it_has_ended_and_that_waits_for_the_store(
+        self, core: Raincheck, store: FaultyStore
+    ) -> None:
+        operation = accept(core)
+        self.leave(store)
+        respond(core, operation)
+        self.come_back(store)
+        self.wipe(store)
+        assert poll(core, operation.id).status == 202
+        core.beat()
+        assert body(core, poll(core, operation.id)) == WHOLE
+
+    def test_it_can_be_cancelled(self, core: Raincheck, store: FaultyStore, run: Run) -> None:
+        operation = accept(core, run)
+        self.wipe(store)
+        assert poll(core, operation.id, "DELETE").status == 202
+        assert run.cancels == 1
+
+    def test_to_all_but_its_owner_it_is_unknown(self, core: Raincheck, store: FaultyStore) -> None:
+        operation = accept(core, owner="anne")
+        self.wipe(store)
+        unknown = poll(core, "0" * 32)
+        for stranger in ("bob", None):
+            assert poll(core, operation.id, owner=stranger) == unknown
+        assert poll(core, operation.id, owner="anne").status == 202
+
+    def test_to_another_application_it_is_unknown(self, store: FaultyStore, time: Time) -> None:
+        core = make_core(store, time, application="one")
+        operation = accept(core)
+        self.wipe(store)
+        core.application.__dict__["name"] = "another"
+        assert poll(core, operation.id).status == 404
+
+    def test_what_has_ended_before_is_unknown(self, core: Raincheck, store: FaultyStore) -> None:
+        operation = accept(core)
+        respond(core, operation)
+        self.wipe(store)
+        assert poll(core, operation.id).status == 404
+
+
+class TestAStoreThatHangs(Outages):
+    """What does not come back in time."""
+
+    @pytest.fixture
+    def hang(self, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
+        hang = Hang(store)
+        monkeypatch.setattr(errands, "Deadline", hang.deadline)
+        yield hang
+        hang.over.set()
+
+    def test_what_is_recorded_when_its_request_has_gone_on_is_ended_and_lets_its_key_go(
+        self, core: Raincheck, store: FaultyStore, hang: Hang
+    ) -> None:
+        key = Key("k", "fingerprint")
+        hang.at("create")
+        with pytest.raises(StoreUnavailable):
+            core.accept(Run(), Start(method="POST", route="/", key=key))
+        assert not core.health.takes_operations
+        hang.end()
+        wait_until(lambda: hang.created)
+        [lost] = hang.created
+        wait_until(lambda: (found := core.store.get(lost.id)) and found.is_terminal)
+        assert stored(core, lost).reason is Reason.INTERRUPTED
+        assert not len(core.flights)
+        again = core.accept(Run(), Start(method="POST", route="/", key=key))
+        assert again.is_new
+
+    def test_a_response_for_which_its_client_waits_goes_on_and_is_recorded_later(
+        self, core: Raincheck, hang: Hang
+    ) -> None:
+        operation = core.accept(Run(), Start(method="POST", route="/", is_attended=True)).operation
+        hang.at("write_chunk")
+        respond(core, operation)
+        assert core.is_busy
+        hang.end()
+        core.beat()
+        assert body(core, poll(core, operation.id)) == WHOLE
+
+    def test_a_poll_is_told_so_and_may_come_again(self, core: Raincheck, hang: Hang) -> None:
+        operation = accept(core)
+        hang.at("get")
+        assert poll(core, operation.id).status == 503
+        hang.end()
+        wait_until(lambda: poll(core, operation.id).status == 202)
+
+    def test_a_poll_is_answered_though_nobody_can_note_that_it_came(
+        self, store: FaultyStore, time: Time, hang: Hang
+    ) -> None:
+        core = make_core(store, time, abandon_after=60.0)
+        operation = accept(core)
+        time.now += 30.0
+        hang.at("swap")
+        assert poll(core, operation.id).status == 202
+
+
 class TestRequestsThatStaySynchronous(Outages):
     """What may begin while nothing can be accepted."""
 
@@ -407,6 +531,47 @@ class TestRequestsThatStaySynchronous(Outages):
                 accept(core)
             assert not may_begin(self.AT_ONCE, core, None)
             time.now += 6
+
+
+class Hang:
+    """Has one method of a store not come back until it may, and nobody wait for it.
+
+    Attributes:
+        created: What was recorded in the end.
+    """
+
+    def __init__(self, store: FaultyStore) -> None:
+        self.over = threading.Event()
+        self.created: list[Operation] = []
+        self._store = store
+        self._is_hanging = False
+
+    def at(self, name: str) -> None:
+        method = getattr(self._store, name)
+        self._is_hanging = True
+
+        def hang(*arguments: Any, **more: Any) -> Any:
+            assert not self._is_hanging or self.over.wait(30)
+            self.created += [a for a in arguments[:1] if name == "create"]
+            return method(*arguments, **more)
+
+        setattr(self._store, name, hang)
+
+    def end(self) -> None:
+        self._is_hanging = False
+        self.over.set()
+
+    def deadline(self, seconds: float) -> Any:
+        """Be over soon while it hangs; this test's clock stands still."""
+        return Deadline(0.05 if self._is_hanging else 30.0, monotonic)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Return as soon as it holds: a thread has to come to its end."""
+    pause, end = threading.Event(), monotonic() + 30
+    while not condition():
+        assert monotonic() < end
+        pause.wait(0.01)
 
 
 def open_files() -> list[str]:

@@ -17,8 +17,8 @@ PACKAGE = Path(raincheck.__file__).parent
 # A module may import from its own layer and from those before it. Modules that are not named
 # here are an error: a new one has to find its place.
 LAYERS: list[set[str]] = [
-    {"errors", "awake"},
-    {"messages", "secret_options", "webhook_options", "application"},
+    {"errors", "awake", "threads"},
+    {"messages", "secret_options", "webhook_options", "application", "errands"},
     {"operation", "links", "json_errors", "references"},
     {"policy", "dialects", "records", "representation"},
     {"contracts", "monitor", "marking", "sealing", "signing"},

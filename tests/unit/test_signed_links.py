@@ -52,7 +52,7 @@ def asking(store: MemoryStore, **options: Any) -> Ask:
         host = (b"host", b"example.org")
         path = R + tail
         request = Request(method, path, query=query.encode(), headers=(host,))
-        return monitor.look(Poll(request, ID, tail, owner)).response
+        return monitor.look(Poll(request, ID, tail, lambda: owner)).response
 
     return ask
 
@@ -242,7 +242,7 @@ def test_an_expired_signature_is_as_none(ask: Ask, clock: Clock) -> None:
 def test_a_signature_for_another_operation_is_as_none(store: MemoryStore, ask: Ask) -> None:
     monitor = StatusMonitor(Raincheck(Settings(owner=lambda _: None, url_secret=SECRET), store))
     asked = Request("GET", "/", query=query_for_guests(ask).encode())
-    assert monitor.look(Poll(asked, OTHER, Resource.RESPONSE, BOB)).response.status == 404
+    assert monitor.look(Poll(asked, OTHER, Resource.RESPONSE, lambda: BOB)).response.status == 404
 
 
 def test_owners_that_only_look_alike_are_strangers(ask: Ask) -> None:

@@ -181,7 +181,8 @@ def test_a_middleware_that_is_dropped_takes_its_threads_along(
     del wrapped
     gc.collect()
     until(lambda: core() is None and not any(thread.is_alive() for thread in started))
-    assert sorted(thread.name for thread in started) == ["raincheck-1", "raincheck-heartbeat"]
+    names = {thread.name for thread in started if "store" not in thread.name}
+    assert names == {"raincheck-1", "raincheck-heartbeat"}
 
 
 @pytest.mark.parametrize("budget", [60, 0])

@@ -73,6 +73,26 @@ class Site:
         until(lambda: store.get(operation_id).is_terminal)  # type: ignore[union-attr]
 
 
+def test_who_polls_is_asked_for_only_where_there_is_an_operation() -> None:
+    asked = list[str]()
+
+    def ask(environ: Any) -> str:
+        asked.append(environ["PATH_INFO"])
+        return "anne"
+
+    app = wrap(answering, budget=0, owner=ask)
+    assert wsgi.call(app, f"/operations/{'0' * 32}").status == 404
+    assert not asked
+    accepted = wsgi.call(app)
+    assert wsgi.follow(app, accepted).content == b"done"
+    assert path_of(accepted) in asked
+
+
+def answering(environ: Any, start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [])
+    return [b"done"]
+
+
 @pytest.mark.parametrize("request_", BEGUN.values(), ids=BEGUN)
 def test_an_operation_without_its_owner_yet_is_shown_to_nobody(request_: dict[str, Any]) -> None:
     site = Site()

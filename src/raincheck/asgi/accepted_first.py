@@ -108,7 +108,7 @@ class AcceptedFirst(Exchange):
 
     async def _record(self) -> None:
         try:
-            accepted = await self.loop.poll(self._create)
+            accepted = await self._create()
         except Exception as error:
             self._refusal = refuse_unaccepted(error, self._sharing, self.path)
         else:
@@ -126,6 +126,10 @@ class AcceptedFirst(Exchange):
         self.task = self.loop.spawn(self._run())
         if self.is_cancelled:  # before there was anything to stop
             self.stop()
+
+    @property
+    def _asks(self) -> bool:
+        return super()._asks or self._sharing is not None
 
     def _start(self, owner: str | None, webhook: str | None) -> Start:
         if self._sharing is not None:

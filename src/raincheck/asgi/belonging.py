@@ -7,6 +7,7 @@ from functools import partial
 from raincheck.asgi.receiving import Receiving
 from raincheck.operation import Reason
 from raincheck.owning import Ask, find_owner
+from raincheck.starting import Accepted, Start
 
 
 class Belonging(Receiving):
@@ -19,6 +20,32 @@ class Belonging(Receiving):
     def give_up(self, reason: Reason) -> None:
         """End the operation without a response; with the subclass."""
         raise NotImplementedError
+
+    def request_cancel(self) -> None:
+        """Have the handler stopped; with the subclass."""
+        raise NotImplementedError
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether it will never go on; with the subclass."""
+        raise NotImplementedError
+
+    def _start(self, owner: str | None, webhook: str | None) -> Start:
+        """Say what is to become an operation; with the subclass."""
+        raise NotImplementedError
+
+    async def _create(self) -> Accepted:
+        start = await self.loop.ask(self._to_start) if self._asks else self._to_start()
+        return await self.loop.promote(self.gateway.core.accept, self, start)
+
+    @property
+    def _asks(self) -> bool:
+        """Whether to describe the request may block."""
+        return self.gateway.asks
+
+    def _to_start(self) -> Start:
+        known = self.known()
+        return self._start(self.gateway.owner(known), self.gateway.webhook(known))
 
     @property
     def operation_id(self) -> str | None:
@@ -59,7 +86,7 @@ class Belonging(Receiving):
         if operation is None or not core.is_nobodys(operation):
             return
         ask = self._asking()
-        reason = await self.loop.record(partial(find_owner, core, operation, ask, is_last=is_last))
+        reason = await self.loop.ask(partial(find_owner, core, operation, ask, is_last=is_last))
         if reason is not None:
             await self.loop.record(self.give_up, reason)
 

@@ -26,7 +26,7 @@ from raincheck.messages import asks_for_events, field_value
 from raincheck.operation import Operation, Progress, Reason
 from raincheck.policy import Candidate
 from raincheck.recording import Recording
-from raincheck.starting import Accepted, Key, Start
+from raincheck.starting import Key, Start
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -164,9 +164,9 @@ class Exchange(Belonging):
 
     async def _record(self) -> None:
         try:
-            accepted = await self.loop.poll(self._create)
+            accepted = await self._create()
             while self.terms != self._recorded:  # its handler was called meanwhile
-                await self.loop.poll(self._mark, accepted.operation)
+                await self.loop.promote(self._mark, accepted.operation)
             self._detach(accepted.operation)
         except RaincheckError as error:
             logger.warning("%r stays synchronous: %s", self.path, error)
@@ -182,16 +182,11 @@ class Exchange(Belonging):
         elif self.operation is not None and self.over:
             await self._conclude()
 
-    def _create(self) -> Accepted:
-        known = self.known()
-        start = self._start(self.gateway.owner(known), self.gateway.webhook(known))
-        return self.gateway.core.accept(self, start)
-
     def _mark(self, operation: Operation) -> None:
         """Record what the handler has said of itself meanwhile, or that nobody heard of it."""
         terms = self.terms
         try:
-            self.gateway.core.mark(operation, terms)
+            self.gateway.core.mark(operation, terms, in_time=True)
         except BaseException:
             Recording(self.gateway.core, operation).fail(Reason.INTERRUPTED)
             raise

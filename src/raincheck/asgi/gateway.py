@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -37,6 +37,9 @@ class Gateway:
 
     Args:
         middleware: The class of the middleware that this is for, as the application names it.
+
+    Attributes:
+        asks: Whether the application is to be asked about requests, which may block.
     """
 
     def __init__(self, app: ASGIApp, core: Raincheck, middleware: object = None) -> None:
@@ -44,6 +47,7 @@ class Gateway:
         self.middleware = middleware
         self.core = core
         self.monitor = StatusMonitor(core)
+        self.asks = core.settings.owner is not None or callable(core.settings.webhook)
         self.is_told_of_shutdown = False
         self.is_stopping = False
         self.surroundings = Surroundings()
@@ -117,7 +121,7 @@ class Gateway:
                 request=to_request(scope, scope["path"], scope.get("root_path", "")),
                 operation_id=operation_id,
                 resource=resource,
-                owner=self.owner(scope),
+                owner=cache(partial(self.owner, scope)),
                 path=fill(template, operation_id),
                 root_path=root_path,
             )
@@ -154,7 +158,11 @@ class Gateway:
             return answer.response
         seconds = answer.wait
         del answer  # or it would be held as long as the client waits
-        return await LongPoll(loop, self.monitor, receive).outcome(poll, seconds)
+        return await self.wait(poll, seconds, receive)
+
+    async def wait(self, poll: Poll, seconds: float, receive: Receive | None = None) -> Response:
+        """Return the response to a poll whose client would rather wait so long."""
+        return await LongPoll(self.running_loop(), self.monitor, receive).outcome(poll, seconds)
 
     async def _show_stored(
         self, scope: Scope, send: Send, response: Response, body: StoredBody
@@ -163,7 +171,7 @@ class Gateway:
         chunks = self.monitor.read(body)
         try:
             # Before the status is sent: a body that has just been purged is no 200.
-            chunk = await loop.poll(next, chunks, b"")
+            chunk = await loop.read(next, chunks, b"")
         except (StoreError, RuntimeError) as error:
             if not (isinstance(error, StoreError) or is_passing(error)):
                 raise
@@ -173,7 +181,7 @@ class Gateway:
         rest = body.stop - body.start - len(chunk)
         while rest:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            chunk = await loop.poll(next, chunks, b"")
+            chunk = await loop.read(next, chunks, b"")
             if not chunk:
                 raise BodyMissing(body.operation_id, body.fence)
             rest -= len(chunk)

@@ -12,19 +12,18 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 
+from raincheck.asgi.store_threads import Threads
 from raincheck.asgi.thread_waits import waits_for_thread
 
 if TYPE_CHECKING:
     import trio
 
 _T = TypeVar("_T")
-_POLLS_AT_ONCE = 16
-_RECORDINGS_AT_ONCE = 16  # apart from polls: these may wait for a store that fails
 _THREAD_CHECK = 0.1  # seconds
 _NOWHERE = Context()  # or a timer would run in, and keep alive, the context of some request
 
@@ -97,30 +96,24 @@ class Loop(Protocol):
         ...
 
     async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
-        """Call what may block on the store, in a thread."""
+        """Call what finds an answer to a poll, in a thread."""
+        ...
+
+    async def read(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call what reads a stored response, in a thread."""
+        ...
+
+    async def ask(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call what asks the application, in a thread; not interrupted by a cancellation."""
+        ...
+
+    async def promote(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call what records an operation, in a thread."""
         ...
 
     async def record(self, function: Callable[..., _T], *args: Any) -> _T:
         """Call what writes a response, in a thread; not interrupted by a cancellation."""
         ...
-
-
-class _Threads:
-    """Threads for the store, so that neither it nor the application starves the other."""
-
-    def __init__(self) -> None:
-        self._polls = anyio.CapacityLimiter(_POLLS_AT_ONCE)
-        self._recordings = anyio.CapacityLimiter(_RECORDINGS_AT_ONCE)
-        self._thread = threading.get_ident()
-
-    async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
-        return await anyio.to_thread.run_sync(function, *args, limiter=self._polls)
-
-    async def record(self, function: Callable[..., _T], *args: Any) -> _T:
-        result: Any = None
-        with anyio.CancelScope(shield=True):
-            result = await anyio.to_thread.run_sync(function, *args, limiter=self._recordings)
-        return cast(_T, result)
 
 
 class _Budget:
@@ -144,7 +137,7 @@ class _Budget:
         return None
 
 
-class AsyncioLoop(_Threads):
+class AsyncioLoop(Threads):
     """The running asyncio loop, whichever implements it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -202,19 +195,21 @@ class AsyncioLoop(_Threads):
         elif not self.has_ended:  # else this is another thread, to which that number has come
             function()
 
-    async def record(self, function: Callable[..., _T], *args: Any) -> _T:
+    async def _shielded(
+        self, limiter: anyio.CapacityLimiter, function: Callable[..., _T], *args: Any
+    ) -> _T:
         # In a task of its own: a scope of anyio does not keep off what asyncio itself cancels.
-        recording = self.loop.create_task(super().record(function, *args))
+        work = self.loop.create_task(super()._shielded(limiter, function, *args))
         interruption: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
-            while not recording.done():
+            while not work.done():
                 try:
-                    await asyncio.wait([recording])
+                    await asyncio.wait([work])
                 except asyncio.CancelledError as error:
                     interruption = error
         if interruption is not None:
             raise interruption
-        return recording.result()
+        return work.result()
 
     def is_in(self, task: Task) -> bool:
         if threading.get_ident() != self._thread:
@@ -241,7 +236,7 @@ class AsyncioLoop(_Threads):
             task.cancel()
 
 
-class TrioLoop(_Threads):
+class TrioLoop(Threads):
     """The running trio loop."""
 
     def __init__(self) -> None:

@@ -133,6 +133,7 @@ class AsyncGateway(Gateway):
         to_http: Callable[[HttpRequest, Response], HttpResponseBase],
     ) -> None:
         super().__init__(self._respond, core)
+        self.asks = True  # of what it asks, nothing is for the loop
         self.surroundings = _Project()
         self._get_response = get_response
         self._to_http = to_http

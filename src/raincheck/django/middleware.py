@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -43,6 +44,7 @@ from raincheck.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_tar
 from raincheck.marking import CURRENT, REQUEST, Deferrable, is_within, outside
 from raincheck.messages import Response, StoredBody
 from raincheck.policy import Candidate, Refusal
+from raincheck.polling import Answer as Looked
 from raincheck.polling import Poll, unreadable
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
@@ -239,8 +241,9 @@ class RaincheckMiddleware:
         """Answer a request to the status monitor; may wait in this thread."""
         if resource is None:
             return _unlogged(to_response(monitor.not_found()))
+        had_session = _has_accessed_session(request)
         poll = self._to_poll(request, operation_id, resource)
-        return self._send(request, self._gateway.answer(poll))
+        return self._send(request, self._gateway.answer(poll), had_session)
 
     async def _show_in_time(
         self,
@@ -255,19 +258,33 @@ class RaincheckMiddleware:
         """
         if resource is None:
             return _unlogged(to_response(monitor.not_found()))
-        poll = await sync_to_async(self._to_poll)(request, operation_id, resource)
-        response = await gateway.answer(lambda: poll)
-        return await sync_to_async(self._send)(request, response)
+        had_session = _has_accessed_session(request)
+        poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
+        response = answer.response
+        if answer.wait:
+            response = await gateway.wait(poll, answer.wait)
+        return await sync_to_async(self._send)(request, response, had_session)
+
+    def _look(
+        self, request: HttpRequest, operation_id: str, resource: Resource
+    ) -> tuple[Poll, Looked]:
+        poll = self._to_poll(request, operation_id, resource)
+        return poll, self._gateway.monitor.look(poll)
 
     def _to_poll(self, request: HttpRequest, operation_id: str, resource: Resource) -> Poll:
         place = self._place(request)
         path = fill(place.template, operation_id) if place is not None else None
-        owner = self._gateway.owner(request)
+        owner = cache(partial(self._gateway.owner, request))
         described = to_request(request)
         self._gateway.core.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)
 
-    def _send(self, request: HttpRequest, response: Response) -> HttpResponseBase:
+    def _send(
+        self, request: HttpRequest, response: Response, had_session: bool
+    ) -> HttpResponseBase:
+        if response.status == HTTPStatus.NOT_FOUND and hasattr(request, "session"):
+            # `Vary` would tell that somebody was asked for, and so that there is an operation.
+            request.session.accessed = had_session
         return _unlogged(self._to_http(request, response))
 
     def _to_http(self, request: HttpRequest, response: Response) -> HttpResponseBase:
@@ -319,6 +336,10 @@ def _unlogged(response: Any) -> HttpResponseBase:
     """
     response._has_been_logged = True
     return cast("HttpResponseBase", response)
+
+
+def _has_accessed_session(request: HttpRequest) -> bool:
+    return bool(getattr(getattr(request, "session", None), "accessed", False))
 
 
 def _environ(request: HttpRequest) -> dict[str, Any]:

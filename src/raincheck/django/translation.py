@@ -117,6 +117,6 @@ async def in_threads(chunks: Iterator[bytes], length: int) -> AsyncIterator[byte
     """
     loop = running_loop(None)
     while length > 0:
-        chunk = await loop.poll(next, chunks, b"")
+        chunk = await loop.read(next, chunks, b"")
         length -= len(chunk)
         yield chunk

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from raincheck.core import Raincheck
@@ -17,9 +17,9 @@ from raincheck.messages import Response, StoredBody
 from raincheck.operation import Reason
 from raincheck.polling import Poll, StatusMonitor, unreadable
 from raincheck.starting import owner_of, webhook_of
+from raincheck.threads import Threads
 from raincheck.wsgi import leaving
 from raincheck.wsgi.hooks import Hooks, hooks_of
-from raincheck.wsgi.threads import Threads
 from raincheck.wsgi.translation import send_response, send_start, to_request
 from raincheck.wsgi.waiting import Waiting, serving_threads
 
@@ -123,9 +123,8 @@ class Gateway:
         path, request = fill(template, operation_id), to_request(environ)
         root_path = request.root_path if root_path is None else root_path
         self.core.come_in_at(root_path)
-        return self.answer(
-            Poll(request, operation_id, resource, self.owner(environ), path, root_path)
-        )
+        owner = cache(partial(self.owner, environ))
+        return self.answer(Poll(request, operation_id, resource, owner, path, root_path))
 
     def send(
         self, environ: WSGIEnvironment, start_response: StartResponse, response: Response

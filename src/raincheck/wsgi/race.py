@@ -258,7 +258,7 @@ class Race(Passing):
         try:
             while not self._attach(operation, recording, terms):
                 terms = self.terms  # its handler was called meanwhile
-                self.gateway.core.mark(operation, terms)
+                self.gateway.core.mark(operation, terms, in_time=True)
         except BaseException:
             recording.fail(Reason.INTERRUPTED)  # nobody has heard of it
             raise

@@ -1,4 +1,4 @@
-"""The threads that handlers run in when their request may be deferred.
+"""Threads for work that nobody waits for in line: handlers, and what a client asks of the store.
 
 Daemons, so that none can keep a process from ending; an idle one is used again, the latest first,
 and ends when it has been idle for long. Nothing is started before the first use, and a forked
@@ -23,9 +23,16 @@ class Threads:
     Args:
         at_begin: Called once in each process, before its first work; may raise RuntimeError.
         at_end: Called in each thread before it ends.
+        name: What the threads' names begin with.
     """
 
-    def __init__(self, at_end: Work | None = None, at_begin: Work | None = None) -> None:
+    def __init__(
+        self,
+        at_end: Work | None = None,
+        at_begin: Work | None = None,
+        name: str = "raincheck",
+    ) -> None:
+        self._name = name
         self._at_begin = at_begin
         self._at_end = at_end
         self._pid = 0
@@ -45,7 +52,7 @@ class Threads:
         try:
             worker = self._idle.pop()
         except IndexError:
-            worker = _Worker(self._idle, self._at_end, f"raincheck-{next(self._number)}")
+            worker = _Worker(self._idle, self._at_end, f"{self._name}-{next(self._number)}")
         worker.inbox.put(work)
 
 
