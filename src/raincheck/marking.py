@@ -267,7 +267,12 @@ def _adopt(wrapper: FunctionType, handler: Any) -> Any:
             wrapper.__defaults__,
             wrapper.__closure__,
         )
-    return functools.update_wrapper(wrapper, handler)
+    functools.update_wrapper(wrapper, handler)
+    # From Python 3.14 on that copies `__annotate__` instead, which is None where annotations are
+    # text (`from __future__ import annotations`); to ask for others would evaluate them too early.
+    if getattr(handler, "__annotate__", None) is None and hasattr(handler, "__annotations__"):
+        wrapper.__annotations__ = handler.__annotations__
+    return wrapper
 
 
 def _defer(terms: Terms) -> Deferrable | None:
