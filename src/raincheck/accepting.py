@@ -172,6 +172,9 @@ class Accepting:
             return
         flight.timeout = terms.timeout or flight.timeout
         repeatable = self._may_repeat(operation, terms)
-        if flight.operation.repeatable != repeatable:
-            self._process.ledger.change(operation.id, Marked(repeatable), fence=operation.fence)
-            flight.operation = replace(flight.operation, repeatable=repeatable)
+        is_needless = terms.retry is False and flight.operation.captured
+        if flight.operation.repeatable != repeatable or is_needless:
+            marked = Marked(repeatable)
+            self._process.ledger.change(operation.id, marked, fence=operation.fence)
+            captured = flight.operation.captured and repeatable
+            flight.operation = replace(flight.operation, repeatable=repeatable, captured=captured)
