@@ -162,7 +162,7 @@ def long_running(
     Args:
         retry: Whether the handler may be run again if its process is lost: True says that to run it
             twice does no harm, False that it would, whatever the method. Default: as the options
-            say, which is by method.
+            say, which is: safe methods only.
         timeout: Seconds it may run once it was deferred. Default: as the options say.
 
     Raises:
