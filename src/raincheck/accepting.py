@@ -203,11 +203,13 @@ class Accepting:
             return
         flight.timeout = terms.timeout or flight.timeout
         repeatable = self._may_repeat(operation, terms)
-        if flight.operation.repeatable != repeatable:
+        is_needless = terms.retry is False and flight.operation.captured
+        if flight.operation.repeatable != repeatable or is_needless:
             change = partial(self._process.ledger.change, operation.id, Marked(repeatable))
             if in_time:
                 with self._process.health.noticing():
                     self._process.health.writes.run(partial(change, fence=operation.fence))
             else:
                 change(fence=operation.fence)
-            flight.operation = replace(flight.operation, repeatable=repeatable)
+            captured = flight.operation.captured and repeatable
+            flight.operation = replace(flight.operation, repeatable=repeatable, captured=captured)

@@ -199,20 +199,23 @@ def _globals(wanted: dict[int, int]) -> Iterator[tuple[int, str]]:
     Args:
         wanted: The rank of each by its id.
     """
+    plain = _Plain()
     for module in list(sys.modules.values()):
         for name, value in list(_own(module).items()):
-            if name.startswith("__") or type(value).__module__ == "builtins":
+            if plain[type(value)] or name.startswith("__"):
                 continue
-            for one in (value, *_inside(value)):
+            own = _own(value)
+            for one in (value, own.get("app"), own.get("router")):
                 if id(one) in wanted:
                     yield wanted[id(one)], f"{_own(module).get('__name__')}:{name}"
 
 
-def _inside(value: object) -> Iterator[object]:
-    """Yield the application and the router of an object, if it has them."""
-    own = _own(value)
-    yield own.get("app")
-    yield own.get("router")
+class _Plain(dict[type, bool]):
+    """Whether instances of a type are no applications; there are tens of thousands of globals."""
+
+    def __missing__(self, kind: type) -> bool:
+        self[kind] = is_plain = kind.__module__ == "builtins"
+        return is_plain
 
 
 def _own(value: object) -> Mapping[str, Any]:

@@ -59,13 +59,12 @@ class Ledger:
         raise StoreUnavailable(f"operation {abbreviate(operation_id)} changes too often")
 
     def _swap(self, stored: Operation, changed: Operation, *, drop_dedupe: bool) -> bool:
-        if stored.is_terminal or not changed.is_terminal:
-            return self._store.swap(stored, changed)
+        ends = changed.is_terminal and not stored.is_terminal
         return self._store.swap(
             stored,
             changed,
-            drop_request=stored.captured,
-            drop_dedupe=drop_dedupe or stored.coalesced,
+            drop_request=stored.captured and (ends or not changed.captured),
+            drop_dedupe=ends and (drop_dedupe or stored.coalesced),
         )
 
     def record_again(self, operation: Operation, lease: float) -> None:

@@ -162,7 +162,7 @@ def long_running(
     Args:
         retry: Whether the handler may be run again if its process is lost: True says that to run it
             twice does no harm, False that it would, whatever the method. Default: as the options
-            say, which is by method.
+            say, which is: safe methods only.
         timeout: Seconds it may run once it was deferred. Default: as the options say.
 
     Raises:
@@ -267,7 +267,12 @@ def _adopt(wrapper: FunctionType, handler: Any) -> Any:
             wrapper.__defaults__,
             wrapper.__closure__,
         )
-    return functools.update_wrapper(wrapper, handler)
+    functools.update_wrapper(wrapper, handler)
+    # From Python 3.14 on that copies `__annotate__` instead, which is None where annotations are
+    # text (`from __future__ import annotations`); to ask for others would evaluate them too early.
+    if getattr(handler, "__annotate__", None) is None and hasattr(handler, "__annotations__"):
+        wrapper.__annotations__ = handler.__annotations__
+    return wrapper
 
 
 def _defer(terms: Terms) -> Deferrable | None:

@@ -333,7 +333,8 @@ def _apply(
         case Released():
             return replace(operation, worker=None, lease=None, updated=now)
         case Marked(repeatable):
-            return replace(operation, repeatable=repeatable)
+            captured = operation.captured and repeatable
+            return replace(operation, repeatable=repeatable, captured=captured)
         case Polled():
             return replace(operation, polled=now)
 

@@ -104,7 +104,7 @@ class Settings:
             limit.
         retry: Whether a handler may be run again if its process is lost, by path pattern; the
             first that matches wins, `@long_running(retry=...)` wins over it. Default: if the
-            method is idempotent (RFC 9110 §9.2.2), and not otherwise.
+            method is safe (RFC 9110 §9.2.1), and not otherwise.
         max_attempts: How often a handler may be begun, the first time included; 1: none is ever
             run again. Default 3.
         abandon_after: Seconds without a poll after which a running operation is cancelled, at

@@ -19,8 +19,6 @@ Mode = Literal["auto", "prefer", "marked"]
 # A HEAD can't be captured for the GET that polls; the others have no response worth keeping.
 NEVER_DEFERRED = frozenset({"HEAD", "OPTIONS", "TRACE", "CONNECT"})
 
-# RFC 9110 §9.2.2: the client itself might have sent it twice.
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
 
 DECISIONS_REMEMBERED = 1_000
@@ -140,7 +138,7 @@ class Policy:
         max_wait: The longest `Prefer: wait` that is honoured, in seconds.
         request_body: The limit of that name, in bytes.
         retry: For patterns of paths, whether their handlers may be run again; the first that
-            matches wins. Others may if their method is idempotent.
+            matches wins. Others may if their method is safe.
         max_attempts: How often a handler may be begun; 1: none is ever run again.
         coalesce: Patterns of paths where identical safe requests share one operation.
 
@@ -221,7 +219,7 @@ class Policy:
         for matches, may in self._retry:
             if matches is not None and matches(path):
                 return may
-        return method in IDEMPOTENT
+        return method in SAFE  # an old PUT or DELETE would undo what has come after it
 
     def coalesces(self, method: str, path: str) -> bool:
         """Tell whether a request may share the operation of an identical one."""

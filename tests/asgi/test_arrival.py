@@ -56,7 +56,8 @@ async def test_an_operation_is_that_of_the_request_as_it_came(
         seen.append(scope["headers"])
 
     told = {"webhook": webhook, "webhook_secret": SECRET}
-    app = wrap(changes, budget=budget, store=store, owner=owner, **told)
+    retry = {"/a": True}
+    app = wrap(changes, budget=budget, store=store, owner=owner, retry=retry, **told)
     length = (b"content-length", b"3")
     accepted = await call(app, "/a", "PUT", [length, *headers], [b"abc"])
     record = store.get(path_of(accepted).rpartition("/")[2])
@@ -75,9 +76,8 @@ async def test_what_may_be_run_again_is_captured_as_it_came() -> None:
             return super().create(*arguments)
 
     captured = list[Any]()
-    accepted = await call(
-        wrap(changes, store=Keeping()), "/a", "PUT", [ADA], [b""], query_string=b"q=1"
-    )
+    wrapped = wrap(changes, store=Keeping(), retry={"/a": True})
+    accepted = await call(wrapped, "/a", "PUT", [ADA], [b""], query_string=b"q=1")
     assert accepted.status == 202
     (request,) = captured
     assert (request.method, request.path, request.query) == ("PUT", "/a", b"q=1")

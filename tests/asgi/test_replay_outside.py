@@ -57,7 +57,9 @@ class Verifies(BaseHTTPMiddleware):
 
 async def again(around: Any, routes: list[Route], *request: Any, budget: float = 0) -> Any:
     """Have a request run in one process, and again in another, and return its response."""
-    raincheck = Middleware(RaincheckMiddleware, store=MemoryStore(), budget=budget)
+    raincheck = Middleware(
+        RaincheckMiddleware, store=MemoryStore(), budget=budget, retry={"/x": True}
+    )
     first, second = (
         Starlette(routes=routes, middleware=[Middleware(around), raincheck]) for _ in range(2)
     )
@@ -182,7 +184,7 @@ async def test_handlers_in_all_threads_get_the_bodies_of_their_replays() -> None
         await answer(send, await anyio.to_thread.run_sync(read, abandon_on_cancel=True))
 
     store = MemoryStore()
-    first, second = wrap(app, store=store, budget=0), wrap(app, store=store)
+    first, second = (wrap(app, store=store, budget=0, retry={"/": True}) for _ in range(2))
     accepted = [await call(first, "/", "PUT", LENGTHS[5], [b"hello"]) for _ in range(2)]
     await lose(first)
     with anyio.fail_after(PATIENT):

@@ -21,8 +21,8 @@ from starlette.routing import Mount, Route
 
 from raincheck import heartbeat, is_replay, long_running
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.contracts import Filter
-from raincheck.errors import StoreUnavailable
+from raincheck.contracts import REQUEST_FENCE, Filter
+from raincheck.errors import BodyMissing, StoreUnavailable
 from raincheck.starlette import monitor_routes, status_url
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import (
@@ -84,7 +84,8 @@ def store() -> MemoryStore:
 async def test_a_request_is_run_again_as_it_came(
     handler: Handler, store: MemoryStore, budget: float, size: int
 ) -> None:
-    first, second = wrap(handler, store=store, budget=budget), wrap(handler, store=store)
+    options: dict[str, Any] = {"store": store, "retry": {"/**": True}}
+    first, second = wrap(handler, budget=budget, **options), wrap(handler, **options)
     body = [bytes(range(250)) * (size // 500)] * 2
     headers = [(b"content-length", b"%d" % size), (b"x-own", b"\xff"), (b"x-own", b"2")]
     accepted = await call(first, "/a%20b", "PUT", headers, body, query_string=b"q=%31")
@@ -115,7 +116,7 @@ async def test_a_handler_that_is_not_to_be_run_twice_is_not(
 
 
 @pytest.mark.parametrize(
-    ("retry", "method", "runs"), [(True, "POST", 2), (False, "GET", 1), (None, "PUT", 2)]
+    ("retry", "method", "runs"), [(True, "POST", 2), (False, "GET", 1), (None, "GET", 2)]
 )
 @pytest.mark.parametrize("budget", [0, 60, None])
 async def test_a_mark_says_whether_a_handler_may_be_run_again(
@@ -317,7 +318,7 @@ async def test_what_is_cancelled_while_it_waits_is_not_run_again(
 
 async def test_a_captured_request_is_gone_with_the_end(handler: Handler) -> None:
     store = MemoryStore()
-    wrapped = wrap(handler, store=store)
+    wrapped = wrap(handler, store=store, retry={"/": True})
     headers = [(b"authorization", b"secret"), (b"content-length", b"3")]
     accepted = await call(wrapped, "/", "PUT", headers, [b"abc"])
     operation_id = path_of(accepted).rpartition("/")[2]
@@ -330,10 +331,18 @@ async def test_a_captured_request_is_gone_with_the_end(handler: Handler) -> None
     assert store.read_request(operation_id) is None
 
 
-async def test_nothing_is_captured_of_what_is_not_run_again(handler: Handler) -> None:
+@pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
+@pytest.mark.parametrize("budget", [0, 0.05])
+async def test_nothing_is_captured_of_what_is_not_run_again(
+    handler: Handler, method: str, budget: float
+) -> None:
     store = MemoryStore()
-    accepted = await call(wrap(handler, store=store), "/", "POST")
-    assert store.read_request(path_of(accepted).rpartition("/")[2]) is None
+    headers = [(b"authorization", b"secret"), (b"content-length", b"3")]
+    wrapped = wrap(handler, store=store, budget=budget)
+    operation_id = path_of(await call(wrapped, "/", method, headers, [b"abc"])).rpartition("/")[2]
+    assert store.read_request(operation_id) is None
+    with pytest.raises(BodyMissing):
+        list(store.read_chunks(operation_id, REQUEST_FENCE, 0, 1))
 
 
 async def test_a_replay_that_is_cancelled_before_it_has_come_in_is_stopped(

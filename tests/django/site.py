@@ -183,7 +183,7 @@ def serving(
     chosen: dict[str, Any] = {
         "ROOT_URLCONF": VIEWS,
         "MIDDLEWARE": [*outer, *around, *ours, *within, *inner],
-        "RAINCHECK": {"STORE": "memory:", "BUDGET": SOON} | options,
+        "RAINCHECK": {"STORE": "memory:", "BUDGET": SOON, "APPLICATION": "tests"} | options,
         **(settings or {}),
     }
     before = leaving.running()

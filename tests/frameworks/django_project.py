@@ -81,7 +81,8 @@ def build(work: Work, *middleware: str) -> WSGIApplication:
 @asynccontextmanager
 async def deferring(work: Work, *middleware: str, **options: Any) -> AsyncIterator[Session]:
     """Talk to an application with raincheck's middleware, as `wsgi_checks.deferring` does."""
-    setting = {"STORE": "memory:", "BUDGET": None, **{n.upper(): v for n, v in options.items()}}
+    setting: dict[str, Any] = {"STORE": "memory:", "BUDGET": None, "APPLICATION": "tests"}
+    setting |= {name.upper(): value for name, value in options.items()}
     with override_settings(RAINCHECK=setting):
         app = build(work, *middleware)
     async with talking(WSGITransport(app), work, Bench.middleware) as session:

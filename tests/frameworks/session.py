@@ -113,7 +113,8 @@ async def bare(app: ASGIApp, work: Work) -> AsyncIterator[Session]:
 @asynccontextmanager
 async def deferring(app: ASGIApp, work: Work, **options: Any) -> AsyncIterator[Session]:
     """Talk to an application under raincheck; by default only marked handlers are deferred."""
-    wrapped = RaincheckMiddleware(app, **{"store": "memory:", "budget": None, **options})
+    chosen: dict[str, Any] = {"store": "memory:", "budget": None, "application": "tests"}
+    wrapped = RaincheckMiddleware(app, **(chosen | options))
     async with bare(wrapped, work) as session:
         try:
             yield session

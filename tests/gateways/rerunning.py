@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 
 from raincheck.errors import abbreviate
 from raincheck.ledger import Ledger
+from raincheck.messages import Request
 from raincheck.operation import Released
 from raincheck.stores.sqlite import SQLiteStore
 from tests.gateways.following import ASK, assert_problem, end, start
@@ -23,12 +25,15 @@ FORGED = {"X-Raincheck-Replay": "1", "Raincheck-Replay": "true", "Operation-Repl
 def lose(site: Site, accepted: httpx.Response) -> None:
     """Have an operation look as if its process had released it; its handler's end is refused."""
     operation_id = accepted.json()["id"]
-    store = SQLiteStore(str(site.store))
-    try:
+    with closing(SQLiteStore(str(site.store))) as store:
         released = Ledger(store).change(operation_id, Released())
         assert released is not None, abbreviate(operation_id)
-    finally:
-        store.close()
+
+
+def captured(site: Site, accepted: httpx.Response) -> Request | None:
+    """Return what the store keeps of the request."""
+    with closing(SQLiteStore(str(site.store))) as store:
+        return store.read_request(accepted.json()["id"])
 
 
 class Rerunning:
@@ -62,6 +67,8 @@ class Rerunning:
     def test_what_may_not_be_run_again_is_interrupted(
         self, site: Site, poller: httpx.Client
     ) -> None:
-        accepted = poller.post("/unique?seconds=3", headers=ASK)
+        sent = {"content": b"kept nowhere", "headers": ASK | {"Authorization": "nobody's"}}
+        accepted = start(poller, "/unique?seconds=3", method="PUT", **sent)
+        assert captured(site, accepted) is None
         lose(site, accepted)
         assert_problem(end(poller, accepted), 500, "interrupted")

@@ -39,7 +39,11 @@ def site_of(kind: Kind, directory: Path, arguments: str = "", drain: float = 0.2
     app = "wsgi_app" if isinstance(kind, WsgiKind) else "asgi_app"
     target = f"tests.servers.rerunning_application:{app}"
     command = f"{kind.command.replace('{app}', target)} {arguments}"
-    options: dict[str, Any] = {"budget": 0.05, "drain": drain, "retry": {"/retried": True}}
+    options: dict[str, Any] = {
+        "budget": 0.05,
+        "drain": drain,
+        "retry": {"/put": True, "/retried": True},
+    }
     return Site(replace(kind, command=command), directory, **options)
 
 

@@ -55,7 +55,7 @@ from raincheck.core import Raincheck
 from raincheck.options import Settings
 from raincheck.stores import open_store
 from tests.unit.cores import accept
-core = Raincheck(Settings(), open_store(sys.argv[1]))
+core = Raincheck(Settings(application="tests"), open_store(sys.argv[1]))
 print(accept(core).id, flush=True)
 time.sleep(600)
 """
@@ -226,7 +226,7 @@ def test_the_death_of_the_process_that_runs_an_operation_ends_the_waiting(tmp_pa
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         operation_id = process.stdout.readline().strip()
-        core = Raincheck(Settings(), open_store(url))
+        core = Raincheck(Settings(application="tests"), open_store(url))
         monitor = StatusMonitor(core)
         looked, killed = threading.Event(), list[float]()
 

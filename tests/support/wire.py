@@ -69,7 +69,8 @@ class Clock:
 
 def wrap(handler: Handler, clock: Clock | None = None, **options: Any) -> RaincheckMiddleware:
     store = MemoryStore(clock=clock) if clock else MemoryStore()
-    return RaincheckMiddleware(handler, store=store, **({"budget": 0} | options))
+    chosen: dict[str, Any] = {"budget": 0, "application": "tests"} | options
+    return RaincheckMiddleware(handler, store=store, **chosen)
 
 
 async def finished(app: Any, handler: Handler, headers: Pairs = ()) -> tuple[str, Call]:

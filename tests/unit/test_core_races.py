@@ -159,7 +159,7 @@ class TestLimits(CoreTests):
             together.wait(10)
 
         def begin() -> None:
-            given = Start(method="PUT", route="/x", capture=meet)
+            given = Start(method="GET", route="/x", capture=meet)
             try:
                 accepted.append(core.accept(Run(), given).operation)
             except Overloaded as error:

@@ -32,7 +32,7 @@ from tests.unit.cores import (
     stored,
 )
 
-REQUEST = Request("PUT", "/reports", headers=((b"authorization", b"secret"),))
+REQUEST = Request("GET", "/reports", headers=((b"authorization", b"secret"),))
 BODY = b"x" * 700_000
 KEYS = [Fernet.generate_key().decode() for _ in range(2)]
 
@@ -53,7 +53,7 @@ class Replayer:
         return Run()
 
 
-def start(core: Raincheck, method: str = "PUT", run: Run | None = None, **more: Any) -> Operation:
+def start(core: Raincheck, method: str = "GET", run: Run | None = None, **more: Any) -> Operation:
     capture = Captured(replace(REQUEST, method=method), [BODY[:300_000], BODY[300_000:]])
     given = Start(method=method, route="/reports", capture=lambda: capture, **more)
     return core.accept(run or Run(), given).operation
@@ -171,7 +171,7 @@ class TestRecovery(CoreTests):
         other.recover()
         assert stored(other, operation).reason is Reason.INTERRUPTED
 
-    @pytest.mark.parametrize("method", ["POST", "PATCH"])
+    @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
     def test_what_may_not_be_run_again_is_interrupted(
         self, core: Raincheck, store: FaultyStore, time: Time, method: str
     ) -> None:
@@ -410,7 +410,8 @@ class TestRequests(CoreTests):
         self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("raincheck.marking._known_terms", set())
-        for operation in (start(core, "POST"), start(core, terms=Terms(retry=False))):
+        by_method = [start(core, method) for method in ("POST", "PATCH", "PUT", "DELETE")]
+        for operation in (*by_method, start(core, terms=Terms(retry=False))):
             assert store.read_request(operation.id) is None
             assert not stored(core, operation).captured
 
@@ -418,6 +419,8 @@ class TestRequests(CoreTests):
         operation = start(core)
         core.mark(operation, Terms(retry=False))
         assert not stored(core, operation).repeatable
+        assert store.read_request(operation.id) is None
+        assert not any(fence == 0 for fence, _ in _chunks(store, operation))
         core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
         assert stored(core, operation).reason is Reason.SHUTDOWN
 

@@ -50,7 +50,7 @@ def app(handler: Handler, clock: Clock) -> RaincheckMiddleware:
 
 
 def wrap(handler: Any, **options: Any) -> RaincheckMiddleware:
-    chosen: dict[str, Any] = {"budget": 0, "store": "memory:"} | options
+    chosen: dict[str, Any] = {"budget": 0, "store": "memory:", "application": "tests"} | options
     return RaincheckMiddleware(handler, **chosen)
 
 

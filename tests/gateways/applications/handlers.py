@@ -181,7 +181,7 @@ HANDLERS: Mapping[str, tuple[Handler, tuple[str, ...]]] = {
     "/beside/here": (relative, GET),
     "/patient": (patient, GET),
     "/stubborn": (stubborn, GET),
-    "/unique": (unique, ("GET", "POST")),
+    "/unique": (unique, ("GET", "POST", "PUT")),
     "/unique/slow": (unique, ("POST",)),
     "/unique/other": (unique, ("POST",)),
     "/unique/marked": (unique, ("POST",)),
