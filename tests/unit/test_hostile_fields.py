@@ -75,8 +75,8 @@ def test_a_request_is_read_once(field: bytes) -> None:
     precondition_fails(request, b'"tag"', None)
     with contextlib.suppress(RangeNotSatisfiable):
         requested_range(request, 10, b'"tag"', None)
-    assert coalescing_key(request, request.path, None, b"")
-    assert idempotency_key("key", request, request.path, None, b"", Sharing("key").identity)
+    coalescing_key(request, request.path, None, b"")
+    idempotency_key("key", request, request.path, None, b"", Sharing("key").identity)
     signature_of(request)
     assert parse_target(request.path) is None
     request_path(request)
