@@ -97,7 +97,7 @@ def refuse_unread(
 
     Args:
         has_room: Whether there was room for what was read.
-        is_late: Whether its client takes too long to send it.
+        is_late: Whether it does not come.
     """
     if not has_room and is_accepted_first(candidate, sharing):
         return _overloaded(Overloaded("spooled", limits.spooled))
@@ -105,7 +105,7 @@ def refuse_unread(
         return None
     if is_late:
         close = ((b"connection", b"close"),)  # RFC 9110 §15.5.9
-        return monitor.problem(408, "request-timeout", "The request takes too long to come.", close)
+        return monitor.problem(408, "request-timeout", "The request did not come whole.", close)
     return monitor.problem(413, "request-too-large", "The request is too large to have a key.")
 
 

@@ -81,7 +81,8 @@ class Receiving(Arrival):
         try:
             message = await self.server_receive()
             await upload.put(message)
-            await self._keep(message)
+            if message.get("body"):
+                await self._keep(message)
             self._note(message)
         except Exception:
             self.client_is_gone = True  # the handler asks the server itself, and gets to see why
@@ -110,7 +111,7 @@ class Receiving(Arrival):
 
     async def _keep(self, message: Message) -> None:
         """Keep what the handler reads of the body, where the request may have to be run again."""
-        if self.body_is_complete or not message.get("body"):  # what is given twice came once
+        if self.body_is_complete:  # what is given twice came once
             return
         if self.kept is None:
             may = self.gateway.core.may_need_again(self.arrived["method"], self.route)
@@ -139,7 +140,8 @@ class Receiving(Arrival):
         self.in_receive += 1
         try:
             message = await outside(self.server_receive)
-            await self._keep(message)  # before anybody else may receive
+            if message.get("body"):
+                await self._keep(message)  # before anybody else may receive
         finally:
             self.in_receive -= 1
             if self.upload is not None:

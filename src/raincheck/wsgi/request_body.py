@@ -38,7 +38,7 @@ class Unread(Exception):
     Attributes:
         stream: What the application is to read instead of the server's stream.
         has_room: Whether there was room for what was read.
-        is_late: Whether the client takes too long to send it.
+        is_late: Whether it does not come: its client takes too long, or has left.
     """
 
     def __init__(self, stream: IO[bytes], *, has_room: bool = True, is_late: bool = False) -> None:
@@ -274,7 +274,7 @@ def _copy(arriving: Arriving, limit: int, spooled: Spooled) -> IO[bytes]:
             raise Unread(arriving.after(copy.stream(), *broken), is_late=True) from None
         except Exception as error:
             # The handler gets to see it; some servers, asked again, would call this the end.
-            raise Unread(arriving.after(copy.stream(), _Broken(error))) from None
+            raise Unread(arriving.after(copy.stream(), _Broken(error)), is_late=True) from None
         if not piece:
             break
         try:
@@ -286,7 +286,7 @@ def _copy(arriving: Arriving, limit: int, spooled: Spooled) -> IO[bytes]:
         if copy.size > limit:
             raise Unread(arriving.after(copy.stream()))
     if arriving.rest:  # its client has left: nobody would get the 202
-        raise Unread(arriving.after(copy.stream()))
+        raise Unread(arriving.after(copy.stream()), is_late=True)
     return copy.stream()
 
 
