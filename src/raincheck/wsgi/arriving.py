@@ -69,6 +69,8 @@ def reader_of(environ: Mapping[str, Any], patience: Patience) -> Read:
     It may raise `Late`.
     """
     stream = environ["wsgi.input"]
+    if type(stream) is io.BytesIO:  # all of it is here
+        return stream.read
     unreader = _gunicorns(stream)
     if unreader is not None:
         is_counted = hasattr(stream.reader, "length")

@@ -254,8 +254,10 @@ class Arriving:
     def next_piece(self) -> bytes:
         """Return what comes next; none at the end, or if the client leaves before."""
         # Never more than was declared: a server may wait for bytes that do not come.
-        piece = self._read(_PIECE if self.rest is None else min(self.rest, _PIECE))
-        self.rest = None if self.rest is None else self.rest - len(piece)
+        rest = self.rest
+        piece = self._read(_PIECE if rest is None or rest > _PIECE else rest)
+        if rest is not None:
+            self.rest = rest - len(piece)
         self._patience.note(len(piece))
         return piece
 
