@@ -360,8 +360,7 @@ def _apply_after_end(
             given_up = replace(operation, webhook=None, lease=None)
             return replace(given_up, forgotten=True, result=None, expires=now + memory)
         case Delivering(lease, is_try):
-            tries = operation.deliveries + is_try
-            return replace(operation, deliveries=tries, lease=now + lease)
+            return replace(operation, deliveries=operation.deliveries + is_try, lease=now + lease)
         case Delivered():
             return replace(operation, webhook=None, lease=None)
 
