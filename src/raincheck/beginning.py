@@ -86,17 +86,26 @@ def is_accepted_first(candidate: Candidate, sharing: Sharing | None) -> bool:
 
 
 def refuse_unread(
-    candidate: Candidate, sharing: Sharing | None, limits: Limits, *, has_room: bool
+    candidate: Candidate,
+    sharing: Sharing | None,
+    limits: Limits,
+    *,
+    has_room: bool,
+    is_late: bool = False,
 ) -> Response | None:
     """Refuse a request whose body could not be read ahead; None if it may go on as it is.
 
     Args:
         has_room: Whether there was room for what was read.
+        is_late: Whether it does not come.
     """
     if not has_room and is_accepted_first(candidate, sharing):
         return _overloaded(Overloaded("spooled", limits.spooled))
     if sharing is None:
         return None
+    if is_late:
+        close = ((b"connection", b"close"),)  # RFC 9110 §15.5.9
+        return monitor.problem(408, "request-timeout", "The request did not come whole.", close)
     return monitor.problem(413, "request-too-large", "The request is too large to have a key.")
 
 

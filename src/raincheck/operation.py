@@ -224,9 +224,13 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Delivering:
-    """Somebody tells the webhook of the end, and nobody else does for `lease` seconds."""
+    """Somebody tells the webhook of the end, and nobody else does for `lease` seconds.
+
+    Or it is put off for so long, which is no try.
+    """
 
     lease: float
+    is_try: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,8 +367,8 @@ def _apply_after_end(
         case Forgotten(memory):
             given_up = replace(operation, webhook=None, lease=None)
             return replace(given_up, forgotten=True, result=None, expires=now + memory)
-        case Delivering(lease):
-            return replace(operation, deliveries=operation.deliveries + 1, lease=now + lease)
+        case Delivering(lease, is_try):
+            return replace(operation, deliveries=operation.deliveries + is_try, lease=now + lease)
         case Delivered():
             return replace(operation, webhook=None, lease=None)
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 
+from raincheck.admission import Spooled
+from raincheck.django.bodies import take_body
+from raincheck.wsgi.request_body import Unread
 from tests.django.site import LONG, serving, until
 from tests.django.views import Gate
 
@@ -152,3 +157,16 @@ def test_a_form_that_the_view_has_not_read_is_there_after_it(body: bytes, budget
         assert call("/hello", "POST", headers=[FORM], body=body).status == 200
         assert Gate.seen["request"].POST["a"].encode() == body[2:]
     Gate.seen.clear()
+
+
+def test_a_body_that_does_not_come_is_left_to_the_view() -> None:
+    client, server = socket.socketpair()
+    with client, server:
+        environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "6", "wsgi.url_scheme": "http"}
+        request = WSGIRequest(environ | {"wsgi.input": server.makefile("rb")})
+        client.sendall(b"abc")
+        with pytest.raises(Unread) as unread:
+            take_body(request, len(BODY), Spooled(0), patience=0.05)
+        assert unread.value.is_late
+        client.sendall(b"def and the next request")
+        assert request.body == b"abcdef"

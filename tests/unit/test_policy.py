@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raincheck.errors import ConfigurationError
 from raincheck.policy import Candidate, Limits, Policy, Refusal
@@ -80,6 +84,44 @@ def test_patterns(pattern: str, path: str, matches: bool) -> None:
     included = Policy(include=[pattern]).decide("GET", path, None)
     excluded = Policy(exclude=[pattern]).decide("GET", path, None)
     assert (included is not None, excluded is None) == (matches, matches)
+
+
+SPELLING = st.lists(st.sampled_from(["a", "b", "/", "*", "**", "a/", "/b"]), max_size=8)
+PLAINLY = {"*": "[^/]*", "**": ".*"}  # as one would write it who fears no hostile path
+
+
+@given(SPELLING, st.lists(st.text("ab/", max_size=10), min_size=1, max_size=20))
+def test_a_pattern_matches_what_it_says(spelled: list[str], tails: list[str]) -> None:
+    pattern = "/" + "".join(spelled)
+    # Two asterisks that meet are those of a deep one.
+    tokens = [t for t in re.split(r"(\*\*|\*)", pattern) if t]
+    plainly = re.compile("".join(PLAINLY.get(t) or re.escape(t) for t in tokens), re.DOTALL)
+    policy = Policy(include=[pattern])
+    for path in (f"/{tail}" for tail in tails):
+        decision = policy.decide("GET", path, None)
+        assert (decision is not None) == (plainly.fullmatch(path) is not None), path
+
+
+LONG = 100_000  # characters: what goes back over them does not end within the life of a test
+COSTLY = [
+    "/reports/{year}-{month}-{day}.pdf",
+    "/*a*a*a*a*a*b",
+    "**a*b",
+    "**a**a**a**b",
+    "**/a*a*b/**/c*c*d",
+    "/{p:path}/a/{q:path}/a/{r:path}/b",
+]
+
+
+@pytest.mark.parametrize("unit", ["a", "-", "/", "/a-"])
+def test_a_hostile_path_takes_no_longer_than_its_length(unit: str) -> None:
+    path = "/reports/" + unit * (LONG // len(unit))
+    policy = Policy(include=COSTLY, coalesce=COSTLY)
+    assert policy.decide("GET", path, None) is None
+    assert not policy.coalesces("GET", path)
+    policy = Policy(exclude=COSTLY, budgets=dict.fromkeys(COSTLY, 1.0))
+    assert policy.decide("GET", path, None) == Candidate(10.0)
+    assert Policy(retry=dict.fromkeys(COSTLY, False), max_attempts=2).may_repeat("GET", path)
 
 
 def test_exclude_wins() -> None:

@@ -36,7 +36,7 @@ from raincheck.process import Process
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import Clock, in_forks, make_operation, run_in_fork
-from raincheck.webhooks import DELAYS, SPREAD, Webhooks, couriers
+from raincheck.webhooks import DELAYS, SPREAD, Webhooks, couriers, sending, shares
 from raincheck.webhooks.sending import DEADLINE
 from tests.webhooks.receivers import (
     APPLICATION,
@@ -397,6 +397,50 @@ def test_a_receiver_that_hangs_holds_up_no_other(
             webhooks.look_for_due()
             assert len({receiver.take().body for _ in range(4)}) == 4
             hanging.is_answering.set()
+
+
+def test_many_that_hang_at_one_receiver_hold_up_no_other(
+    receiver: Receiver, memory: MemoryStore, clock: Clock
+) -> None:
+    with Receiver().running() as hanging:
+        hanging.is_answering.clear()
+        for n in range(60):
+            memory.create(ended(hanging.url, clock.now, f"hanging{n:09}"))
+        with webhooks_of(memory) as webhooks:
+            webhooks.look_for_due()
+            hanging.take()
+            memory.create(ended(receiver.url, clock.now))
+            webhooks.wake()
+            until(lambda: stored(memory).webhook is None)
+            assert len(threads()) <= couriers.MOST / 2
+            hanging.is_answering.set()
+
+
+def test_what_is_put_off_is_told_later_and_was_no_try(
+    receiver: Receiver, memory: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "SLOW", 0.0)  # whoever does not answer
+    receiver.is_answering.clear()
+    ids = [f"{n:016}" for n in range(20)]
+    for id in ids:
+        memory.create(ended(receiver.url, clock.now, id))
+    with closing(Webhooks(Process(settings(), memory, Application(APPLICATION)))) as webhooks:
+        webhooks._sender = sending.Sender(webhooks._guard, deadline=0.2)
+        webhooks.look_for_due()
+        until(lambda: not memory.find(Filter(lease_before=clock.now))[0])
+        let_finish(webhooks)
+        tries = [stored(memory, id).deliveries for id in ids]
+        assert 0 in tries
+        assert 1 in tries
+        receiver.is_answering.set()
+
+        def is_told_later() -> bool:
+            clock.now += SPREAD * shares.PUT_OFF[-1]
+            webhooks.look_for_due()
+            let_finish(webhooks)
+            return is_settled(memory)
+
+        until(is_told_later)
 
 
 # --- threads -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tests.support.wsgi import (
     environ_of,
     follow,
     in_time,
+    path_of,
     strictly,
     until,
     wrap,
@@ -363,3 +364,25 @@ def test_the_handler_is_told_that_other_threads_may_run_it_at_once() -> None:
         return [b"%d" % environ["wsgi.multithread"]]
 
     assert in_time(app).content == b"1"
+
+
+def test_an_application_that_yields_nothing_for_ever_can_be_cancelled() -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        while True:
+            yield b""
+
+    wrapped = wrap(app, budget=0)
+    accepted = call(wrapped)
+    assert call(wrapped, path_of(accepted), "DELETE").status == 202
+    assert follow(wrapped, accepted).status == 410
+
+
+def test_of_many_empty_pieces_few_are_kept() -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        yield from (b"" for _ in range(10_000))
+        yield b"done"
+
+    done = call(wrap(app, budget=60))
+    assert done.content == b"done"

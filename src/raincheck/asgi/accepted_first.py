@@ -187,7 +187,7 @@ class AcceptedFirst(Exchange):
         return self._has_begun or self._has_ended
 
     async def _listen(self, receive: Receive) -> None:
-        await until_gone(receive)
+        await until_gone(receive, self.loop)
         if self._passing is not None:
             self._passing.close()
         self._is_due = True

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from raincheck.asgi.loops import Loop
 
 
+MOST_TRAILERS = 1_000  # fields: no server of a client would take more
+
+
 class Capture:
     """Takes the messages that a server would, and complains where servers do.
 
@@ -32,7 +35,7 @@ class Capture:
         self._recording = Recording(core, operation, request)
         self._loop = loop
         self._expects_trailers = False
-        self._trailers: Headers = ()
+        self._trailers: list[tuple[bytes, bytes]] = []
         self._is_body_over = False
         self._is_complete = False
 
@@ -79,7 +82,8 @@ class Capture:
             await self._end_of_body()
         elif kind == "http.response.zerocopysend":
             await self._zero_copy(message)
-        # What is left can be lost: early hints, pushes, debugging aids.
+        else:  # What is left can be lost: early hints, pushes, debugging aids.
+            await anyio.lowlevel.checkpoint()
 
     async def conclude(
         self, error: BaseException | None, *, is_cancelled: bool, is_exit: bool
@@ -103,16 +107,23 @@ class Capture:
 
     async def _body(self, message: Message) -> None:
         self._expect_body()
-        if self._recording.feed(message.get("body", b"")):
+        data = message.get("body", b"")
+        if self._recording.feed(data):
             await self._loop.record(self._recording.flush)
+        elif not data and message.get("more_body"):  # a handler may send nothing for ever
+            await anyio.lowlevel.checkpoint()
         if not message.get("more_body", False):
             await self._end_of_body()
 
     async def _take_trailers(self, message: Message) -> None:
         if not (self._expects_trailers and self._is_body_over) or self._is_complete:
             raise RuntimeError("trailers were sent that were not announced, or not after the body")
-        self._trailers += tuple((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
-        if not message.get("more_trailers", False):
+        self._trailers += [(bytes(n), bytes(v)) for n, v in message.get("headers", ())]
+        if len(self._trailers) > MOST_TRAILERS:
+            await self._loop.record(self._recording.fail, Reason.RESPONSE_TOO_LARGE)
+        elif message.get("more_trailers", False):
+            await anyio.lowlevel.checkpoint()
+        else:
             await self._complete()
 
     async def _zero_copy(self, message: Message) -> None:

@@ -6,6 +6,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
+
 from raincheck.polling import Poll, StatusMonitor
 
 if TYPE_CHECKING:
@@ -17,13 +20,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-async def until_gone(receive: Receive) -> None:
-    """Wait until a client leaves of which nothing more is to be read."""
+MOST_MESSAGES = 64  # of a request that is over but for the disconnect
+AT_ONCE_TURNS = 16  # of the event loop
+
+
+async def until_gone(receive: Receive, loop: Loop) -> None:
+    """Wait until a client leaves of which nothing more is to be read.
+
+    Middleware that has read the body often gives it to whoever is inside again and again, or says
+    at once that the client has left. Who speaks like that is not listened to: then a client that
+    has left indeed is waited for as long as one that has not.
+    """
+    turns: list[None] = []
+    loop.spawn(_count(turns))
     try:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        for _ in range(MOST_MESSAGES):
+            if (await receive())["type"] == "http.disconnect":
+                break
+        else:
+            await anyio.sleep_forever()
     except Exception:  # a server's own way to say that nobody is there
         logger.debug("a waiting client is taken to be gone", exc_info=True)
+        return
+    if len(turns) < AT_ONCE_TURNS:
+        await anyio.sleep_forever()
+
+
+async def _count(turns: list[None]) -> None:
+    while len(turns) < AT_ONCE_TURNS:
+        await anyio.lowlevel.checkpoint()
+        turns.append(None)
 
 
 class LongPoll:
@@ -59,7 +85,7 @@ class LongPoll:
                 listener.cancel()
 
     async def _listen(self, receive: Receive) -> None:
-        await until_gone(receive)
+        await until_gone(receive, self._loop)
         self._wake()
 
     async def _pause(self) -> None:

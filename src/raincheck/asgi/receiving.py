@@ -111,6 +111,8 @@ class Receiving(Arrival):
 
     async def _keep(self, message: Message) -> None:
         """Keep what the handler reads of the body, where the request may have to be run again."""
+        if self.body_is_complete:  # what is given twice came once
+            return
         if self.kept is None:
             may = self.gateway.core.may_need_again(self.arrived["method"], self.route)
             self._is_unkept = self._is_unkept or not may

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 IN_MEMORY = 1024 * 1024  # bytes; what exceeds them goes to a temporary file
+JOINED = 64 * 1024  # bytes; messages are joined up to so many, as each costs more than its bytes
+MOST_EMPTY = 1_000  # messages without a byte; who sends more only keeps somebody busy
 
 
 class Upload:
@@ -44,6 +46,7 @@ class Upload:
         self._limit = limit
         self._spooled = spooled
         self._size = 0
+        self._empty = 0  # messages
         self.has_room = True
         self._taking: anyio.Lock | None = None
         self._arrival: anyio.Event | None = None
@@ -51,17 +54,30 @@ class Upload:
     @property
     def is_too_large(self) -> bool:
         """Whether more was read than may be, or than there is room for."""
-        return self._size > self._limit or not self.has_room
+        return self._size > self._limit or not self.has_room or self._empty > MOST_EMPTY
 
     async def put(self, message: Message) -> None:
         """Keep a message for the handler."""
         size = len(message.get("body", b""))
         self._size += size
-        if self._file is None and self._held + size <= IN_MEMORY:
+        if not size and message.get("more_body"):
+            self._empty += 1
+        elif self._file is None and self._held + size <= IN_MEMORY:
             self._held += size
-            self._messages.append(message)
+            self._hold(message)
         else:
             await self._put_aside(message)
+
+    def _hold(self, message: Message) -> None:
+        last = self._messages[-1] if self._messages else {}
+        size = len(last.get("body", b"")) + len(message.get("body", b""))
+        if not last.get("more_body") or message["type"] != "http.request" or size > JOINED:
+            self._messages.append({**message})
+            return
+        if isinstance(last["body"], bytes):
+            last["body"] = bytearray(last["body"])
+        last["body"] += message.get("body", b"")
+        last["more_body"] = message.get("more_body", False)
 
     async def _put_aside(self, message: Message) -> None:
         self._taking = self._taking or anyio.Lock()
@@ -80,7 +96,7 @@ class Upload:
     def pieces(self) -> Iterator[bytes]:
         """Yield the bytes of what nobody has taken yet, without taking them; may block."""
         for message in list(self._messages):
-            yield message.get("body", b"")
+            yield bytes(message.get("body", b""))  # what is being read can't be added to
         if self._file is not None:
             yield from self._file.pieces()
         for message in list(self._rest):
@@ -103,7 +119,7 @@ class Upload:
             if self._messages:
                 message = self._messages.popleft()
                 self._held -= len(message.get("body", b""))
-                return message
+                return {**message, "body": bytes(message["body"])} if "body" in message else message
             if self._file is not None and (piece := await self._next_piece(self._file)):
                 return {"type": "http.request", "body": piece, "more_body": True}
             if self._rest:

@@ -12,7 +12,14 @@ from django.core.handlers.wsgi import LimitedStream, WSGIRequest
 
 from raincheck.admission import Spooled
 from raincheck.spool import PIECE
-from raincheck.wsgi.request_body import Unread, content_length, let_go, pieces, read_ahead
+from raincheck.wsgi.request_body import (
+    PATIENCE,
+    Unread,
+    content_length,
+    let_go,
+    pieces,
+    read_ahead,
+)
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -59,7 +66,9 @@ def _read(stream: IO[bytes]) -> Iterator[bytes]:
         os.close(descriptor)
 
 
-def take_body(request: HttpRequest, limit: int, spooled: Spooled) -> Body:
+def take_body(
+    request: HttpRequest, limit: int, spooled: Spooled, patience: float = PATIENCE
+) -> Body:
     """Return the body of a request, which is read ahead unless it was read.
 
     Under ASGI, Django has done so.
@@ -67,6 +76,7 @@ def take_body(request: HttpRequest, limit: int, spooled: Spooled) -> Body:
     Args:
         limit: Bytes that may be read.
         spooled: Counts those in temporary files.
+        patience: As for `read_ahead`.
 
     Raises:
         Unread: It can't be; the application reads from where it comes.
@@ -81,7 +91,7 @@ def take_body(request: HttpRequest, limit: int, spooled: Spooled) -> Body:
     if not length:
         return Body(request, io.BytesIO())
     try:
-        stream = read_ahead(request.META, limit, spooled)
+        stream = read_ahead(request.META, limit, spooled, patience)
     except Unread as unread:
         request._stream = LimitedStream(unread.stream, length)
         raise

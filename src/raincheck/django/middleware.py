@@ -26,7 +26,6 @@ from raincheck.beginning import (
     may_begin,
     not_a_key,
     refuse,
-    refuse_unread,
 )
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.django import threads
@@ -50,7 +49,7 @@ from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.gateway import Gateway
-from raincheck.wsgi.request_body import Unread
+from raincheck.wsgi.request_body import Unread, patience_for
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -178,11 +177,10 @@ class RaincheckMiddleware:
         if not may_begin(decision, core, sharing):
             return to_response(refuse(decision, core))
         try:
-            body = take_body(request, core.limits.request_body, core.admission.spooled)
+            patience = patience_for(str(request.method), sharing)
+            body = take_body(request, core.limits.request_body, core.admission.spooled, patience)
         except Unread as unread:
-            refusal = refuse_unread(
-                decision, sharing, self._gateway.core.limits, has_room=unread.has_room
-            )
+            refusal = unread.refusal(decision, sharing, core.limits)
             return self._pass(request) if refusal is None else to_response(refusal)
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, decision, method, path)

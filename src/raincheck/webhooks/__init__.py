@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
@@ -23,6 +24,7 @@ from raincheck.process import Process
 from raincheck.webhook_options import check_webhook_url
 from raincheck.webhooks.couriers import Couriers
 from raincheck.webhooks.guard import Guard, NotSent
+from raincheck.webhooks.shares import Shares
 
 if TYPE_CHECKING:
     from raincheck.webhooks.sending import Sender
@@ -35,6 +37,7 @@ _JITTER = random.SystemRandom()  # not the shared generator, which an applicatio
 DELAYS = (20.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 20.0)
 SPREAD = 1.2  # up to so many times as much, so that those that failed together do not come together
 _BATCH = 16
+_LOOKED_AT = 1_000  # that are due, before it is looked again
 GONE = 410
 
 
@@ -65,7 +68,7 @@ class Webhooks:
         Raises:
             StoreError: It can't be asked.
         """
-        if self._secret is not None and self._find_due(1):
+        if self._secret is not None and next(self._due(), None) is not None:
             self._couriers.call()
 
     def close(self) -> None:
@@ -74,42 +77,61 @@ class Webhooks:
 
     # --- in the threads ------------------------------------------------------------------------
 
-    def _find_due(self, limit: int) -> list[Operation]:
+    def _due(self) -> Iterator[Operation]:
         due = self._ledger.find_all(Filter(states=TERMINAL, lease_before=self._store.now()))
         # Others who share the store sign with secrets of their own.
-        ours = (it for it in due if self._application.is_of(it.application))
-        return list(islice(ours, limit))
+        return (it for it in due if self._application.is_of(it.application))
 
-    def _deliver_some(self, is_closed: Callable[[], bool]) -> bool:
-        due = self._find_due(_BATCH)
+    def _find_fitting(self, shares: Shares) -> tuple[list[Operation], bool]:
+        """Find some whose receivers have a share left; and whether others were put off."""
+        fitting: list[Operation] = []
+        has_put_off = False
+        for operation in islice(self._due(), _LOOKED_AT):
+            if (seconds := shares.put_off(operation)) is not None:
+                has_put_off |= self._move_on(operation, seconds, is_try=False) is not None
+            elif shares.fits(operation):
+                fitting.append(operation)
+            if len(fitting) >= _BATCH:
+                break
+        return fitting, has_put_off
+
+    def _deliver_some(self, shares: Shares, is_closed: Callable[[], bool]) -> bool:
+        due, has_done_some = self._find_fitting(shares)
         _JITTER.shuffle(due)  # others look at the same ones now
         if len(due) > 1:
             self._couriers.call()  # one that hangs does not hold up the others
-        has_claimed = False
         for operation in due:
             if is_closed():
                 return False
-            claimed = self._claim(operation)
-            if claimed is not None:
-                has_claimed = True
-                self._deliver(claimed)
-        return has_claimed
+            with shares.taken(operation) as is_taken:
+                claimed = self._claim(operation) if is_taken else None
+                if claimed is not None:
+                    has_done_some = True
+                    began = time.monotonic()
+                    has_answered = self._deliver(claimed)
+                    took = time.monotonic() - began
+                    shares.note(claimed, took, has_answered=has_answered)
+        return has_done_some
 
     def _claim(self, due: Operation) -> Operation | None:
         """Move the time of the next try on, which only one of several can."""
-        delay = DELAYS[min(due.deliveries, len(DELAYS) - 1)]
-        # The jitter also makes sure that no two write the same record, which to a store is no race.
-        event = Delivering(lease=delay * _JITTER.uniform(1.0, SPREAD))
-        claimed = advance(due, event, self._store.now())
-        return claimed if self._store.swap(due, claimed) else None
+        return self._move_on(due, DELAYS[min(due.deliveries, len(DELAYS) - 1)])
 
-    def _deliver(self, operation: Operation) -> None:
+    def _move_on(self, due: Operation, seconds: float, *, is_try: bool = True) -> Operation | None:
+        # The jitter also makes sure that no two write the same record, which to a store is no race.
+        event = Delivering(seconds * _JITTER.uniform(1.0, SPREAD), is_try)
+        moved = advance(due, event, self._store.now())
+        return moved if self._store.swap(due, moved) else None
+
+    def _deliver(self, operation: Operation) -> bool:
+        """Try once; tell whether there was an answer, or can't be one."""
         try:
             status = self._post(operation)
         except ConfigurationError as error:  # of a URL that a callable has returned
             self._end(operation, f"{error}; it is given up", logging.ERROR)
         except NotSent as error:
             self._put_off(operation, f"{error}")
+            return False
         else:
             if 200 <= status < 300:
                 self._end(operation, "it knows", logging.DEBUG)
@@ -117,6 +139,7 @@ class Webhooks:
                 self._end(operation, "it answered 410 and is told no more", logging.WARNING)
             else:
                 self._put_off(operation, f"it answered {status}")
+        return True
 
     def _post(self, operation: Operation) -> int:
         from raincheck.webhooks.message import compose, sign  # needs an extra

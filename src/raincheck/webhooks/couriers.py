@@ -9,21 +9,22 @@ import time
 from collections.abc import Callable
 
 from raincheck.errors import StoreError
+from raincheck.webhooks.shares import Shares
 
 logger = logging.getLogger("raincheck")
 
-MOST = 8  # threads of one process: a receiver that hangs must not keep the others waiting
+MOST = 32  # threads of one process: receivers that hang must not keep the others waiting
 CLOSING = 2.0  # seconds that closing waits for deliveries; those that take longer are made again
 
-Work = Callable[[Callable[[], bool]], bool]
+Work = Callable[[Shares, Callable[[], bool]], bool]
 
 
 class Couriers:
     """Starts threads in the current process, again after a fork.
 
     Args:
-        work: Does some of what there is to do, until what it is given says to stop; returns
-            whether there may be more.
+        work: Does some of what there is to do, as far as the shares allow, until what it is given
+            says to stop; returns whether there may be more.
     """
 
     def __init__(self, work: Work) -> None:
@@ -48,6 +49,7 @@ class Couriers:
 class _Crew:
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._shares = Shares(MOST)
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._calls = 0
@@ -91,7 +93,7 @@ class _Crew:
 
     def _has_done_some(self) -> bool:
         try:
-            return self._work(lambda: self._is_closed)
+            return self._work(self._shares, lambda: self._is_closed)
         except StoreError as error:
             logger.warning("webhooks are told later: %s", error)
         except Exception:

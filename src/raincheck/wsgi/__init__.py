@@ -16,7 +16,6 @@ from raincheck.beginning import (
     may_begin,
     not_a_key,
     refuse,
-    refuse_unread,
 )
 from raincheck.core import Raincheck
 from raincheck.keys import NotAKeyError, Sharer
@@ -32,7 +31,7 @@ from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.replay import Replayer
-from raincheck.wsgi.request_body import Unread, give_back, read_ahead
+from raincheck.wsgi.request_body import Unread, give_back, patience_for, read_ahead
 from raincheck.wsgi.translation import decoded, to_request
 from raincheck.wsgi.uwsgi import freezes_threads
 
@@ -110,11 +109,10 @@ class RaincheckMiddleware:
         if not may_begin(decision, core, sharing):
             return self._gateway.send(environ, start_response, refuse(decision, core))
         try:
-            body = read_ahead(environ, core.limits.request_body, core.admission.spooled)
+            patience = patience_for(environ["REQUEST_METHOD"], sharing)
+            body = read_ahead(environ, core.limits.request_body, core.admission.spooled, patience)
         except Unread as unread:
-            refusal = refuse_unread(
-                decision, sharing, self._gateway.core.limits, has_room=unread.has_room
-            )
+            refusal = unread.refusal(decision, sharing, core.limits)
             if refusal is not None:
                 return self._gateway.send(environ, start_response, refusal)
             return self.app(environ, start_response)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("raincheck")
 
+MOST_HELD = 64  # empty pieces before the first byte; more say no more
+
 
 class Exchange(Race):
     """Calls the application for one request, and defers it if need be.
@@ -176,8 +178,9 @@ class Exchange(Race):
     def _send(self, data: bytes) -> bool:
         """Send a piece; False if nobody wants any more."""
         if not data and not self._sent:
-            self._held += 1  # header fields may still change before the first byte (PEP 3333)
-            return True
+            # Header fields may still change before the first byte (PEP 3333).
+            self._held = min(self._held + 1, MOST_HELD)
+            return self.recording is None or self._is_whole or not self.is_cancelled
         if self._status is None:
             raise AssertionError("a body was sent before start_response was called")
         recording = self._begin()

@@ -12,13 +12,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from raincheck.admission import Spooled
+from raincheck.beginning import refuse_unread
+from raincheck.keys import Sharing
+from raincheck.messages import Response
+from raincheck.policy import SAFE, Candidate, Limits
 from raincheck.spool import PIECE, SpoolFile
+from raincheck.wsgi.arriving import Late, Patience, Read, reader_of
 from raincheck.wsgi.translation import to_length
 
 logger = logging.getLogger("raincheck")
 
 IN_MEMORY = 1024 * 1024  # bytes; what exceeds them goes to a temporary file
 _PIECE = 64 * 1024  # bytes
+# Seconds that a client may take to send a body, beside what a slow line needs: to promote the
+# request; if it is safe, whose handler has no use for one; if it has a key, of which the body is a
+# part, so that nothing can go on without.
+PATIENCE = 1.0
+_OF_SAFE = 0.1
+_OF_KEYS = 10.0
 
 
 class Unread(Exception):
@@ -27,15 +38,33 @@ class Unread(Exception):
     Attributes:
         stream: What the application is to read instead of the server's stream.
         has_room: Whether there was room for what was read.
+        is_late: Whether it does not come: its client takes too long, or has left.
     """
 
-    def __init__(self, stream: IO[bytes], *, has_room: bool = True) -> None:
+    def __init__(self, stream: IO[bytes], *, has_room: bool = True, is_late: bool = False) -> None:
         super().__init__()
         self.stream = stream
         self.has_room = has_room
+        self.is_late = is_late
+
+    def refusal(
+        self, candidate: Candidate, sharing: Sharing | None, limits: Limits
+    ) -> Response | None:
+        """Return what is to be answered; None if the request may go on as it is."""
+        how = {"has_room": self.has_room, "is_late": self.is_late}
+        return refuse_unread(candidate, sharing, limits, **how)
 
 
-def read_ahead(environ: dict[str, Any], limit: int, spooled: Spooled) -> IO[bytes]:
+def patience_for(method: str, sharing: Sharing | None) -> float:
+    """Return the seconds that a client may take to send the body of a request."""
+    if sharing is not None and sharing.key is not None:
+        return _OF_KEYS
+    return _OF_SAFE if method in SAFE else PATIENCE
+
+
+def read_ahead(
+    environ: dict[str, Any], limit: int, spooled: Spooled, patience: float = PATIENCE
+) -> IO[bytes]:
     """Return the whole request body as a stream of its own.
 
     It takes the place of the server's in the environ, whose owner may read what the handler has
@@ -44,6 +73,7 @@ def read_ahead(environ: dict[str, Any], limit: int, spooled: Spooled) -> IO[byte
     Args:
         limit: Bytes that may be read.
         spooled: Counts those in temporary files.
+        patience: Seconds that a client may take beside what a slow line needs.
 
     Raises:
         Unread: The application has to read from where the body comes.
@@ -58,7 +88,8 @@ def read_ahead(environ: dict[str, Any], limit: int, spooled: Spooled) -> IO[byte
     if length is not None and length > limit:
         raise Unread(stream)
     try:
-        environ["wsgi.input"] = body = _copy(stream, length, limit, spooled)
+        arriving = Arriving(environ, length, Patience(patience))
+        environ["wsgi.input"] = body = _copy(arriving, limit, spooled)
     except Unread as unread:
         environ["wsgi.input"] = unread.stream
         raise
@@ -206,28 +237,58 @@ class _Copy:
         return self._memory
 
 
-def _copy(stream: IO[bytes], length: int | None, limit: int, spooled: Spooled) -> IO[bytes]:
-    copy, rest = _Copy(spooled), length
-    while rest is None or rest:
+class Arriving:
+    """A body on its way.
+
+    Attributes:
+        stream: The server's.
+        rest: Bytes that are still to come; None: it says itself where it ends.
+    """
+
+    def __init__(self, environ: dict[str, Any], length: int | None, patience: Patience) -> None:
+        self.stream: IO[bytes] = environ["wsgi.input"]
+        self.rest = length
+        self._patience = patience
+        self._read: Read = reader_of(environ, patience)
+
+    def next_piece(self) -> bytes:
+        """Return what comes next; none at the end, or if the client leaves before."""
+        # Never more than was declared: a server may wait for bytes that do not come.
+        rest = self.rest
+        piece = self._read(_PIECE if rest is None or rest > _PIECE else rest)
+        if rest is not None:
+            self.rest = rest - len(piece)
+        self._patience.note(len(piece))
+        return piece
+
+    def after(self, *ahead: IO[bytes]) -> IO[bytes]:
+        """Return a stream of what was read already, and of what the server still has."""
+        return io.BufferedReader(_Joined([*ahead], self.stream, self.rest))
+
+
+def _copy(arriving: Arriving, limit: int, spooled: Spooled) -> IO[bytes]:
+    copy = _Copy(spooled)
+    while arriving.rest is None or arriving.rest:
         try:
-            # Never more than was declared: a server may wait for bytes that do not come.
-            piece = stream.read(_PIECE if rest is None else min(rest, _PIECE))
+            piece = arriving.next_piece()
+        except Late as late:
+            broken = [_Broken(TimeoutError(f"{late}"))] if late.is_lost else []
+            raise Unread(arriving.after(copy.stream(), *broken), is_late=True) from None
         except Exception as error:
             # The handler gets to see it; some servers, asked again, would call this the end.
-            raise Unread(_joined([copy.stream(), _Broken(error)], stream, 0)) from None
+            raise Unread(arriving.after(copy.stream(), _Broken(error)), is_late=True) from None
         if not piece:
             break
-        rest = None if rest is None else rest - len(piece)
         try:
             copy.append(piece)
         except OSError as error:
             logger.warning("an upload is not read ahead: %s", error)
-            joined = _joined([copy.stream(), io.BytesIO(piece)], stream, rest)
-            raise Unread(joined, has_room=False) from None
+            rest = arriving.after(copy.stream(), io.BytesIO(piece))
+            raise Unread(rest, has_room=False) from None
         if copy.size > limit:
-            raise Unread(_joined([copy.stream()], stream, rest))
-    if rest:  # its client has left: nobody would get the 202
-        raise Unread(_joined([copy.stream()], stream, rest))
+            raise Unread(arriving.after(copy.stream()))
+    if arriving.rest:  # its client has left: nobody would get the 202
+        raise Unread(arriving.after(copy.stream()), is_late=True)
     return copy.stream()
 
 
@@ -241,10 +302,6 @@ class _Broken(io.BytesIO):
     def read(self, size: int | None = -1) -> bytes:
         """Raise what the server's stream has raised."""
         raise self._error
-
-
-def _joined(ahead: list[IO[bytes]], stream: IO[bytes], rest: int | None) -> IO[bytes]:
-    return io.BufferedReader(_Joined(ahead, stream, rest))
 
 
 class _Joined(io.RawIOBase):
