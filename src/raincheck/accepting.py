@@ -14,9 +14,10 @@ from raincheck.errands import Pulse
 from raincheck.errors import Overloaded
 from raincheck.flights import Flight
 from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
-from raincheck.operation import Claimed, Marked, Operation, State, advance
+from raincheck.operation import Operation, State
 from raincheck.process import Process
 from raincheck.starting import Accepted, Captured, Key, Start
+from raincheck.transitions import Claimed, Marked, advance
 
 
 class Accepting:

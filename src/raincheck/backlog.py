@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from typing import IO
 
 from raincheck.errors import StoreError, StoreUnavailable, abbreviate
-from raincheck.operation import Ended, Operation, Reason, Responded, State
+from raincheck.operation import Operation, Reason, State
+from raincheck.transitions import Ended, Responded
 
 logger = logging.getLogger("raincheck")
 

@@ -23,26 +23,22 @@ from raincheck.flights import each
 from raincheck.heartbeat import Heartbeat
 from raincheck.identity import Application
 from raincheck.marking import Terms
-from raincheck.operation import (
-    CancelRequested,
-    Ended,
-    Event,
-    Forgotten,
-    Operation,
-    Owned,
-    Polled,
-    Progress,
-    Reason,
-    Responded,
-    State,
-    after_loss,
-)
+from raincheck.operation import Operation, Owned, Progress, Reason, State
 from raincheck.options import Settings
 from raincheck.process import Process
 from raincheck.purging import Purge
 from raincheck.recovery import Recovery
 from raincheck.sealing import sealing_with
 from raincheck.starting import Accepted, Start
+from raincheck.transitions import (
+    CancelRequested,
+    Ended,
+    Event,
+    Forgotten,
+    Polled,
+    Responded,
+    after_loss,
+)
 from raincheck.upkeep import Upkeep
 from raincheck.webhooks import Webhooks
 

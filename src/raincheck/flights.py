@@ -13,7 +13,8 @@ from typing import TypeVar
 from raincheck.backlog import Ending
 from raincheck.contracts import Run
 from raincheck.errors import StoreUnavailable
-from raincheck.operation import Operation, Owned, Progress, bind
+from raincheck.operation import Operation, Owned, Progress
+from raincheck.transitions import bind
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

@@ -9,7 +9,8 @@ from itertools import islice
 
 from raincheck.contracts import Counting, Filter, Store
 from raincheck.errors import InvalidTransition, StoreUnavailable, abbreviate
-from raincheck.operation import CLAIMED, Event, Operation, advance
+from raincheck.operation import CLAIMED, Operation
+from raincheck.transitions import Event, advance
 
 logger = logging.getLogger("raincheck")
 _BATCH = 100

@@ -17,9 +17,10 @@ from raincheck.core import Raincheck
 from raincheck.errors import abbreviate
 from raincheck.json_errors import LARGEST_ERROR, NOTHING_SAID, error_of
 from raincheck.messages import WITHOUT_CONTENT, Headers, Request, field_value, without
-from raincheck.operation import Ended, Operation, Reason, Responded, Result
+from raincheck.operation import Operation, Reason, Result
 from raincheck.options import Settings
 from raincheck.references import Base, base_of, resolve_all
+from raincheck.transitions import Ended, Responded
 
 logger = logging.getLogger("raincheck")
 

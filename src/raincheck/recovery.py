@@ -20,19 +20,9 @@ from raincheck.contracts import Filter, Replayer
 from raincheck.errors import NewerRecord, StoreError, StoreUnavailable, WrongKey
 from raincheck.flights import Flight, each
 from raincheck.messages import Request
-from raincheck.operation import (
-    CLAIMED,
-    Claimed,
-    Ended,
-    Event,
-    Operation,
-    Reason,
-    Released,
-    State,
-    after_loss,
-    is_abandoned,
-)
+from raincheck.operation import CLAIMED, Operation, Reason, State, is_abandoned
 from raincheck.process import Process
+from raincheck.transitions import Claimed, Ended, Event, Released, after_loss
 
 logger = logging.getLogger("raincheck")
 

@@ -11,8 +11,9 @@ from raincheck.awake import Moment
 from raincheck.backlog import TURN
 from raincheck.contracts import Filter
 from raincheck.flights import Flight, each
-from raincheck.operation import Operation, Reason, Renewed, State
+from raincheck.operation import Operation, Reason, State
 from raincheck.process import Process
+from raincheck.transitions import Renewed
 
 logger = logging.getLogger("raincheck")
 

@@ -24,7 +24,7 @@ from raincheck.core import Raincheck
 from raincheck.flights import Flight
 from raincheck.links import Resource
 from raincheck.messages import Request
-from raincheck.operation import IN_FLIGHT, Operation, Reason, Responded, Result, State
+from raincheck.operation import IN_FLIGHT, Operation, Reason, Result, State
 from raincheck.options import Settings
 from raincheck.polling import Poll, StatusMonitor
 from raincheck.starting import Start
@@ -32,6 +32,7 @@ from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql.statements import to_values
 from raincheck.stores.redis import RedisStore
 from raincheck.stores.sqlite import SQLiteStore
+from raincheck.transitions import Responded
 from tests.benchmarks.stores import new_operation, open_all
 from tests.benchmarks.tables import Table
 from tests.unit.cores import NoHeartbeat

@@ -29,9 +29,10 @@ from raincheck.core import Raincheck
 from raincheck.errors import ConfigurationError, StoreError
 from raincheck.links import Resource
 from raincheck.messages import Request
-from raincheck.operation import Operation, Responded, Result, State, advance
+from raincheck.operation import Operation, Result, State
 from raincheck.options import Settings
 from raincheck.polling import Poll, StatusMonitor
+from raincheck.transitions import Responded, advance
 from tests.benchmarks.tables import Scale, Table
 from tests.support.real_servers import postgresql_url, redis_url
 from tests.unit.cores import NoHeartbeat

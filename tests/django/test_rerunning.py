@@ -19,8 +19,8 @@ from django.views.decorators.csrf import csrf_exempt
 
 from raincheck import heartbeat, is_replay
 from raincheck.ledger import Ledger
-from raincheck.operation import Released
 from raincheck.stores.memory import MemoryStore
+from raincheck.transitions import Released
 from tests.django.site import Site, field, path_of, serving, until
 from tests.django.test_users import KNOWN, SETTINGS, logged_in
 from tests.django.views import Gate

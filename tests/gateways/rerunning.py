@@ -14,8 +14,8 @@ import pytest
 from raincheck.errors import abbreviate
 from raincheck.ledger import Ledger
 from raincheck.messages import Request
-from raincheck.operation import Released
 from raincheck.stores.sqlite import SQLiteStore
+from raincheck.transitions import Released
 from tests.gateways.following import ASK, assert_problem, end, start
 from tests.gateways.gateways import Site
 

@@ -15,11 +15,12 @@ from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat
 from raincheck.links import Resource
 from raincheck.messages import Request, Response, StoredBody
-from raincheck.operation import Operation, Progress, Reason, Responded, Result
+from raincheck.operation import Operation, Progress, Reason, Result
 from raincheck.options import Settings
 from raincheck.polling import Poll, StatusMonitor
 from raincheck.starting import Start
 from raincheck.stores.memory import MemoryStore
+from raincheck.transitions import Responded
 
 RETENTION = 600.0
 

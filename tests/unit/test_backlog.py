@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from raincheck import backlog
 from raincheck.backlog import Backlog, Ending
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
+from raincheck.operation import Operation, Reason, Result, State
+from raincheck.transitions import Ended, Responded
 
 NAMES = ("a", "b", "c")
 

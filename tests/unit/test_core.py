@@ -13,10 +13,11 @@ from raincheck.core import CHUNK_SIZE, MEMORY, Raincheck
 from raincheck.errors import BodyMissing, Overloaded
 from raincheck.links import Resource
 from raincheck.messages import StoredBody
-from raincheck.operation import Ended, Progress, Reason, State
+from raincheck.operation import Progress, Reason, State
 from raincheck.polling import StatusMonitor
 from raincheck.process import LEASE
 from raincheck.recording import Recording
+from raincheck.transitions import Ended
 from tests.unit.cores import (
     RETENTION,
     CoreTests,

@@ -13,8 +13,9 @@ from raincheck.contracts import Filter
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreUnavailable
 from raincheck.heartbeat import Heartbeat, _Beater
-from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
+from raincheck.operation import Operation, Reason, Result, State
 from raincheck.process import LEASE
+from raincheck.transitions import Ended, Responded
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

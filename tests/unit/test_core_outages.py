@@ -19,12 +19,13 @@ from raincheck.beginning import may_begin
 from raincheck.core import CHUNK_SIZE, Raincheck
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.links import Resource
-from raincheck.operation import Ended, Operation, Reason, Responded, Result, State
+from raincheck.operation import Operation, Reason, Result, State
 from raincheck.policy import Candidate
 from raincheck.process import LEASE
 from raincheck.recording import Recording
 from raincheck.recovery import STEADY
 from raincheck.starting import Key, Start
+from raincheck.transitions import Ended, Responded
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

@@ -12,12 +12,13 @@ from raincheck.contracts import Filter
 from raincheck.core import Raincheck
 from raincheck.errors import Overloaded, StoreUnavailable
 from raincheck.messages import Request
-from raincheck.operation import Ended, Operation, Reason, State
+from raincheck.operation import Operation, Reason, State
 from raincheck.policy import Candidate
 from raincheck.polling import Repeat, StatusMonitor
 from raincheck.process import LEASE
 from raincheck.recovery import UNHEARD
 from raincheck.starting import Key, Start
+from raincheck.transitions import Ended
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

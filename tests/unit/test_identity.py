@@ -18,9 +18,9 @@ from raincheck.asgi import RaincheckMiddleware
 from raincheck.core import Raincheck
 from raincheck.errors import Overloaded
 from raincheck.identity import ROOTS_REMEMBERED, Application
-from raincheck.operation import Released
 from raincheck.options import Settings
 from raincheck.starting import Start
+from raincheck.transitions import Released
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"errors", "awake", "threads"},
     {"messages", "secret_options", "webhook_options", "application", "errands"},
     {"operation", "links", "json_errors", "references"},
-    {"policy", "dialects", "records", "representation"},
+    {"policy", "dialects", "records", "representation", "transitions"},
     {"contracts", "monitor", "marking", "sealing", "signing"},
     {"ledger"},
     {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
@@ -40,7 +40,17 @@ LAYERS: list[set[str]] = [
 # In the same layer, but not to know each other.
 STRANGERS = [("stores", "options"), ("options", "stores"), ("monitor", "contracts")]
 PURE = {
-    *("errors", "messages", "operation", "records", "links", "policy", "dialects", "monitor"),
+    *(
+        "errors",
+        "messages",
+        "operation",
+        "transitions",
+        "records",
+        "links",
+        "policy",
+        "dialects",
+        "monitor",
+    ),
     *("representation", "references"),
     *("options", "secret_options", "webhook_options", "keys", "json_errors"),
 }

@@ -11,24 +11,26 @@ from hypothesis import strategies as st
 from raincheck.errors import InvalidTransition
 from raincheck.operation import (
     TERMINAL,
+    Operation,
+    Progress,
+    Reason,
+    Result,
+    State,
+    is_abandoned,
+    is_expired,
+)
+from raincheck.records import decode, encode
+from raincheck.transitions import (
     TRANSITIONS,
     CancelRequested,
     Claimed,
     Ended,
     Event,
     Forgotten,
-    Operation,
-    Progress,
-    Reason,
     Renewed,
     Responded,
-    Result,
-    State,
     advance,
-    is_abandoned,
-    is_expired,
 )
-from raincheck.records import decode, encode
 
 NEW = Operation(
     id="a" * 32,

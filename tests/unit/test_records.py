@@ -21,7 +21,13 @@ from raincheck.core import Raincheck
 from raincheck.errors import InvalidTransition, NewerRecord, StoreError
 from raincheck.links import Resource
 from raincheck.messages import Request
-from raincheck.operation import (
+from raincheck.operation import Operation, Progress, Reason, State
+from raincheck.options import Settings
+from raincheck.records import decode, decode_request, encode, encode_request
+from raincheck.stores.memory import MemoryStore
+from raincheck.stores.sqlite import SQLiteStore
+from raincheck.testing.material import changed, hears, ids, make_operation
+from raincheck.transitions import (
     CancelRequested,
     Claimed,
     Delivered,
@@ -30,21 +36,12 @@ from raincheck.operation import (
     Event,
     Forgotten,
     Marked,
-    Operation,
     Polled,
-    Progress,
-    Reason,
     Released,
     Renewed,
     Responded,
-    State,
     advance,
 )
-from raincheck.options import Settings
-from raincheck.records import decode, decode_request, encode, encode_request
-from raincheck.stores.memory import MemoryStore
-from raincheck.stores.sqlite import SQLiteStore
-from raincheck.testing.material import changed, hears, ids, make_operation
 from tests.unit.cores import NoHeartbeat, Time, poll
 from tests.unit.records.expected import ADDED, NEW, OPERATIONS, REQUESTS, RESULT, SUCCEEDED
 

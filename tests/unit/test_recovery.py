@@ -14,10 +14,11 @@ from raincheck.core import Raincheck
 from raincheck.errors import StoreUnavailable
 from raincheck.marking import Terms
 from raincheck.messages import Request
-from raincheck.operation import Ended, Operation, Reason, State
+from raincheck.operation import Operation, Reason, State
 from raincheck.process import LEASE, LONG_LEASE
 from raincheck.recovery import KEY_AWAITED, STEADY
 from raincheck.starting import Captured, Start
+from raincheck.transitions import Ended
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

@@ -21,21 +21,13 @@ from standardwebhooks import Webhook
 from raincheck.contracts import Filter, Store
 from raincheck.errors import StoreUnavailable
 from raincheck.identity import Application
-from raincheck.operation import (
-    CancelRequested,
-    Delivering,
-    Forgotten,
-    Operation,
-    Responded,
-    Result,
-    State,
-    advance,
-)
+from raincheck.operation import Operation, Result, State
 from raincheck.options import Settings
 from raincheck.process import Process
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import Clock, in_forks, make_operation, run_in_fork
+from raincheck.transitions import CancelRequested, Delivering, Forgotten, Responded, advance
 from raincheck.webhooks import DELAYS, SPREAD, Webhooks, couriers, sending, shares
 from raincheck.webhooks.sending import DEADLINE
 from tests.webhooks.receivers import (

@@ -19,8 +19,9 @@ from raincheck.admission import Spooled
 from raincheck.ledger import Ledger
 from raincheck.marking import REQUEST
 from raincheck.messages import Request
-from raincheck.operation import Reason, Released
+from raincheck.operation import Reason
 from raincheck.stores.memory import MemoryStore
+from raincheck.transitions import Released
 from raincheck.wsgi.request_body import Unread, pieces, read_ahead
 from raincheck.wsgi.translation import to_environ, to_request
 from tests.support.wsgi import call, core_of, environ_of, follow, path_of, until, wrap

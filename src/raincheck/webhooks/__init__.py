@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from raincheck.contracts import Filter
 from raincheck.errors import ConfigurationError, abbreviate
-from raincheck.operation import TERMINAL, Delivered, Delivering, Operation, advance
+from raincheck.operation import TERMINAL, Operation
 from raincheck.process import Process
+from raincheck.transitions import Delivered, Delivering, advance
 from raincheck.webhook_options import check_webhook_url
 from raincheck.webhooks.couriers import Couriers
 from raincheck.webhooks.guard import Guard, NotSent
