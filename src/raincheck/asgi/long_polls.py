@@ -21,7 +21,7 @@ logger = logging.getLogger("raincheck")
 
 
 MOST_MESSAGES = 64  # of a request that is over but for the disconnect
-AT_ONCE_TURNS = 16  # of the event loop
+AT_ONCE_TURNS = 3  # of the event loop
 
 
 async def until_gone(receive: Receive, loop: Loop) -> None:
