@@ -20,7 +20,7 @@ from raincheck.messages import Request
 from raincheck.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing import Clock, StoreContract
-from raincheck.testing.material import HOUR, make_operation
+from raincheck.testing.material import HOUR, changed, make_operation
 from tests.stores.third_party import Files, FolderStore
 from tests.support.processes import ROOT
 
@@ -263,7 +263,7 @@ class Greedy(MemoryStore):
 
     def purge(self, before: float, limit: int = 500) -> int:
         for operation in super().find(Filter(expires_before=before))[0]:
-            self._operations[operation.id] = replace(operation, forgotten=True)
+            self.swap(operation, changed(operation, forgotten=True))
         return super().purge(before)
 
 

@@ -139,7 +139,7 @@ def test_others_are_recovered_counted_purged_and_polled(
         store.create(operation)
     for id in ("poison", "poisoned"):
         spoil(id, "garbage")
-    core = make_core(store, limits={"operations_in_store": 2})
+    core = make_core(store, limits={"operations_in_store": 3})  # a count reads no record
     core.admission.check(None)
     core.recover()
     assert core.purge()

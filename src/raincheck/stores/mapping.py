@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, MutableMapping
 from contextlib import AbstractContextManager
+from functools import partial
 from hashlib import sha256
 
 from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
@@ -133,11 +134,12 @@ class MappingStore(ABC):
     def find(
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
+        place = partial(position, which=which)
         with self.transaction() as kept:
-            found = sorted(filter(which.matches, self._read_all(kept)), key=position)
+            found = sorted(filter(which.matches, self._read_all(kept)), key=place)
         if cursor is not None:
-            found = [operation for operation in found if position(operation) > parse_cursor(cursor)]
-        return to_page(found, limit)
+            found = [operation for operation in found if place(operation) > parse_cursor(cursor)]
+        return to_page(found, limit, which)
 
     def purge(self, before: float, limit: int = 500) -> int:
         due = Filter(forgotten=True, expires_before=before)

@@ -61,7 +61,7 @@ records = st.builds(
     result=st.none()
     | st.builds(
         Result,
-        *(st.integers(100, 599), headers, count, count, st.integers(1, 2**40), headers),
+        *(st.integers(100, 599), headers, count, st.integers(1, 2**40), count, headers),
         *(st.none() | st.text(), st.none() | st.text()),
     ),
     repeatable=st.booleans(),
