@@ -25,6 +25,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from raincheck.errors import ConfigurationError
 from raincheck.links import Resource, encode_path, looking_at
+from raincheck.marking import REQUEST
 from raincheck.options import Options
 from raincheck.wsgi import MOUNTED, RaincheckMiddleware
 from raincheck.wsgi.hooks import added, without_body
@@ -103,18 +104,23 @@ def _innermost(app: Flask) -> tuple[Any, str]:
 
 def _is_called_without(owner: Any) -> bool:
     """Tell whether it takes no argument; others are given the environ."""
+    return _takes(owner) and not _takes(owner, {})
+
+
+def _takes(function: Any, *arguments: Any) -> bool:
     try:
-        inspect.signature(owner).bind()
+        inspect.signature(function).bind(*arguments)
     except (TypeError, ValueError):
         return False
     return True
 
 
 def _in_context(app: Flask, owner: Callable[[], str | None]) -> Callable[[Any], str | None]:
-    """Call it in the context of the request that is asked about."""
+    """Call it in the context of the request that is asked about, which may not be the current."""
 
     def ask(environ: Any) -> str | None:
-        if has_request_context() and current_app == app:
+        sign = environ.get(REQUEST)
+        if has_request_context() and sign is not None and request.environ.get(REQUEST) is sign:
             return owner()
         with app.request_context(without_body(environ)):
             return owner()

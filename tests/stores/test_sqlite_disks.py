@@ -194,3 +194,14 @@ def fill_with_operations(store: SQLiteStore, size: int, expires: float) -> int:
         except StoreUnavailable:
             return n
     raise AssertionError("the disk was not filled")
+
+
+def test_a_system_that_reserves_nothing_in_advance_takes_operations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")  # as on macOS
+    store = SQLiteStore(tmp_path / "operations.db")
+    store.create(make_operation())
+    reserve = tmp_path / "operations.db-reserve"
+    assert reserve.stat().st_blocks * 512 >= reserve.stat().st_size > 0
+    store.close()

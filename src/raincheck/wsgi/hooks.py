@@ -42,23 +42,33 @@ class _FlaskHooks:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._failed = set[Any]()  # has been said of them
 
     def __call__(self, environ: WSGIEnvironment, response: Response) -> Response:
         """Return the response with what the functions add to it."""
+        new: Headers = ()
         try:
             with self._app.request_context(without_body(environ)) as context:
-                added = self._added(context.request, response)
-        except Exception:  # what was promised, or has happened, has to be told all the same
-            logger.exception("after_request failed for a response of raincheck's own")
-            return response
-        return replace(response, headers=response.headers + added)
+                new = self._added(context.request, response)
+        except Exception as error:  # of a function at the end of each request, it may be
+            self._complain("a request context", error)
+        return replace(response, headers=response.headers + new)
 
     def _added(self, request: Any, response: Response) -> Headers:
         before = to_wsgi_headers(response.headers)
         shown = self._app.response_class(status=response.status, headers=before)
         for function in self._functions(request):
-            shown = self._app.ensure_sync(function)(shown)
+            try:
+                shown = self._app.ensure_sync(function)(shown)
+            except Exception as error:  # it may need what only `before_request` prepares
+                self._complain(function, error)
         return from_wsgi_headers(added(before, list(shown.headers)))
+
+    def _complain(self, what: Any, error: Exception) -> None:
+        """Log it once: what was promised, or has happened, has to be told all the same."""
+        if what not in self._failed:
+            self._failed.add(what)
+            logger.error("%r failed for a response of raincheck's own", what, exc_info=error)
 
     def _functions(self, request: Any) -> Iterator[Callable[[Any], Any]]:
         """Yield them in Flask's own order: the last to be registered is the first to be called."""

@@ -69,6 +69,9 @@ class Reserve:
     def _make(self, path: Path) -> None:
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, self.size)
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                os.posix_fallocate(descriptor, 0, self.size)
+            else:
+                os.write(descriptor, bytes(self.size))
         finally:
             os.close(descriptor)
