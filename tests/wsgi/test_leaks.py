@@ -41,6 +41,7 @@ class Forgetful(MemoryStore):
         swapped = super().swap(old, new, **drops)
         if new.is_terminal:
             del self._operations[new.id], self._shelves[new.id]
+            self._expiring[False].clear()
         return swapped
 
 

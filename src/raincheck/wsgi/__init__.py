@@ -200,7 +200,8 @@ class RaincheckMiddleware:
         target = parse_target(path[len(self._below) :])
         if target is None:
             return self._gateway.send(environ, start_response, not_found())
-        if environ["REQUEST_METHOD"] == "OPTIONS" and self._gateway.hooks is not None:
+        is_preflight = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+        if is_preflight and environ["REQUEST_METHOD"] == "OPTIONS" and self._gateway.hooks:
             return self._gateway.send(environ, start_response, allowed(target[1]))
         return self._gateway.show(environ, start_response, *target)
 
