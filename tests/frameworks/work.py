@@ -68,6 +68,11 @@ class Work:
             self._end()
         return f"made of {order}"
 
+    @property
+    def own_steps(self) -> list[str]:
+        """The steps that were taken in the handler's thread; a 202 and polls have theirs, too."""
+        return [name for name, thread in self.steps if thread == self.thread]
+
     def in_thread(self, order: str) -> str:
         """Wait for the release, blocking; only heedful work can be stopped."""
         self._begin()
