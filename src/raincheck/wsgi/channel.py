@@ -70,6 +70,12 @@ class Channel:
                 self._is_over, self._error = True, error
             self._changed.notify_all()
 
+    def cut(self, error: BaseException) -> None:
+        """Say that the response ends too early; one who takes no more need not be told."""
+        with self._changed:
+            if not self._is_abandoned:  # or the traceback would keep this object
+                self.end(error)
+
     def until_closed(self) -> None:
         """Wait until the server takes no more, or does not care."""
         with self._changed:

@@ -45,4 +45,4 @@ class Passing(Belonging):
     def cut(self, channel: Channel, error: BaseException | None) -> None:
         """Have what was passed on, and is not complete, not look whole."""
         if self.is_passing:
-            channel.end(error or OperationCancelled("its response was not completed"))
+            channel.cut(error or OperationCancelled("its response was not completed"))
