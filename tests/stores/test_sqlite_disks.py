@@ -185,6 +185,25 @@ def test_a_full_disk_is_emptied_when_everything_has_expired(tmp_path: Path, size
         assert fill_with_operations(store, size, clock.now + 1) >= taken / 2
 
 
+@pytest.mark.parametrize("size", [100, 40_000], ids=["records", "rows"])
+def test_a_disk_that_the_store_itself_has_filled_is_used_again(tmp_path: Path, size: int) -> None:
+    """A database never gets smaller: what it has freed is within it."""
+    disk, clock = tmp_path / "disk", Clock()
+    with (
+        mounted(disk, "size=2m"),
+        closing(SQLiteStore(disk / "operations.db", clock=clock)) as store,
+    ):
+        core = Raincheck(Settings(), store)
+        taken = fill_with_operations(store, size, clock.now + 1)
+        clock.now += 2 * MEMORY
+        while not core.purge():
+            pass
+        clock.now += 2 * MEMORY
+        while not core.purge():
+            pass
+        assert fill_with_operations(store, size, clock.now + 1) >= taken / 2
+
+
 def fill_with_operations(store: SQLiteStore, size: int, expires: float) -> int:
     """Add ended operations until there is no room for more; return how many."""
     for n in range(5000):

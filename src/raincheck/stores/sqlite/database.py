@@ -182,7 +182,8 @@ class Database:
         if self._reserve.keep():
             return
         _shorten_log(connection)
-        if not self._reserve.keep():
+        [(pages,)] = connection.execute("PRAGMA freelist_count").fetchall()
+        if not self._reserve.keep(spare=pages * PAGE):
             raise StoreUnavailable(f"there is no room for more on the disk of {self.path}")
 
     def _current(self) -> sqlite3.Connection:

@@ -43,8 +43,12 @@ class Reserve:
             self._size = min(LARGEST, max(part, PAGE)) if total else LARGEST
         return self._size
 
-    def keep(self) -> bool:
-        """Have it there; False if there is no room for it, and some more."""
+    def keep(self, spare: int = 0) -> bool:
+        """Have it there; False if there is no room for it, and as much more.
+
+        Args:
+            spare: Bytes that the database has freed within itself, as a file never gets smaller.
+        """
         path = self._path()
         with suppress(OSError):
             if os.stat(path).st_size >= self.size:
@@ -52,7 +56,8 @@ class Reserve:
         try:
             disk = os.statvfs(path.parent)
             # Twice: what somebody has given up to delete is not to be taken from him.
-            if disk.f_blocks and disk.f_frsize * disk.f_bavail < 2 * self.size:
+            least = self.size + max(0, self.size - spare)
+            if disk.f_blocks and disk.f_frsize * disk.f_bavail < least:
                 return False
             self._make(path)
         except OSError as error:
