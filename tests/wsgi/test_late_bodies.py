@@ -142,6 +142,21 @@ def test_a_body_that_belongs_to_a_key_and_does_not_come_is_refused(
     assert (done.status, done.header(b"connection")) == (408, b"close")
 
 
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_body_that_comes_late_to_what_would_be_coalesced_is_read_by_its_handler_alone(
+    line: Line, server: Server
+) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        line[0].sendall(b"def")
+        return echo(environ, start_response)
+
+    stream = server(line, "Content-Length: 6")
+    line[0].sendall(b"abc")
+    wrapped = wrap(app, budget=60, store=Untouchable(), coalesce=["/**"])
+    done = Call(wrapped, request(stream, 6, "GET")).run()
+    assert (done.status, done.content) == (200, b"abcdef")
+
+
 CHUNKED = "Transfer-Encoding: chunked"
 
 
