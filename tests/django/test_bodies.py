@@ -135,12 +135,17 @@ def test_a_body_without_a_length_is_none(length: str) -> None:
     assert answer.content == summed(b"")
 
 
-def test_a_body_that_ends_early_is_what_django_makes_of_it() -> None:
+@pytest.mark.parametrize(
+    ("method", "options"), [("POST", {"BUDGET": 0}), ("GET", {"COALESCE": ["/**"]})]
+)
+def test_a_body_that_ends_early_is_what_django_makes_of_it(
+    method: str, options: dict[str, Any]
+) -> None:
     short = str(len(BODY) + 5)
     with serving("wsgi", bare=True) as site:
-        bare = site.call("/body", "POST", body=BODY, CONTENT_LENGTH=short)
-    with serving("wsgi", BUDGET=0) as site:
-        answer = site.call("/body", "POST", body=BODY, CONTENT_LENGTH=short)
+        bare = site.call("/body", method, body=BODY, CONTENT_LENGTH=short)
+    with serving("wsgi", **options) as site:
+        answer = site.call("/body", method, body=BODY, CONTENT_LENGTH=short)
         # Its client has left, so nobody would get a 202.
         assert (answer.status, answer.content) == (200, bare.content)
 

@@ -429,6 +429,38 @@ def test_processes_of_an_earlier_version_and_of_this_one_see_each_other(
         assert eventually(lambda: not store.lives(f"{4711:x}"), timeout=PATIENCE)
 
 
+REFUSING = """
+import fcntl, struct
+from raincheck.stores.sqlite import processes
+
+def descriptors():
+    return sum(os.path.samestat(os.stat(f"/proc/self/fd/{n}"), os.stat(arguments[0]))
+               for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}"))
+
+store.get("a")
+other = os.open(arguments[0], os.O_RDWR)
+wanted = (fcntl.F_WRLCK, 0, processes._own_offset(), 1, 0)
+fcntl.fcntl(other, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", *wanted))
+before = descriptors()
+for _ in range(5):
+    try:
+        store.incarnation()
+    except Exception as error:
+        say(type(error).__name__)
+say(descriptors() - before)
+fcntl.fcntl(other, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", fcntl.F_UNLCK, *wanted[1:]))
+say(store.incarnation() == f"{wanted[2]:x}")
+say(descriptors() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_a_lock_that_is_refused_again_and_again_keeps_one_descriptor(path: Path) -> None:
+    # Never none: SQLite's own locks would go with the first that is closed.
+    refused = ["StoreUnavailable"] * 5
+    assert run(REFUSING, path, str(path)) == [*refused, "1", "True", "1"]
+
+
 @ignore_forks
 def test_a_fork_keeps_no_parent_alive(path: Path, store: SQLiteStore) -> None:
     code = """

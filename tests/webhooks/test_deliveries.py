@@ -408,6 +408,28 @@ def test_many_that_hang_at_one_receiver_hold_up_no_other(
             hanging.is_answering.set()
 
 
+def test_more_than_is_looked_at_at_once_holds_up_nobody_behind(
+    receiver: Receiver, memory: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raincheck.webhooks._LOOKED_AT", 30)
+    monkeypatch.setattr("raincheck.webhooks._PAGE", 10)
+    with Receiver().running() as hanging:
+        hanging.is_answering.clear()
+        for n in range(100):
+            memory.create(ended(hanging.url, clock.now, f"hanging{n:09}"))
+        memory.create(ended(receiver.url, clock.now, "z" * 16))
+        with webhooks_of(memory) as webhooks:
+
+            def is_told() -> bool:
+                webhooks.look_for_due()
+                return stored(memory, "z" * 16).webhook is None
+
+            until(is_told)
+            left, _ = memory.find(Filter(lease_before=clock.now), limit=200)
+            assert len(left) >= 100 - couriers.MOST / 4  # nobody waited until they were put off
+            hanging.is_answering.set()
+
+
 def test_what_is_put_off_is_told_later_and_was_no_try(
     receiver: Receiver, memory: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

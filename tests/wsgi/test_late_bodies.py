@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from select import select
 from typing import Any
 
 import pytest
@@ -141,23 +142,49 @@ def test_a_body_that_belongs_to_a_key_and_does_not_come_is_refused(
     assert (done.status, done.header(b"connection")) == (408, b"close")
 
 
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_body_that_comes_late_to_what_would_be_coalesced_is_read_by_its_handler_alone(
+    line: Line, server: Server
+) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        line[0].sendall(b"def")
+        return echo(environ, start_response)
+
+    stream = server(line, "Content-Length: 6")
+    line[0].sendall(b"abc")
+    wrapped = wrap(app, budget=60, store=Untouchable(), coalesce=["/**"])
+    done = Call(wrapped, request(stream, 6, "GET")).run()
+    assert (done.status, done.content) == (200, b"abcdef")
+
+
 CHUNKED = "Transfer-Encoding: chunked"
 
 
-@pytest.mark.parametrize("sent", [b"", b"3\r\nabc\r\n", b"3\r\na", b"3"], ids=repr)
-def test_chunks_that_do_not_come_are_not_waited_for(line: Line, sent: bytes) -> None:
+def test_chunks_that_do_not_come_are_not_waited_for(line: Line) -> None:
     stream = of_gunicorn(line, CHUNKED)
-    line[0].sendall(sent)
     done = Call(wrap(deaf, budget=0, store=Untouchable()), request(stream, None)).run()
     assert (done.status, done.content) == (200, b"done")
 
 
-def test_a_handler_hears_of_chunks_that_can_be_read_no_more(line: Line) -> None:
+@pytest.mark.parametrize("sent", [b"", b"3\r\nabc\r\n", b"3\r\na", b"3"], ids=repr)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_chunks_come_whole_however_long_their_client_pauses(
+    line: Line, monkeypatch: pytest.MonkeyPatch, method: str, sent: bytes
+) -> None:
+    rest = [b"3\r\nabc\r\n0\r\n\r\n"[len(sent) :]]
+
+    def look_again(*arguments: Any, **options: Any) -> Any:
+        if rest and not select([line[1]], [], [], 0)[0]:
+            line[0].sendall(rest.pop())  # only to who waits for it as long as it takes
+        return look(*arguments, **options)
+
     stream = of_gunicorn(line, CHUNKED)
-    line[0].sendall(b"3\r\nabc\r\n")
-    done = Call(wrap(echo, budget=0, store=Untouchable()), request(stream, None)).run()
-    assert isinstance(done.error, TimeoutError)
-    assert stream.failed  # the server reuses the connection for no other request
+    line[0].sendall(sent)
+    unreader = stream.reader.req.unreader
+    look = unreader.chunk
+    monkeypatch.setattr(unreader, "chunk", look_again)
+    app = wrap(echo, budget=60)
+    assert Call(app, request(stream, None, method)).run().content == b"abc"
 
 
 def test_chunks_that_have_come_are_not_waited_for(

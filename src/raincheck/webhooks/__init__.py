@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -38,7 +37,8 @@ _JITTER = random.SystemRandom()  # not the shared generator, which an applicatio
 DELAYS = (20.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 20.0)
 SPREAD = 1.2  # up to so many times as much, so that those that failed together do not come together
 _BATCH = 16
-_LOOKED_AT = 1_000  # that are due, before it is looked again
+_LOOKED_AT = 1_000  # that are due, at once
+_PAGE = 100  # of those
 GONE = 410
 
 
@@ -57,6 +57,7 @@ class Webhooks:
         self._secret = process.settings.webhook_secret
         self._guard = guard or Guard(process.settings.webhook_networks)
         self._couriers = Couriers(self._deliver_some)
+        self._place: str | None = None  # behind which the next look begins
 
     def wake(self) -> None:
         """Deliver soon: an operation with a webhook has ended here. Returns at once."""
@@ -83,11 +84,29 @@ class Webhooks:
         # Others who share the store sign with secrets of their own.
         return (it for it in due if self._application.is_of(it.application))
 
+    def _look_round(self) -> Iterator[Operation]:
+        """Yield what is due, as much as is looked at at once, from where the last look has ended.
+
+        So a receiver that has more due than that hides no other.
+        """
+        which = Filter(states=TERMINAL, lease_before=self._store.now())
+        seen, is_round = set[str](), False
+        start = at = self._place
+        while len(seen) < _LOOKED_AT and not is_round:
+            page, at = self._store.find(which, limit=_PAGE, cursor=at)
+            own = [it for it in page if self._application.is_of(it.application)]
+            fresh = [it for it in own if it.id not in seen]
+            seen.update(it.id for it in fresh)
+            is_round = len(fresh) < len(own) or (at is None and start is None)
+            start = None if at is None else start
+            self._place = at
+            yield from fresh
+
     def _find_fitting(self, shares: Shares) -> tuple[list[Operation], bool]:
         """Find some whose receivers have a share left; and whether others were put off."""
         fitting: list[Operation] = []
         has_put_off = False
-        for operation in islice(self._due(), _LOOKED_AT):
+        for operation in self._look_round():
             if (seconds := shares.put_off(operation)) is not None:
                 has_put_off |= self._move_on(operation, seconds, is_try=False) is not None
             elif shares.fits(operation):

@@ -2,8 +2,9 @@
 
 To PEP 3333 a read takes as long as it takes. A server's thread that reads ahead, for a handler that
 may not want the body at all, must not be kept by a client that sends none. So where a server would
-wait without a limit, it is asked only for what is there. Others have a limit of their own, or have
-read the body before they call an application.
+wait without a limit, it is asked only for what is there; of chunks, whose parser must not be left
+half-way, whether they have begun. Others have a limit of their own, or have read the body before
+they call an application.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import os
 import selectors
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from inspect import GEN_CREATED, getgeneratorstate, isgenerator
 from typing import Any
 
 SLOWEST = 16 * 1024  # bytes per second: what comes faster may go on as long as it likes
@@ -23,15 +24,7 @@ Read = Callable[[int], bytes]
 
 
 class Late(Exception):
-    """The client takes too long.
-
-    Attributes:
-        is_lost: Whether the server can't go on to read where it was.
-    """
-
-    def __init__(self, *, is_lost: bool = False) -> None:
-        super().__init__("the rest of the request body does not come")
-        self.is_lost = is_lost
+    """The client takes too long."""
 
 
 class Patience:
@@ -111,32 +104,13 @@ def _of_length(stream: Any, unreader: Any, size: int, patience: Patience) -> byt
 
 
 def _of_chunks(stream: Any, unreader: Any, size: int, patience: Patience) -> bytes:
-    is_over = getattr(stream.reader, "parser", None) is None
-    if not (is_over or unreader.buf.tell() or stream.buf.tell()):
+    # Its parser can't be interrupted: once begun, it waits as it would without raincheck.
+    parser = getattr(stream.reader, "parser", None)
+    is_new = isgenerator(parser) and getgeneratorstate(parser) == GEN_CREATED
+    if is_new and not unreader.buf.tell():
         _wait_for_socket(unreader.sock, patience)
-    try:
-        with _waiting(unreader, patience):
-            found: bytes = stream.read(size)
-            return found
-    except Late:
-        raise Late(is_lost=True) from None  # its parser can't be interrupted
-
-
-@contextmanager
-def _waiting(unreader: Any, patience: Patience) -> Iterator[None]:
-    """Have gunicorn wait for its socket with patience."""
-    look = unreader.chunk
-
-    def chunk(*arguments: Any) -> bytes:
-        _wait_for_socket(unreader.sock, patience)
-        found: bytes = look(*arguments)
-        return found
-
-    unreader.chunk = chunk
-    try:
-        yield
-    finally:
-        del unreader.chunk
+    found: bytes = stream.read(size)
+    return found
 
 
 def _wait_for_socket(connection: Any, patience: Patience) -> None:

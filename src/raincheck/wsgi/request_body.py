@@ -271,9 +271,8 @@ def _copy(arriving: Arriving, limit: int, spooled: Spooled) -> IO[bytes]:
     while arriving.rest is None or arriving.rest:
         try:
             piece = arriving.next_piece()
-        except Late as late:
-            broken = [_Broken(TimeoutError(f"{late}"))] if late.is_lost else []
-            raise Unread(arriving.after(copy.stream(), *broken), is_late=True) from None
+        except Late:
+            raise Unread(arriving.after(copy.stream()), is_late=True) from None
         except Exception as error:
             # The handler gets to see it; some servers, asked again, would call this the end.
             raise Unread(arriving.after(copy.stream(), _Broken(error)), is_late=True) from None

@@ -49,6 +49,7 @@ class _Held(NamedTuple):
 
 _NAMES: dict[int, int] = {}  # by process: its offset
 _HELD: dict[tuple[int, File], _Held] = {}  # by process and file
+_REFUSED: dict[tuple[int, File], int] = {}  # descriptors without a lock, kept for the next try
 _TAKING = threading.Lock()
 
 
@@ -59,7 +60,10 @@ def _let_go() -> None:
     for held in _HELD.values():
         if held.is_own:
             os.close(held.descriptor)
+    for descriptor in _REFUSED.values():
+        os.close(descriptor)
     _HELD.clear()
+    _REFUSED.clear()
 
 
 os.register_at_fork(after_in_child=_let_go)
@@ -123,9 +127,12 @@ class ProcessLock:
                 self._database.make()
                 if path.exists() and (held := _HELD.get(_key(os.stat(path)))) is not None:
                     return held  # another thread was first
-                descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                descriptor = _open(path)
+                key = _key(os.fstat(descriptor))
+                _REFUSED[key] = descriptor
                 held = _lock(descriptor, _own_offset(), is_own)
-                return _HELD.setdefault(_key(os.fstat(descriptor)), held)
+                del _REFUSED[key]
+                return _HELD.setdefault(key, held)
             except OSError as error:
                 raise StoreUnavailable(f"can't take a lock in {path}: {error}") from error
 
@@ -136,6 +143,12 @@ def _key(status: os.stat_result) -> tuple[int, File]:
 
 def _own_offset() -> int:
     return _NAMES.setdefault(os.getpid(), secrets.randbits(62) | 1 << 61)
+
+
+def _open(path: Path) -> int:
+    if path.exists() and (kept := _REFUSED.pop(_key(os.stat(path)), None)) is not None:
+        return kept
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _lock(descriptor: int, offset: int, is_own: bool) -> _Held:
