@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import NamedTuple
 
 import psycopg
@@ -148,9 +149,9 @@ class Schema:
             query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
             if connection.execute(query, (self._name,)).fetchone() is None:
                 connection.execute(f"CREATE SCHEMA {quote(self._name)}", ())
-        for statements in STEPS[version:]:
-            for statement in statements:
-                connection.execute(statement.format(**self.tables._asdict()), ())
+        statements = ";".join(chain.from_iterable(STEPS[version:]))
+        # All of them in one round trip, as the server may be slow.
+        connection.execute(statements.format(**self.tables._asdict()), ())
         update = f"UPDATE {self.tables.schema_table} SET version = %s"  # noqa: S608 - quoted
         connection.execute(update, (len(STEPS),))
 
