@@ -11,7 +11,7 @@ from raincheck.admission import Admission
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Run
 from raincheck.errands import Pulse
-from raincheck.errors import Overloaded
+from raincheck.errors import Overloaded, StoreError, StoreUnavailable
 from raincheck.flights import Flight
 from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
 from raincheck.operation import Operation, State
@@ -71,12 +71,18 @@ class Accepting:
         captured = self._capture(start)
         fresh = self._describe(start, captured)
         pulse, health = Pulse(), self._process.health
-        with health.accepting():
-            return health.writes.run(
-                lambda: self._accept(run, fresh, start, captured, pulse),
-                late=self._take_back,
-                pulse=pulse,
-            )
+        try:
+            with health.accepting():
+                accepted = health.writes.run(
+                    lambda: self._accept(run, fresh, start, captured, pulse),
+                    late=self._take_back,
+                    pulse=pulse,
+                )
+        finally:
+            if pulse.is_left:
+                self._process.note_unanswered(fresh)
+        self._check_is_kept(accepted.operation)
+        return accepted
 
     def _describe(self, start: Start, captured: Captured | None) -> Operation:
         return Operation(
@@ -107,6 +113,11 @@ class Accepting:
             return Accepted(holder, is_new=False)
         now = self._store.now()
         return self._begin(run, replace(fresh, created=now, updated=now), start, captured, pulse)
+
+    def _check_is_kept(self, operation: Operation) -> None:
+        """Raise StoreUnavailable for what another request has become too late: it is taken back."""
+        if self._process.is_unheard_of(operation):
+            raise StoreUnavailable(f"operation {operation.shown} came too late and is taken back")
 
     def _take_back(self, accepted: Accepted) -> None:
         """End what was recorded when its request had gone on without."""
@@ -183,6 +194,8 @@ class Accepting:
         # From now on: to keep a large request may have taken longer than a lease.
         claim = Claimed(self._process.worker, self._process.lease)
         flight.operation = advance(fresh, claim, self._store.now())
+        if pulse.is_left:
+            raise StoreError("nobody waits for it any more")
         return self._store.create(flight.operation, request, self._name(key) if key else None)
 
     def _name(self, key: Key) -> str:

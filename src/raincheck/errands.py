@@ -35,10 +35,16 @@ _T = TypeVar("_T")
 
 
 class Pulse:
-    """Says of a long errand that the store answers all the time."""
+    """What an errand and whoever waits for it know of each other.
+
+    Attributes:
+        beats: How often the store has answered within it: it may be long.
+        is_left: Whether nobody waits for it any more.
+    """
 
     def __init__(self) -> None:
         self.beats = 0
+        self.is_left = False
 
     def beat(self) -> None:
         """Take note of an answer."""
@@ -72,12 +78,13 @@ class Errands:
         """
         if not self._may_begin():
             raise StoreUnavailable("the store does not answer: it is left alone for a while")
-        errand = _Errand(work, late, self)
+        pulse = pulse or Pulse()
+        errand = _Errand(work, late, self, pulse)
         try:
             _THREADS.run(partial(copy_context().run, errand.run))
         except RuntimeError:  # the system allows no more threads
             errand.run()
-        if not self._has_come(errand, pulse or Pulse()) and errand.leave():
+        if not self._has_come(errand, pulse) and errand.leave():
             if not may_be_slow:
                 self._refuse_for(DOUBT)
             raise StoreUnavailable(f"the store has not answered within {BOUND:g} s")
@@ -126,7 +133,11 @@ class Errands:
 
 class _Errand(Generic[_T]):
     def __init__(
-        self, work: Callable[[], _T], late: Callable[[_T], object] | None, errands: Errands
+        self,
+        work: Callable[[], _T],
+        late: Callable[[_T], object] | None,
+        errands: Errands,
+        pulse: Pulse,
     ) -> None:
         self.is_over = threading.Event()
         self._work = work
@@ -134,7 +145,7 @@ class _Errand(Generic[_T]):
         self._errands = errands
         self._found: list[_T] = []
         self._error: BaseException | None = None
-        self._is_left = False
+        self._pulse = pulse
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -146,7 +157,7 @@ class _Errand(Generic[_T]):
         self._errands.note(self._error, time.monotonic() - begun)
         with self._lock:
             self.is_over.set()
-            is_late = self._is_left
+            is_late = self._pulse.is_left
         if is_late:
             self._end_late()
 
@@ -160,8 +171,8 @@ class _Errand(Generic[_T]):
     def leave(self) -> bool:
         """Wait no longer; False if it is over after all."""
         with self._lock:
-            self._is_left = not self.is_over.is_set()
-            return self._is_left
+            self._pulse.is_left = not self.is_over.is_set()
+            return self._pulse.is_left
 
     def result(self) -> _T:
         if self._error is None:

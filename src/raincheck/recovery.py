@@ -93,6 +93,8 @@ class Recovery:
 
         def let_go_of_it(one: tuple[str, float]) -> None:
             operation_id, since = one
+            if self._process.has(operation_id):  # it is not known yet what has become of it
+                return
             operation = self._store.get(operation_id)
             if operation is not None and operation.worker == self._process.worker:
                 self.let_go_of(operation)
@@ -122,7 +124,7 @@ class Recovery:
     def let_go_of(self, operation: Operation) -> bool:
         """Release an operation that may be run again, and end another one."""
         # Nobody heard of it: who comes again under its key is to have the work done.
-        drop = self._process.is_unanswered(operation) and operation.fence == 1
+        drop = self._process.is_unheard_of(operation)
         change = partial(self._ledger.change, fence=operation.fence, drop_dedupe=drop)
         left = change(operation.id, self._after_loss)
         if left is None:
@@ -136,7 +138,7 @@ class Recovery:
     def _after_loss(self, operation: Operation) -> Event | None:
         if not self.is_abandoned(operation):  # others have let it go, or renewed it, meanwhile
             return None
-        if self._process.is_unanswered(operation) and operation.fence == 1:
+        if self._process.is_unheard_of(operation):
             return Ended(Reason.INTERRUPTED)  # nobody heard of it: its request went on without
         return self._by_loss(operation)
 
