@@ -372,6 +372,37 @@ class TestMany(CoreTests):
         assert {run[0].id for run in replayer.runs} == {operation.id for operation in left}
         assert len(turns) > 1
 
+    @pytest.mark.parametrize("places", [["/api"] * 6 + [""], ["/api"] * 6])
+    def test_what_may_not_be_run_here_holds_up_nothing_behind_it_and_is_let_be(
+        self, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch, places: list[str]
+    ) -> None:
+        first, other = (make_core(store, time, application="shop") for _ in range(2))
+        left = [lost(first, start(first, root_path=place)) for place in places]
+        replayer, find, looks = Replayer(), store.find, list[Filter]()
+        other.recovery.replayer = replayer
+        other.come_in_at("")
+        other.recovery.let_go()
+
+        def find_slowly(which: Filter, **more: Any) -> Any:
+            looks.append(which)
+            time.now += 0.4
+            return find(which, **more)
+
+        monkeypatch.setattr(store, "find", find_slowly)
+        monkeypatch.setattr("raincheck.ledger._BATCH", 1)
+        has_more, turns = True, 0
+        while has_more:
+            turns += 1
+            assert turns < 10
+            other.recovery.has_more = False
+            other.recovery.take_up(100)
+            has_more = other.recovery.has_more
+        assert turns > 1
+        assert [run[0].id for run in replayer.runs] == [o.id for o in left[6:]]
+        looks.clear()
+        other.recovery.take_up(100)
+        assert bool(looks) is bool(replayer.runs)  # in vain is not looked again so soon
+
     def test_what_waits_is_not_read_where_it_can_not_be_run(
         self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
