@@ -157,7 +157,7 @@ class Accepting:
 
         A handler that has not been called may be marked `retry=True`.
         """
-        if terms.retry is None and may_be_repeatable():
+        if not terms.is_said and terms.retry is None and may_be_repeatable():
             terms = Terms(retry=True)
         return self._policy.may_repeat(method, route, terms.retry)
 
@@ -217,7 +217,7 @@ class Accepting:
             return
         flight.timeout = terms.timeout or flight.timeout
         repeatable = self._may_repeat(operation, terms)
-        is_needless = terms.retry is False and flight.operation.captured
+        is_needless = flight.operation.captured and not repeatable
         if flight.operation.repeatable != repeatable or is_needless:
             change = partial(self._process.ledger.change, operation.id, Marked(repeatable))
             if in_time:

@@ -447,6 +447,18 @@ class TestRequests(CoreTests):
             assert store.read_request(operation.id) is None
             assert not stored(core, operation).captured
 
+    def test_nor_where_its_handler_has_not_said_that_it_may(
+        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("raincheck.marking._known_terms", {Terms(retry=True)})  # another has
+        said = Terms(is_said=True)
+        assert store.read_request(start(core, "POST", terms=said).id) is None
+        later = start(core, "POST")
+        assert store.read_request(later.id) is not None  # it may say so yet
+        core.mark(later, said)
+        assert store.read_request(later.id) is None
+        assert not stored(core, later).captured
+
     def test_what_a_handler_says_later_counts(self, core: Raincheck, store: FaultyStore) -> None:
         operation = start(core)
         core.mark(operation, Terms(retry=False))
