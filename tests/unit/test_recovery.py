@@ -376,8 +376,11 @@ class TestMany(CoreTests):
     def test_what_may_not_be_run_here_holds_up_nothing_behind_it_and_is_let_be(
         self, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch, places: list[str]
     ) -> None:
-        first, other = (make_core(store, time, application="shop") for _ in range(2))
-        left = [lost(first, start(first, root_path=place)) for place in places]
+        first, other = (make_core(store, time, application="mounted") for _ in range(2))
+        left = list[Operation]()
+        for place in places:
+            time.now += 1  # they wait in this order
+            left.append(lost(first, start(first, root_path=place)))
         replayer, find, looks = Replayer(), store.find, list[Filter]()
         other.recovery.replayer = replayer
         other.come_in_at("")
