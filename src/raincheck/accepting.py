@@ -11,7 +11,7 @@ from raincheck.admission import Admission
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Run
 from raincheck.errands import Pulse
-from raincheck.errors import Overloaded
+from raincheck.errors import Overloaded, StoreError, StoreUnavailable
 from raincheck.flights import Flight
 from raincheck.marking import NO_TERMS, Terms, may_be_repeatable
 from raincheck.operation import Operation, State
@@ -71,12 +71,18 @@ class Accepting:
         captured = self._capture(start)
         fresh = self._describe(start, captured)
         pulse, health = Pulse(), self._process.health
-        with health.accepting():
-            return health.writes.run(
-                lambda: self._accept(run, fresh, start, captured, pulse),
-                late=self._take_back,
-                pulse=pulse,
-            )
+        try:
+            with health.accepting():
+                accepted = health.writes.run(
+                    lambda: self._accept(run, fresh, start, captured, pulse),
+                    late=self._take_back,
+                    pulse=pulse,
+                )
+        finally:
+            if pulse.is_left:
+                self._process.note_unanswered(fresh)
+        self._check_is_kept(accepted.operation)
+        return accepted
 
     def _describe(self, start: Start, captured: Captured | None) -> Operation:
         return Operation(
@@ -107,6 +113,11 @@ class Accepting:
             return Accepted(holder, is_new=False)
         now = self._store.now()
         return self._begin(run, replace(fresh, created=now, updated=now), start, captured, pulse)
+
+    def _check_is_kept(self, operation: Operation) -> None:
+        """Raise StoreUnavailable for what another request has become too late: it is taken back."""
+        if self._process.is_unheard_of(operation):
+            raise StoreUnavailable(f"operation {operation.shown} came too late and is taken back")
 
     def _take_back(self, accepted: Accepted) -> None:
         """End what was recorded when its request had gone on without."""
@@ -146,7 +157,7 @@ class Accepting:
 
         A handler that has not been called may be marked `retry=True`.
         """
-        if terms.retry is None and may_be_repeatable():
+        if not terms.is_said and terms.retry is None and may_be_repeatable():
             terms = Terms(retry=True)
         return self._policy.may_repeat(method, route, terms.retry)
 
@@ -183,6 +194,8 @@ class Accepting:
         # From now on: to keep a large request may have taken longer than a lease.
         claim = Claimed(self._process.worker, self._process.lease)
         flight.operation = advance(fresh, claim, self._store.now())
+        if pulse.is_left:
+            raise StoreError("nobody waits for it any more")
         return self._store.create(flight.operation, request, self._name(key) if key else None)
 
     def _name(self, key: Key) -> str:
@@ -204,7 +217,7 @@ class Accepting:
             return
         flight.timeout = terms.timeout or flight.timeout
         repeatable = self._may_repeat(operation, terms)
-        is_needless = terms.retry is False and flight.operation.captured
+        is_needless = flight.operation.captured and not repeatable
         if flight.operation.repeatable != repeatable or is_needless:
             change = partial(self._process.ledger.change, operation.id, Marked(repeatable))
             if in_time:

@@ -169,7 +169,8 @@ class Store(Protocol):
         expired; what is in flight, and of that what has one worker or a lease that ends.
 
         One that can't be read is left out, said once, and left alone: a newer raincheck may have
-        written it. `create`, `get` and `holder` raise a `StoreError` where they would return it.
+        written it; with many of them a page may be short. `create`, `get` and `holder` raise a
+        `StoreError` where they would return it.
 
         The cursor is a place in that order: operations that are changed, created or purged
         between two pages make no other one appear twice, or not at all.

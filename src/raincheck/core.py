@@ -96,6 +96,7 @@ class Raincheck:
         self.admission = self._accepting.admission
         self.is_warned_of_keys = False  # that come with nothing that says whose they are
         self._sleep = sleep
+        self._purge = Purge(store, self.forget, sleep)
 
     # --- the life of an operation --------------------------------------------------------------
 
@@ -367,7 +368,7 @@ class Raincheck:
         Returns:
             False if some are left; whoever does it has leases to renew, too.
         """
-        return Purge(self.store, self.forget, self._sleep).turn()
+        return self._purge.turn()
 
     def close(self) -> None:
         """Stop the heartbeat, record what waits, and release what the store has opened."""

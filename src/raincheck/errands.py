@@ -17,7 +17,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from raincheck.awake import Deadline
-from raincheck.errors import RaincheckError, StoreError, StoreUnavailable
+from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.threads import Threads
 
 logger = logging.getLogger("raincheck")
@@ -35,10 +35,16 @@ _T = TypeVar("_T")
 
 
 class Pulse:
-    """Says of a long errand that the store answers all the time."""
+    """What an errand and whoever waits for it know of each other.
+
+    Attributes:
+        beats: How often the store has answered within it: it may be long.
+        is_left: Whether nobody waits for it any more.
+    """
 
     def __init__(self) -> None:
         self.beats = 0
+        self.is_left = False
 
     def beat(self) -> None:
         """Take note of an answer."""
@@ -70,14 +76,16 @@ class Errands:
         Raises:
             StoreUnavailable: The store does not answer, or has failed.
         """
+        is_probe = self._is_refusing
         if not self._may_begin():
             raise StoreUnavailable("the store does not answer: it is left alone for a while")
-        errand = _Errand(work, late, self)
+        pulse = pulse or Pulse()
+        errand = _Errand(work, late, partial(self.note, is_probe=is_probe), pulse)
         try:
             _THREADS.run(partial(copy_context().run, errand.run))
         except RuntimeError:  # the system allows no more threads
             errand.run()
-        if not self._has_come(errand, pulse or Pulse()) and errand.leave():
+        if not self._has_come(errand, pulse) and errand.leave():
             if not may_be_slow:
                 self._refuse_for(DOUBT)
             raise StoreUnavailable(f"the store has not answered within {BOUND:g} s")
@@ -98,23 +106,34 @@ class Errands:
 
     # --- whether another one is begun ----------------------------------------------------------
 
+    @property
+    def _is_refusing(self) -> bool:
+        return os.getpid() in self._refused
+
     def _may_begin(self) -> bool:
-        if (pid := os.getpid()) not in self._refused:
+        if not self._is_refusing:
             return True
+        pid = os.getpid()
         with self._lock:
             if time.monotonic() < self._refused.get(pid, 0.0):
                 return False
             self._refuse_for(DOUBT)  # this one finds out
             return True
 
-    def note(self, error: BaseException | None, seconds: float) -> None:
-        """Take note of what an errand has met, and after how long."""
-        if error is None or (isinstance(error, StoreError) and not _is_away(error)):
-            self._refused.pop(os.getpid(), None)
-            return
-        says_nothing = isinstance(error, RaincheckError) and not _is_away(error)  # of the store
-        if not says_nothing and (seconds > QUICK or os.getpid() in self._refused):
-            self._refuse_for(PAUSE)
+    def note(self, error: BaseException | None, seconds: float, *, is_probe: bool = False) -> None:
+        """Take note of what an errand has met, and after how long.
+
+        Args:
+            is_probe: Whether it was to find out whether the store is back.
+        """
+        if _says_of_store(error):
+            if _is_away(error):
+                if seconds > QUICK or self._is_refusing:
+                    self._refuse_for(PAUSE)
+            else:
+                self._refused.pop(os.getpid(), None)
+        elif is_probe and self._is_refusing:  # it has not found out: the next one does
+            self._refuse_for(0)
 
     def _refuse_for(self, seconds: float) -> None:
         self._refused[os.getpid()] = time.monotonic() + seconds
@@ -126,15 +145,19 @@ class Errands:
 
 class _Errand(Generic[_T]):
     def __init__(
-        self, work: Callable[[], _T], late: Callable[[_T], object] | None, errands: Errands
+        self,
+        work: Callable[[], _T],
+        late: Callable[[_T], object] | None,
+        note: Callable[[BaseException | None, float], None],
+        pulse: Pulse,
     ) -> None:
         self.is_over = threading.Event()
         self._work = work
         self._late = late
-        self._errands = errands
+        self._note = note
         self._found: list[_T] = []
         self._error: BaseException | None = None
-        self._is_left = False
+        self._pulse = pulse
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -143,10 +166,10 @@ class _Errand(Generic[_T]):
             self._found.append(self._work())
         except BaseException as error:
             self._error = error
-        self._errands.note(self._error, time.monotonic() - begun)
+        self._note(self._error, time.monotonic() - begun)
         with self._lock:
             self.is_over.set()
-            is_late = self._is_left
+            is_late = self._pulse.is_left
         if is_late:
             self._end_late()
 
@@ -160,8 +183,8 @@ class _Errand(Generic[_T]):
     def leave(self) -> bool:
         """Wait no longer; False if it is over after all."""
         with self._lock:
-            self._is_left = not self.is_over.is_set()
-            return self._is_left
+            self._pulse.is_left = not self.is_over.is_set()
+            return self._pulse.is_left
 
     def result(self) -> _T:
         if self._error is None:
@@ -172,5 +195,10 @@ class _Errand(Generic[_T]):
             self._error = None  # or its traceback would keep this object alive
 
 
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, StoreUnavailable)
+def _says_of_store(error: BaseException | None) -> bool:
+    """Tell whether an end says anything of the store: a limit, or a defect of others, does not."""
+    return error is None or isinstance(error, StoreError | OSError)
+
+
+def _is_away(error: BaseException | None) -> bool:
+    return isinstance(error, StoreUnavailable | OSError)

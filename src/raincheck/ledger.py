@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -15,6 +16,33 @@ from raincheck.transitions import Event, advance
 logger = logging.getLogger("raincheck")
 _BATCH = 100
 _ATTEMPTS = 50  # races a change may lose; each loss means that another one won
+
+
+class Walk:
+    """Goes through all operations that meet conditions, one at a time, and keeps its place.
+
+    Nothing is open in between; an operation is returned as it was when its page was read.
+    """
+
+    def __init__(self, store: Store, which: Filter) -> None:
+        self._store = store
+        self._which = which
+        self._page = deque[Operation]()
+        self._cursor: str | None = None
+        self._has_all = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to the end."""
+        return self._has_all and not self._page
+
+    def next(self) -> Operation | None:
+        """Return the next one; None: there is none."""
+        while not self._page and not self._has_all:
+            page, self._cursor = self._store.find(self._which, limit=_BATCH, cursor=self._cursor)
+            self._page.extend(page)
+            self._has_all = self._cursor is None
+        return self._page.popleft() if self._page else None
 
 
 class Ledger:
@@ -82,12 +110,13 @@ class Ledger:
 
     def find_all(self, which: Filter) -> Iterator[Operation]:
         """Yield all operations that meet the conditions."""
-        cursor = None
-        while True:
-            page, cursor = self._store.find(which, limit=_BATCH, cursor=cursor)
-            yield from page
-            if cursor is None:
-                return
+        walk = self.walk(which)
+        while (operation := walk.next()) is not None:
+            yield operation
+
+    def walk(self, which: Filter) -> Walk:
+        """Return what looks at the same over several turns, each of which goes on behind."""
+        return Walk(self._store, which)
 
     def count(self, which: Filter, limit: int) -> int:
         """Return how many operations meet the conditions, up to a limit."""

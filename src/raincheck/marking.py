@@ -37,10 +37,12 @@ class Terms(NamedTuple):
     Attributes:
         retry: Whether it may be run again if its process is lost; None: as the options say.
         timeout: Seconds it may run once it was deferred; None: as the options say.
+        is_said: Whether it has been called: what it has said so far is all that it says.
     """
 
     retry: bool | None = None
     timeout: float | None = None
+    is_said: bool = False
 
 
 NO_TERMS = Terms()
@@ -170,7 +172,7 @@ def long_running(
             framework's decorator made of it.
         ValueError: `timeout` is not a number of seconds above 0.
     """
-    terms = Terms(retry, timeout) if (retry, timeout) != (None, None) else NO_TERMS
+    terms = Terms(retry, timeout, is_said=True)
     if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     if handler is None:
@@ -285,7 +287,9 @@ def _defer(terms: Terms) -> Deferrable | None:
 def _defer_in_thread(terms: Terms) -> Awaitable[object] | None:
     """Return what does so without keeping the event loop; None if it would not anyway."""
     request = CURRENT.get()
-    if terms is NO_TERMS or request is None or request.operation_id is None:
+    if request is None or request.operation_id is None:
+        return None
+    if terms.retry is None and terms.timeout is None and not may_be_repeatable():
         return None
     from anyio import to_thread  # there is a gateway, so it is imported already
 

@@ -67,6 +67,10 @@ class Process:
         """Tell whether an operation is this process's without its knowing."""
         return operation.id in self.unanswered and operation.worker == self.worker
 
+    def is_unheard_of(self, operation: Operation) -> bool:
+        """Tell whether it is, and nobody has been told of it: its request has gone on without."""
+        return self.is_unanswered(operation) and operation.fence == 1
+
     def note_unanswered(self, operation: Operation) -> None:
         """Take note that the store may have heard of an operation, but was not heard."""
         self.unanswered[operation.id] = time.monotonic()

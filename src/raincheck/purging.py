@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from itertools import takewhile
+from collections import deque
+from collections.abc import Callable, Iterator
 
 from raincheck.contracts import Filter, Store
 from raincheck.errors import StoreUnavailable
@@ -17,7 +17,7 @@ BATCH = 50  # operations; with SQLite some ten milliseconds
 
 
 class Purge:
-    """One turn of it.
+    """Does it, a turn at a time; each goes on where the last had to stop.
 
     Args:
         forget: Gives up the response of an operation; None if others have.
@@ -33,7 +33,8 @@ class Purge:
         self._store = store
         self._forget = forget
         self._sleep = sleep
-        self._worked_from = self._begun = time.monotonic()
+        self._worked_from = self._begun = 0.0
+        self._cursor: str | None = None  # behind what was looked at: of that, some stays
 
     def turn(self) -> bool:
         """Do it; return False if the time was too short.
@@ -41,6 +42,7 @@ class Purge:
         Raises:
             StoreError: What was met last.
         """
+        self._worked_from = self._begun = time.monotonic()
         now = self._store.now()
         while self._store.purge(now, BATCH):
             if self._is_over():
@@ -48,26 +50,30 @@ class Purge:
         return self._forget_all(Filter(states=TERMINAL, expires_before=now, forgotten=False))
 
     def _forget_all(self, expired: Filter) -> bool:
-        cursor: str | None = None
         failure: Exception | None = None
         while True:
-            page, after = self._store.find(expired, limit=BATCH, cursor=cursor)
-            in_time = takewhile(lambda _: time.monotonic() - self._begun <= TURN, page)
+            page, after = self._store.find(expired, limit=BATCH, cursor=self._cursor)
+            rest = deque(page)
             try:
-                has_done_some = any(each(lambda operation: self._forget(operation.id), in_time))
+                each(lambda operation: self._forget(operation.id), self._in_time(rest))
             except StoreUnavailable:
                 raise
             except Exception as error:  # one that can't be forgotten holds up no other
-                has_done_some, failure = False, error
-            if self._is_over():
+                failure = error
+            is_over = self._is_over()
+            if not rest:
+                self._cursor = after
+                if after is None:
+                    break
+            if is_over:
                 return False
-            if after is None:
-                break
-            # The first page again, as what was forgotten is not in it any more.
-            cursor = None if has_done_some else after
         if failure is not None:
             raise failure
         return True
+
+    def _in_time(self, rest: deque[Operation]) -> Iterator[Operation]:
+        while rest and time.monotonic() - self._begun <= TURN:
+            yield rest.popleft()
 
     def _is_over(self) -> bool:
         """Rest for a moment, and tell whether the time is over."""

@@ -10,15 +10,15 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import takewhile
 from typing import IO
 
 from raincheck.captured import CapturedRequests
 from raincheck.contracts import Filter, Replayer
 from raincheck.errors import NewerRecord, StoreError, StoreUnavailable, WrongKey
 from raincheck.flights import Flight, each
+from raincheck.ledger import Walk
 from raincheck.messages import Request
 from raincheck.operation import CLAIMED, Operation, Reason, State, is_abandoned
 from raincheck.process import Process
@@ -31,12 +31,43 @@ logger = logging.getLogger("raincheck")
 # ten (`stores.patience`), and a probe and a beat follow.
 STEADY = 15.0
 TURN = 1.0  # seconds of each at a time: there are leases to renew, too
+REST = 4.0  # times as long as a look at what waits took in vain, if that was longer than a turn
 LOOK = 60.0  # seconds between looks at all that waits, whatever can be done about it here
 # Seconds for which what this process has no key for, or does not understand, is left to others: a
 # deploy may bring one that does.
 KEY_AWAITED = 600.0
 UNHEARD = 60.0  # seconds within which the store may carry out a call whose answer was lost
 _WAITING = frozenset({State.ACCEPTED})
+
+
+class _Round:
+    """One look at all that waits for this application; it may take several turns."""
+
+    def __init__(self) -> None:
+        self.walk: Walk | None = None
+        self._rests_until = -math.inf
+        self._begun = 0.0
+        self._turns = 0
+        self._has_taken = False
+
+    @property
+    def rests(self) -> bool:
+        return self.walk is None and time.monotonic() < self._rests_until
+
+    def begin(self, walk: Walk) -> None:
+        self.walk, self._begun = walk, time.monotonic()
+        self._turns, self._has_taken = 0, False
+
+    def end_turn(self, walk: Walk, taken: int, *, is_full: bool) -> None:
+        """Take note of what a turn has brought: what is older comes first if any was taken."""
+        self._turns += 1
+        self._has_taken |= taken > 0
+        if not (walk.is_over or is_full):
+            return
+        self.walk = None
+        if self._turns > 1 and not self._has_taken:  # to look at so much again would be in vain
+            now = time.monotonic()
+            self._rests_until = now + min(LOOK, REST * (now - self._begun))
 
 
 class Recovery:
@@ -53,6 +84,8 @@ class Recovery:
         self.has_more = False
         self._suspects = deque[Operation]()  # of the last look
         self._looked = -math.inf
+        self._all: Walk | None = None  # through what waits; a turn goes on where the last stopped
+        self._ours = _Round()
         self._puzzling = set[str]()  # ids of what is left to others, and was said to be
         self._process = process
         self._store = process.store
@@ -93,6 +126,8 @@ class Recovery:
 
         def let_go_of_it(one: tuple[str, float]) -> None:
             operation_id, since = one
+            if self._process.has(operation_id):  # it is not known yet what has become of it
+                return
             operation = self._store.get(operation_id)
             if operation is not None and operation.worker == self._process.worker:
                 self.let_go_of(operation)
@@ -122,7 +157,7 @@ class Recovery:
     def let_go_of(self, operation: Operation) -> bool:
         """Release an operation that may be run again, and end another one."""
         # Nobody heard of it: who comes again under its key is to have the work done.
-        drop = self._process.is_unanswered(operation) and operation.fence == 1
+        drop = self._process.is_unheard_of(operation)
         change = partial(self._ledger.change, fence=operation.fence, drop_dedupe=drop)
         left = change(operation.id, self._after_loss)
         if left is None:
@@ -136,7 +171,7 @@ class Recovery:
     def _after_loss(self, operation: Operation) -> Event | None:
         if not self.is_abandoned(operation):  # others have let it go, or renewed it, meanwhile
             return None
-        if self._process.is_unanswered(operation) and operation.fence == 1:
+        if self._process.is_unheard_of(operation):
             return Ended(Reason.INTERRUPTED)  # nobody heard of it: its request went on without
         return self._by_loss(operation)
 
@@ -151,44 +186,70 @@ class Recovery:
         Args:
             most: How many at most.
         """
-        taken, begun = 0, time.monotonic()
-        looks_at_all = begun - self._looked >= LOOK
-        if looks_at_all:
-            self._looked = begun
-        elif not (self._is_ready and most > 0):
-            return 0
+        may_take = self._is_ready and most > 0 and not self._ours.rests
+        taken = self._take_ours(most) if may_take else 0
+        if self._all is None and time.monotonic() - self._looked >= LOOK:
+            self._looked = time.monotonic()
+            self._all = self._ledger.walk(Filter(states=_WAITING))
+        if self._all is not None:
+            self._look_at(self._all)
+        return taken
+
+    def _look_at(self, walk: Walk) -> None:
+        """End what has waited too long, whatever can be done about the others here."""
+        try:
+            each(self._may_take, self._in_turn(walk, lambda: True))
+        finally:
+            self._all = None if walk.is_over else walk
+
+    def _take_ours(self, most: int) -> int:
+        walk = self._ours.walk or self._begin_round()
+        taken = 0
 
         def take(operation: Operation) -> None:
             nonlocal taken
-            taken += self._take(operation, has_room=taken < most)
+            taken += self._take(operation)
 
-        def has_time(_: Operation) -> bool:
-            is_over = time.monotonic() - begun > TURN
-            self.has_more |= is_over and self._is_ready
-            return not is_over and (looks_at_all or taken < most)
-
-        application = None if looks_at_all else self._process.application.name
-        waiting = self._ledger.find_all(Filter(states=_WAITING, application=application))
-        each(take, takewhile(has_time, waiting))
+        try:
+            each(take, self._in_turn(walk, lambda: taken < most))
+        finally:
+            self._ours.end_turn(walk, taken, is_full=taken >= most)
         return taken
+
+    def _begin_round(self) -> Walk:
+        application = self._process.application.name
+        walk = self._ledger.walk(Filter(states=_WAITING, application=application))
+        self._ours.begin(walk)
+        return walk
+
+    def _in_turn(self, walk: Walk, has_room: Callable[[], bool]) -> Iterator[Operation]:
+        end = time.monotonic() + TURN
+        while has_room() and not walk.is_over:
+            if time.monotonic() > end:
+                self.has_more = True
+                return
+            if (operation := walk.next()) is not None:
+                yield operation
 
     @property
     def _is_ready(self) -> bool:
         return self.replayer is not None and self.replayer.is_ready
 
-    def _take(self, operation: Operation, *, has_room: bool) -> bool:
+    def _take(self, operation: Operation) -> bool:
+        replayer = self.replayer
+        if not self._may_take(operation) or replayer is None or not replayer.is_ready:
+            return False
+        return self._run_again(replayer, operation)
+
+    def _may_take(self, operation: Operation) -> bool:
+        """Tell whether it may be run here; what has waited too long is ended."""
         # What is left of an earlier run here must be out of the way of the next one.
         if operation.queue is not None or self._process.has(operation.id):
             return False
         if self._has_waited(operation, operation.retention):
             self._end(operation, Reason.EXPIRED_BEFORE_START)
             return False
-        if not self._is_ours(operation):
-            return False
-        replayer = self.replayer
-        if not (has_room and replayer is not None and replayer.is_ready):
-            return False
-        return self._run_again(replayer, operation)
+        return self._is_ours(operation)
 
     def _is_ours(self, operation: Operation) -> bool:
         """Tell whether this application is for sure the one whose handler is to be run."""

@@ -15,9 +15,11 @@ from psycopg import sql
 from raincheck.contracts import Filter, Store
 from raincheck.core import Raincheck
 from raincheck.errors import StoreError
+from raincheck.ledger import Ledger
 from raincheck.operation import Operation, Progress, Reason, State
 from raincheck.options import Settings
 from raincheck.records import encode
+from raincheck.stores.reading import Reader
 from raincheck.stores.redis import RedisStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import forgotten, ids, make_operation
@@ -175,3 +177,54 @@ def test_a_captured_request_of_a_newer_shape_is_left_to_those_who_understand_it(
             connection.execute("UPDATE requests SET document = ?", (request,))
         other.recover()
         assert len(replayer.runs) == 1
+
+
+def test_of_very_many_it_is_only_said_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("raincheck.stores.reading.SAID_AT_MOST", 3)
+    reader = Reader()
+    for _ in range(2):
+        assert reader.read_all(f"garbage {n}" for n in range(10)) == []
+    assert caplog.text.count("is left out of what is found") == 3
+    assert caplog.text.count("more operations can't be read") == 1
+
+
+@pytest.mark.parametrize("make", [sqlite, postgresql])
+def test_a_page_passes_over_so_many_at_most_and_the_next_goes_on_behind(
+    make: Callable[[Path, ExitStack], Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raincheck.stores.reading.PASSED_AT_MOST", 3)
+    with ExitStack() as stack:
+        store, spoil = make(tmp_path, stack)
+        stack.callback(store.close)
+        for n in range(9):
+            store.create(make_operation(f"{n}", created=1000.0 + n))
+        for n in range(1, 8):
+            spoil(f"{n}", "garbage")
+        page, cursor = store.find(Filter(), limit=2)
+        assert (ids(page), cursor is None) == (["0"], False)
+        assert ids(Ledger(store).find_all(Filter())) == ["0", "8"]
+
+
+def test_a_purge_looks_at_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raincheck.purging.BATCH", 2)
+    with ExitStack() as stack:
+        store, spoil = sqlite(tmp_path, stack)
+        core, now = make_core(store), store.now()
+        stack.callback(store.close)
+        for n in range(20):
+            ended = make_operation(f"{n:02}", state=State.SUCCEEDED, expires=now - 100 + n)
+            store.create(ended)
+        for n in range(4):
+            spoil(f"{n:02}", f"garbage {n}")
+        met, read = list[str](), Reader.read
+
+        def note(self: Reader, document: str | bytes) -> Operation | None:
+            met.append(document.decode() if isinstance(document, bytes) else document)
+            return read(self, document)
+
+        monkeypatch.setattr(Reader, "read", note)
+        assert core.purge()
+        assert all(store.get(f"{n:02}").forgotten for n in range(4, 20))  # type: ignore[union-attr]
+        assert met.count("garbage 0") == 1

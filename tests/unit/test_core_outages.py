@@ -462,6 +462,35 @@ class TestAStoreThatHangs(Outages):
         again = core.accept(Run(), Start(method="POST", route="/", key=key))
         assert again.is_new
 
+    def test_who_comes_again_is_not_given_what_is_about_to_be_taken_back(
+        self, core: Raincheck, store: FaultyStore, hang: Hang, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start, create = Start(method="POST", route="/", key=Key("k", "fingerprint")), store.create
+        hang.at("create", is_done=True)
+        with pytest.raises(StoreUnavailable):
+            core.accept(Run(), start)
+        [late] = hang.created
+        monkeypatch.setattr(store, "create", create)  # it answers others again
+        core.health.writes._refuse_for(0)
+        core.recover()  # what is still under way is not forgotten
+        with pytest.raises(StoreUnavailable, match="taken back"):
+            core.accept(Run(), start)
+        hang.end()
+        wait_until(lambda: stored(core, late).is_terminal)
+        assert core.accept(Run(), start).is_new
+
+    def test_what_nobody_waits_for_any_more_is_not_recorded(
+        self, core: Raincheck, store: FaultyStore, hang: Hang
+    ) -> None:
+        hang.at("now")
+        with pytest.raises(StoreUnavailable):
+            core.accept(Run(), Start(method="POST", route="/"))
+        [unanswered] = core._process.unanswered
+        hang.end()
+        wait_until(lambda: core.health.writes._may_begin())
+        assert core.store.get(unanswered) is None
+        assert not len(core.flights)
+
     def test_a_response_for_which_its_client_waits_goes_on_and_is_recorded_later(
         self, core: Raincheck, hang: Hang
     ) -> None:
@@ -547,14 +576,20 @@ class Hang:
         self._store = store
         self._is_hanging = False
 
-    def at(self, name: str) -> None:
+    def at(self, name: str, *, is_done: bool = False) -> None:
+        """Have it hang: before it does anything, or when all is done but its answer."""
         method = getattr(self._store, name)
         self._is_hanging = True
 
-        def hang(*arguments: Any, **more: Any) -> Any:
+        def wait() -> None:
             assert not self._is_hanging or self.over.wait(30)
+
+        def hang(*arguments: Any, **more: Any) -> Any:
+            wait() if not is_done else None
             self.created += [a for a in arguments[:1] if name == "create"]
-            return method(*arguments, **more)
+            answer = method(*arguments, **more)
+            wait() if is_done else None
+            return answer
 
         setattr(self._store, name, hang)
 

@@ -148,14 +148,33 @@ def test_after_a_failure_that_took_its_time_the_store_is_let_be(
         run.run(lambda: "answer")
 
 
-def test_a_limit_that_is_reached_does_not_say_that_the_store_is_back(
-    run: Errands, hanging: Hanging
+NOT_OF_THE_STORE = [Overloaded("operations", 1), ValueError("a defect of a handler's")]
+
+
+@pytest.mark.parametrize("error", NOT_OF_THE_STORE, ids=["limit", "defect"])
+def test_who_was_to_find_out_and_met_something_else_leaves_it_to_the_next(
+    run: Errands, hanging: Hanging, error: Exception
 ) -> None:
     run._refuse_for(0)
-    with pytest.raises(Overloaded):
-        run.run(fails(Overloaded("operations", 1)))
+    with pytest.raises(type(error)):
+        run.run(fails(error))
+    probe = Hanging()
     with pytest.raises(StoreUnavailable):
-        run.run(lambda: "answer")
+        run.run(probe)
+    assert probe.begun.is_set()  # so it is not known that the store is back
+    with pytest.raises(StoreUnavailable):
+        run.run(fails(error))
+    probe.may_end.set()
+
+
+@pytest.mark.parametrize("error", NOT_OF_THE_STORE, ids=["limit", "defect"])
+def test_what_others_do_wrong_does_not_count_against_the_store(
+    run: Errands, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errands, "QUICK", -1.0)
+    with pytest.raises(type(error)):
+        run.run(fails(error))
+    assert run.run(lambda: "answer") == "answer"
 
 
 def test_a_long_errand_within_which_the_store_answers_is_waited_for(run: Errands) -> None:

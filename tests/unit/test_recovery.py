@@ -372,6 +372,40 @@ class TestMany(CoreTests):
         assert {run[0].id for run in replayer.runs} == {operation.id for operation in left}
         assert len(turns) > 1
 
+    @pytest.mark.parametrize("places", [["/api"] * 6 + [""], ["/api"] * 6])
+    def test_what_may_not_be_run_here_holds_up_nothing_behind_it_and_is_let_be(
+        self, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch, places: list[str]
+    ) -> None:
+        first, other = (make_core(store, time, application="mounted") for _ in range(2))
+        left = list[Operation]()
+        for place in places:
+            time.now += 1  # they wait in this order
+            left.append(lost(first, start(first, root_path=place)))
+        replayer, find, looks = Replayer(), store.find, list[Filter]()
+        other.recovery.replayer = replayer
+        other.come_in_at("")
+        other.recovery.let_go()
+
+        def find_slowly(which: Filter, **more: Any) -> Any:
+            looks.append(which)
+            time.now += 0.4
+            return find(which, **more)
+
+        monkeypatch.setattr(store, "find", find_slowly)
+        monkeypatch.setattr("raincheck.ledger._BATCH", 1)
+        has_more, turns = True, 0
+        while has_more:
+            turns += 1
+            assert turns < 10
+            other.recovery.has_more = False
+            other.recovery.take_up(100)
+            has_more = other.recovery.has_more
+        assert turns > 1
+        assert [run[0].id for run in replayer.runs] == [o.id for o in left[6:]]
+        looks.clear()
+        other.recovery.take_up(100)
+        assert bool(looks) is bool(replayer.runs)  # in vain is not looked again so soon
+
     def test_what_waits_is_not_read_where_it_can_not_be_run(
         self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -415,6 +449,18 @@ class TestRequests(CoreTests):
         for operation in (*by_method, start(core, terms=Terms(retry=False))):
             assert store.read_request(operation.id) is None
             assert not stored(core, operation).captured
+
+    def test_nor_where_its_handler_has_not_said_that_it_may(
+        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("raincheck.marking._known_terms", {Terms(retry=True)})  # another has
+        said = Terms(is_said=True)
+        assert store.read_request(start(core, "POST", terms=said).id) is None
+        later = start(core, "POST")
+        assert store.read_request(later.id) is not None  # it may say so yet
+        core.mark(later, said)
+        assert store.read_request(later.id) is None
+        assert not stored(core, later).captured
 
     def test_what_a_handler_says_later_counts(self, core: Raincheck, store: FaultyStore) -> None:
         operation = start(core)

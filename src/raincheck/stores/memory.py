@@ -177,12 +177,12 @@ class MemoryStore:
         self, which: Filter, *, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[Operation], str | None]:
         with self._lock:
-            if cursor is None and which.forgotten is not None and which.expires_before is not None:
-                return to_page(self._take_expired(which, limit + 1), limit, which)
+            after = None if cursor is None else parse_cursor(cursor)
+            if which.forgotten is not None and which.expires_before is not None:
+                return to_page(self._take_expired(which, limit + 1, after), limit, which)
             operations = [o for o in self._candidates(which) if which.matches(o)]
         operations.sort(key=lambda operation: position(operation, which))
-        if cursor is not None:
-            after = parse_cursor(cursor)
+        if after is not None:
             operations = [o for o in operations if position(o, which) > after]
         return to_page(operations, limit, which)
 
@@ -193,7 +193,9 @@ class MemoryStore:
             return self._due.values()
         return self._operations.values()
 
-    def _take_expired(self, which: Filter, limit: int) -> list[Operation]:
+    def _take_expired(
+        self, which: Filter, limit: int, after: Position | None = None
+    ) -> list[Operation]:
         """Return the first that have expired, in order; what is wrong is removed on the way."""
         heap, before = self._expiring[bool(which.forgotten)], which.expires_before or 0.0
         found: dict[str, Operation] = {}
@@ -206,7 +208,7 @@ class MemoryStore:
                 which.forgotten,
             ):
                 continue
-            if which.matches(operation):
+            if which.matches(operation) and (after is None or moment > after):
                 found[operation_id] = operation
             others.append(moment)
         for moment in set(others):

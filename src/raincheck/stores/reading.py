@@ -16,7 +16,8 @@ from raincheck.operation import Operation, is_overtaken
 from raincheck.records import decode
 from raincheck.stores.paging import to_page
 
-SAID_AT_MOST = 1_000  # records that are remembered; from then on some are said again
+SAID_AT_MOST = 1_000  # records; of more it is only said that there are
+PASSED_AT_MOST = 1_000  # rows that are read for one page: they may all be unreadable
 
 logger = logging.getLogger("raincheck")
 
@@ -40,12 +41,16 @@ class Reader:
         try:
             return decode(document)
         except StoreError as error:
-            if (this := hash(document)) not in self._said:
-                if len(self._said) >= SAID_AT_MOST:
-                    self._said.clear()
-                self._said.add(this)
-                logger.error("an operation is left out of what is found: %s", error)
+            if len(self._said) <= SAID_AT_MOST and (this := hash(document)) not in self._said:
+                self._say(this, error)
             return None
+
+    def _say(self, this: int, error: StoreError) -> None:
+        if len(self._said) < SAID_AT_MOST:
+            logger.error("an operation is left out of what is found: %s", error)
+        else:
+            logger.error("more operations can't be read; they are left out and not said")
+        self._said.add(this)
 
     def is_overtaken(self, document: str | bytes | None, fence: int) -> bool:
         """Tell whether a chunk of a response comes too late for a record; None: there is none."""
@@ -59,7 +64,11 @@ class Reader:
         return [one for document in documents if (one := self.read(document)) is not None]
 
     def read_page(
-        self, fetch: Callable[[Row | None], list[Row]], limit: int, which: Filter
+        self,
+        fetch: Callable[[Row | None], list[Row]],
+        limit: int,
+        which: Filter,
+        to_id: Callable[[str], str] = str,
     ) -> tuple[list[Operation], str | None]:
         """Return a page of operations, and the cursor for the next one.
 
@@ -68,12 +77,15 @@ class Reader:
                 than `limit`, if there are so many.
             limit: How many operations at most.
             which: What they are found by.
+            to_id: Returns the id that a row's key stands for.
         """
-        found, last = list[Operation](), None
+        found, last, passed = list[Operation](), None, 0
         while True:
             rows = fetch(last)
             readable = self.read_all(row.document for row in rows)
             found += readable
             if len(found) > limit or len(rows) <= limit or len(readable) == len(rows):
                 return to_page(found, limit, which)
-            last = rows[-1]
+            last, passed = rows[-1], passed + len(rows)
+            if passed > PASSED_AT_MOST:
+                return found, f"{last.moment!r} {to_id(last.key)}"

@@ -176,7 +176,7 @@ class PostgreSQLStore:
                 values["after"] = last.key  # as it is in its column already
             return list(starmap(Row, self._rows(statement, values | {"limit": limit + 1})))
 
-        return self._reader.read_page(fetch, limit, which)
+        return self._reader.read_page(fetch, limit, which, from_key)
 
     def count(self, which: Filter, limit: int) -> int:
         statement, values = self._statements.count(which)
