@@ -77,7 +77,11 @@ class ServerProcess:
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._log.close()
+            raise
         return self
 
     def __exit__(
