@@ -10,11 +10,16 @@ import pytest
 
 from tests.support.asgi import BACKENDS
 
+SLOW = [
+    Path(__file__).parent / name for name in ("torture", "stores/failing", "servers", "examples")
+]
 OF_FRAMEWORKS = [Path(__file__).parent / name for name in ("frameworks", "handlers", "django")]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Have SIGINT end what tests start: a shell has what it runs in the background ignore it."""
+    # Files are handed out as they are sorted below, and not those with the most tests first.
+    config.option.loadscopereorder = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -31,10 +36,16 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what checks the same for each framework, which takes its time."""
+    """Mark what checks the same for each framework; what takes long comes first, in parallel."""
+    items.sort(key=_place)
     for item in items:
         if any(directory in item.path.parents for directory in OF_FRAMEWORKS):
             item.add_marker(pytest.mark.framework)
+
+
+def _place(item: pytest.Item) -> int:
+    slow = (n for n, directory in enumerate(SLOW) if directory in item.path.parents)
+    return next(slow, len(SLOW))
 
 
 @pytest.fixture(params=BACKENDS)
