@@ -118,15 +118,18 @@ async def test_polls_whose_owner_takes_its_time_keep_no_other_request_waiting() 
     async def poll() -> None:
         polls.append(await call(app, path_of(first)))
 
+    async def ended(answered: Call) -> None:
+        store, location = core_of(app).store, answered.header(b"location") or b""
+        with anyio.fail_after(PATIENT):
+            while answered.status == 202 and not _has_ended(store, location):  # noqa: ASYNC110
+                await anyio.sleep(SHORT / 10)
+
+    await ended(first)
     async with anyio.create_task_group() as group:
         for _ in range(40):
             group.start_soon(poll)
         for begun in BEGUN.values():
-            answered = await call(app, **begun)
-            store, operation_id = core_of(app).store, answered.header(b"location") or b""
-            with anyio.fail_after(PATIENT):
-                while answered.status == 202 and not _has_ended(store, operation_id):  # noqa: ASYNC110
-                    await anyio.sleep(SHORT / 10)
+            await ended(await call(app, **begun))
         assert not polls
         may_be_told.set()
     assert {one.status for one in polls} == {200}

@@ -166,9 +166,9 @@ def test_a_form_that_the_view_has_not_read_is_there_after_it(body: bytes, budget
 
 def test_a_body_that_does_not_come_is_left_to_the_view() -> None:
     client, server = socket.socketpair()
-    with client, server:
+    with client, server, server.makefile("rb") as stream:
         environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "6", "wsgi.url_scheme": "http"}
-        request = WSGIRequest(environ | {"wsgi.input": server.makefile("rb")})
+        request = WSGIRequest(environ | {"wsgi.input": stream})
         client.sendall(b"abc")
         with pytest.raises(Unread) as unread:
             take_body(request, len(BODY), Spooled(0), patience=0.05)

@@ -22,6 +22,9 @@ Line = tuple[socket.socket, socket.socket]  # of a client and a server
 KEY = (b"idempotency-key", b"8e03978e")
 
 
+STREAMS: list[Any] = []  # of the test that runs
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PATIENCE", "_OF_SAFE", "_OF_KEYS"):
@@ -36,6 +39,8 @@ def line() -> Iterator[Line]:
         client.settimeout(20)
         server.settimeout(None)
         yield client, server
+        while STREAMS:  # or tracebacks of theirs keep the socket open
+            STREAMS.pop().close()
 
 
 def of_gunicorn(line: Line, head: str) -> Any:
@@ -49,7 +54,8 @@ def of_gunicorn(line: Line, head: str) -> Any:
 
 def of_http_server(line: Line, head: str) -> Any:
     """Return the body that wsgiref and werkzeug give to an application."""
-    return line[1].makefile("rb")
+    STREAMS.append(line[1].makefile("rb"))
+    return STREAMS[-1]
 
 
 Server = Callable[[Line, str], Any]

@@ -180,7 +180,8 @@ class Exchange(Race):
         if not data and not self._sent:
             # Header fields may still change before the first byte (PEP 3333).
             self._held = min(self._held + 1, MOST_HELD)
-            return self.recording is None or self._is_whole or not self.is_cancelled
+            is_endless = self._held == MOST_HELD and not self._is_whole
+            return not (is_endless and self.recording is not None and self.is_cancelled)
         if self._status is None:
             raise AssertionError("a body was sent before start_response was called")
         recording = self._begin()
