@@ -80,7 +80,7 @@ def application(script: list[Step]) -> Any:
                 await anyio.lowlevel.checkpoint()
             elif action == "hint":
                 await send({"type": "http.response.early_hint", "links": [b"</a>"]})
-            elif len(received) < 3:
+            elif not received or received[-1].get("more_body"):
                 received.append(await receive())
 
     return app
