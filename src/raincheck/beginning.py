@@ -101,7 +101,7 @@ def refuse_unread(
     """
     if not has_room and is_accepted_first(candidate, sharing):
         return _overloaded(Overloaded("spooled", limits.spooled))
-    if sharing is None or (is_late and sharing.key is None):  # who only coalesces may be alone
+    if sharing is None or sharing.key is None:  # who only coalesces may be alone
         return None
     if is_late:
         close = ((b"connection", b"close"),)  # RFC 9110 §15.5.9

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import IO, Protocol, runtime_checkable
 
 from raincheck.messages import Request
+from raincheck.operation import REQUEST_FENCE as REQUEST_FENCE
 from raincheck.operation import Operation, Reason, State
 
 
@@ -70,7 +71,6 @@ def _is_due(moment: float | None, before: float | None) -> bool:
     return before is None or (moment is not None and moment <= before)
 
 
-REQUEST_FENCE = 0  # a request's body lies here: the first claim, and so every response, has 1
 LEFTOVER_AGE = 3600.0  # seconds that chunks without a record are kept: it may be about to come
 
 

@@ -33,6 +33,9 @@ class State(StrEnum):
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 CLAIMED = frozenset({State.RUNNING, State.CANCELLING})  # somebody runs the handler
 IN_FLIGHT = CLAIMED | {State.ACCEPTED}  # it has not ended
+SETTLED = TERMINAL | {State.ACCEPTED}  # nobody runs the handler
+
+REQUEST_FENCE = 0  # a request's body lies here: the first claim, and so every response, has 1
 
 
 class Reason(StrEnum):
@@ -173,11 +176,17 @@ def is_abandoned(operation: Operation, now: float, *, is_dead: bool) -> bool:
     return is_dead or (operation.lease is not None and operation.lease <= now)
 
 
-def is_overtaken(operation: Operation, fence: int) -> bool:
-    """Tell whether nobody may write a response under a fence any more: its claim is over."""
+def is_overtaken(operation: Operation | None, fence: int) -> bool:
+    """Tell whether nobody may write a response under a fence any more: its claim is over.
+
+    Args:
+        operation: None: there is no record, or none any more.
+    """
+    if operation is None or fence == REQUEST_FENCE:
+        return False
     if operation.fence != fence:
         return operation.fence > fence
-    return operation.is_terminal or operation.state is State.ACCEPTED
+    return operation.state in SETTLED
 
 
 def is_expired(operation: Operation, now: float) -> bool:

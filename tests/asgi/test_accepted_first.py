@@ -361,6 +361,13 @@ async def test_a_body_that_is_too_large_to_be_compared_is_refused(handler: Handl
     assert (done.status, handler.calls) == (413, 0)
 
 
+async def test_what_is_too_large_to_be_coalesced_is_handled_alone(handler: Handler) -> None:
+    handler.go.set()
+    app = wrap(handler, limits={"request_body": 10}, coalesce=["/**"])
+    done = await call(app, "/", "GET", [(b"content-length", b"20")], [b"x" * 20])
+    assert (done.status, handler.calls) == (201, 1)
+
+
 async def test_too_many_of_one_owner_are_refused_before_anything_runs(handler: Handler) -> None:
     app = wrap(handler, budget=0, owner=lambda scope: "ada", limits={"operations_per_owner": 1})
     assert (await call(app, "/", "POST")).status == 202

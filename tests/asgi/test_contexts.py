@@ -35,9 +35,9 @@ class Seen:
         elif self.at == "deferred":
             await until_deferred()
             current_operation().progress(1)
+        self.mine = current_operation().id
         async with anyio.create_task_group() as group:  # as servers do, in a task of its own
             group.start_soon(self._come)
-        self.mine = current_operation().id
         if self.at != "behind its answer":
             await answer(send)
 

@@ -8,6 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from raincheck.admission import Spooled
+from raincheck.asgi.upload import Upload
 from tests.support.asgi import PATIENT, Call, call, follow, http_scope
 from tests.support.handlers import SHORT, Untouchable, answer, read_body, until_deferred, wrap
 
@@ -197,3 +199,12 @@ async def test_starlettes_way_to_ask_for_a_disconnect_goes_on_to_work() -> None:
     server = Server(wrap(app, budget=60), http_scope())
     await server.run()
     assert server.content == b"[False, True]"
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_pieces_are_joined_in_no_buffer_of_the_server(kind: Any) -> None:
+    upload, own = Upload(100, Spooled(0)), kind(bytearray(b"abc"))
+    await upload.put({"type": "http.request", "body": own, "more_body": True})
+    await upload.put({"type": "http.request", "body": b"def", "more_body": False})
+    assert await upload.take() == {"type": "http.request", "body": b"abcdef", "more_body": False}
+    assert own == b"abc"

@@ -162,58 +162,63 @@ def test_a_disk_that_fills_up_during_a_response_delays_it_until_there_is_room(
         core_of(app).close()
 
 
-@pytest.mark.parametrize("size", [100, 40_000, 300_000], ids=["records", "rows", "files"])
-def test_a_full_disk_is_emptied_when_everything_has_expired(tmp_path: Path, size: int) -> None:
+class Disk:
+    """A small disk that a store has filled with operations that have ended, and expire soon."""
+
+    def __init__(self, path: Path, store: SQLiteStore, clock: Clock, size: int) -> None:
+        self.path, self.store, self.clock, self.size = path, store, clock, size
+        self.core = Raincheck(Settings(), store)
+        self.taken = self.fill()
+
+    def fill(self) -> int:
+        """Add operations until there is no room for more; return how many."""
+        expires = self.clock.now + 1
+        for n in range(5000):
+            try:
+                ended = make_operation(f"{expires} {n}", state=State.SUCCEEDED, expires=expires)
+                self.store.create(ended)
+                self.store.write_chunk(ended.id, 1, 0, b"x" * self.size)
+            except StoreUnavailable:
+                return n
+        raise AssertionError("the disk was not filled")
+
+    def purge_after(self, seconds: float) -> None:
+        """Purge all that is due by then."""
+        self.clock.now += seconds
+        while not self.core.purge():
+            pass
+
+
+@contextmanager
+def filled(tmp_path: Path, size: int) -> Iterator[Disk]:
     disk, clock = tmp_path / "disk", Clock()
     with (
         mounted(disk, "size=2m"),
         closing(SQLiteStore(disk / "operations.db", clock=clock)) as store,
     ):
-        core = Raincheck(Settings(), store)
-        taken = fill_with_operations(store, size, clock.now + 1)
-        with suppress(OSError), (disk / "others").open("wb", buffering=0) as file:
+        yield Disk(disk, store, clock, size)
+
+
+@pytest.mark.parametrize("size", [100, 40_000, 300_000], ids=["records", "rows", "files"])
+def test_a_full_disk_is_emptied_when_everything_has_expired(tmp_path: Path, size: int) -> None:
+    with filled(tmp_path, size) as disk:
+        with suppress(OSError), (disk.path / "others").open("wb", buffering=0) as file:
             while True:
                 file.write(b"x" * 4096)
-        clock.now += 2
-        while not core.purge():
-            pass
-        assert store.find(Filter(forgotten=False)) == ([], None)
-        clock.now += 2 * MEMORY
-        while not core.purge():
-            pass
-        (disk / "others").unlink()
-        assert fill_with_operations(store, size, clock.now + 1) >= taken / 2
+        disk.purge_after(2)
+        assert disk.store.find(Filter(forgotten=False)) == ([], None)
+        disk.purge_after(2 * MEMORY)
+        (disk.path / "others").unlink()
+        assert disk.fill() >= disk.taken / 2
 
 
 @pytest.mark.parametrize("size", [100, 40_000], ids=["records", "rows"])
 def test_a_disk_that_the_store_itself_has_filled_is_used_again(tmp_path: Path, size: int) -> None:
     """A database never gets smaller: what it has freed is within it."""
-    disk, clock = tmp_path / "disk", Clock()
-    with (
-        mounted(disk, "size=2m"),
-        closing(SQLiteStore(disk / "operations.db", clock=clock)) as store,
-    ):
-        core = Raincheck(Settings(), store)
-        taken = fill_with_operations(store, size, clock.now + 1)
-        clock.now += 2 * MEMORY
-        while not core.purge():
-            pass
-        clock.now += 2 * MEMORY
-        while not core.purge():
-            pass
-        assert fill_with_operations(store, size, clock.now + 1) >= taken / 2
-
-
-def fill_with_operations(store: SQLiteStore, size: int, expires: float) -> int:
-    """Add ended operations until there is no room for more; return how many."""
-    for n in range(5000):
-        try:
-            ended = make_operation(f"{expires} {n}", state=State.SUCCEEDED, expires=expires)
-            store.create(ended)
-            store.write_chunk(ended.id, 1, 0, b"x" * size)
-        except StoreUnavailable:
-            return n
-    raise AssertionError("the disk was not filled")
+    with filled(tmp_path, size) as disk:
+        disk.purge_after(2 * MEMORY)
+        disk.purge_after(2 * MEMORY)
+        assert disk.fill() >= disk.taken / 2
 
 
 def test_a_system_that_reserves_nothing_in_advance_takes_operations(

@@ -33,7 +33,7 @@ from tests.support.wsgi import (
     until,
     wrap,
 )
-from tests.wsgi.test_promotion import Full, Slow, answer
+from tests.wsgi.test_promotion import Full, Slow, answer, quick
 
 KEY = [(b"idempotency-key", b"one")]
 
@@ -342,6 +342,11 @@ def test_a_stream_that_somebody_cancels_is_cut() -> None:
     thread.join(PATIENT)
     assert isinstance(first.error, OperationCancelled)
     assert first.content == b"first "
+
+
+def test_what_is_too_large_to_be_coalesced_is_handled_alone() -> None:
+    app = wrap(quick, budget=60, store=Untouchable(), limits={"request_body": 10}, coalesce=["/**"])
+    assert call(app, "/", "GET", [(b"content-length", b"20")], b"x" * 20).content == b"done"
 
 
 def test_a_stream_too_large_to_be_kept_reaches_its_client_whole() -> None:

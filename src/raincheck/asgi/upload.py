@@ -72,7 +72,9 @@ class Upload:
         last = self._messages[-1] if self._messages else {}
         size = len(last.get("body", b"")) + len(message.get("body", b""))
         if not last.get("more_body") or message["type"] != "http.request" or size > JOINED:
-            self._messages.append({**message})
+            # As bytes: another buffer would be the server's own, which is not to be added to.
+            own = {"body": bytes(message["body"])} if "body" in message else {}
+            self._messages.append({**message, **own})
             return
         if isinstance(last["body"], bytes):
             last["body"] = bytearray(last["body"])

@@ -146,17 +146,13 @@ class MemoryStore:
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
         with self._lock:
-            if self._is_overtaken(operation_id, fence):
+            if is_overtaken(self._operations.get(operation_id), fence):
                 return
             shelf = self._shelves.setdefault(operation_id, _Shelf())
             shelf.chunks[fence, n] = bytes(data)
             shelf.touched = self._clock()
             if operation_id not in self._operations:
                 self._unclaimed.add(operation_id)
-
-    def _is_overtaken(self, operation_id: str, fence: int) -> bool:
-        stored = self._operations.get(operation_id)
-        return stored is not None and fence != REQUEST_FENCE and is_overtaken(stored, fence)
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         for n in range(start, stop):

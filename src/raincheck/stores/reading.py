@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from raincheck.contracts import REQUEST_FENCE, Filter
+from raincheck.contracts import Filter
 from raincheck.errors import StoreError
 from raincheck.operation import Operation, is_overtaken
 from raincheck.records import decode
@@ -54,10 +54,7 @@ class Reader:
 
     def is_overtaken(self, document: str | bytes | None, fence: int) -> bool:
         """Tell whether a chunk of a response comes too late for a record; None: there is none."""
-        if document is None or fence == REQUEST_FENCE:
-            return False
-        operation = self.read(document)
-        return operation is not None and is_overtaken(operation, fence)
+        return is_overtaken(None if document is None else self.read(document), fence)
 
     def read_all(self, documents: Iterable[str | bytes]) -> list[Operation]:
         """Return those operations that can be read."""

@@ -51,8 +51,9 @@ class Unread(Exception):
         self, candidate: Candidate, sharing: Sharing | None, limits: Limits
     ) -> Response | None:
         """Return what is to be answered; None if the request may go on as it is."""
-        how = {"has_room": self.has_room, "is_late": self.is_late}
-        return refuse_unread(candidate, sharing, limits, **how)
+        return refuse_unread(
+            candidate, sharing, limits, has_room=self.has_room, is_late=self.is_late
+        )
 
 
 def patience_for(method: str, sharing: Sharing | None) -> float:

@@ -98,7 +98,7 @@ class ObjectBodies:
             raise
         except StoreError:  # a newer raincheck's: who understands it sweeps, too
             return False
-        return record is not None and is_overtaken(record, fence)
+        return is_overtaken(record, fence)
 
     def _can_use_objects(self) -> bool:
         if is_usable():

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from raincheck.contracts import REQUEST_FENCE, Filter
-from raincheck.operation import TERMINAL, Operation, State
+from raincheck.operation import SETTLED, TERMINAL, Operation, State
 from raincheck.records import encode
 from raincheck.stores.paging import parse_cursor
 from raincheck.stores.postgresql.schema import Tables
@@ -68,7 +68,7 @@ _COUNT = """
         SELECT FROM {operations} WHERE {conditions} LIMIT %(limit)s) AS counted"""
 _WORKERS = "SELECT DISTINCT worker FROM {operations} WHERE state IN ('cancelling', 'running')"
 # The lock lets no end pass by: it comes before, and is seen here, or after, and deletes the chunk.
-_SETTLED = f"IN {tuple(map(str, sorted({State.ACCEPTED, *TERMINAL})))}"
+_SETTLED = f"IN {tuple(map(str, sorted(SETTLED)))}"
 _WRITE_CHUNK = f"""
     WITH record AS (SELECT state, document FROM {{operations}} WHERE id = %(id)s FOR SHARE),
     claim AS (

@@ -13,7 +13,7 @@ restarted knows them at once.
 
 from __future__ import annotations
 
-from raincheck.operation import TERMINAL, State
+from raincheck.operation import SETTLED
 
 # A hint must not make a write fail: hence pcall, for users who may not publish.
 _TELL = "if {hint} ~= '' then redis.pcall('PUBLISH', {channel}, {hint}) end"
@@ -113,7 +113,7 @@ end
 
 # record, list of chunks, chunk; member, data, fence or '' for a request's. Keeps nothing, and
 # returns 0, where the record says that this fence is overtaken (`operation.is_overtaken`).
-_SETTLED = " or ".join(f"state == '{state}'" for state in sorted({State.ACCEPTED, *TERMINAL}))
+_SETTLED = " or ".join(f"state == '{state}'" for state in sorted(SETTLED))
 WRITE_CHUNK = f"""
 local document = ARGV[3] ~= '' and redis.call('HGET', KEYS[1], 'd')
 local is_read, record = pcall(cjson.decode, document or '')
