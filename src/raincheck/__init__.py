@@ -14,10 +14,10 @@ from raincheck.errors import (
     StoreError,
     StoreUnavailable,
 )
-from raincheck.marking import CurrentOperation, current_operation, is_replay, long_running
+from raincheck.handler import CurrentOperation, current_operation, is_replay, long_running
 
 if TYPE_CHECKING:
-    from raincheck.policy import Limits
+    from raincheck.config.limits import Limits
     from raincheck.stores import open_store
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 # Handlers import this module for the decorator, and should not pay for what only set-up needs.
-_LATE = {"Limits": "raincheck.policy", "open_store": "raincheck.stores"}
+_LATE = {"Limits": "raincheck.config.limits", "open_store": "raincheck.stores"}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,10 +23,11 @@ from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
+from raincheck.config.options import Options
 from raincheck.errors import ConfigurationError
-from raincheck.links import Resource, encode_path, looking_at
-from raincheck.marking import REQUEST
-from raincheck.options import Options
+from raincheck.handler import REQUEST
+from raincheck.http.urls import encode_path
+from raincheck.monitor.links import Resource, looking_at
 from raincheck.wsgi import MOUNTED, RaincheckMiddleware
 from raincheck.wsgi.hooks import added, without_body
 
@@ -46,7 +47,7 @@ class Raincheck:
 
     Args:
         app: The application; default: `init_app` is told.
-        options: See `raincheck.options.Settings` for each, with unit and default. They win over
+        options: See `config.options.Settings` for each, with unit and default. They win over
             `app.config`, where the same names are in capitals, after `RAINCHECK_`. An `owner`
             without arguments is called in the context of a request:
             `lambda: current_user.get_id()`.

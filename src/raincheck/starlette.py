@@ -17,7 +17,8 @@ from starlette.routing import NoMatchFound, Route
 
 from raincheck.asgi import MOUNTED
 from raincheck.errors import ConfigurationError
-from raincheck.links import Resource, encode_path, looking_at
+from raincheck.http.urls import encode_path
+from raincheck.monitor.links import Resource, looking_at
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from raincheck.asgi import RaincheckMiddleware, stopping
-from raincheck.heartbeat import Heartbeat
+from raincheck.engine.heartbeat import Heartbeat
 from tests.support.asgi import core_of
 from tests.support.wire import Clock, Handler, wrap
 

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck import options
+from raincheck.config import options
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, call, core_of, follow, path_of
 from tests.support.handlers import slow, wrap
@@ -45,8 +45,8 @@ async def test_an_operation_that_nobody_polls_is_cancelled() -> None:
 
 
 async def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    for module in ("flights", "upkeep"):
-        monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=clock))
+    for module in ("running", "upkeep"):
+        monkeypatch.setattr(f"raincheck.engine.{module}.time", SimpleNamespace(monotonic=clock))
     go = anyio.Event()
     app = wrap(slow(go), budget=0, abandon_after=0.4, store=MemoryStore(clock=clock))
     accepted = await call(app)

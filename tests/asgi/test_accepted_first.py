@@ -13,11 +13,12 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck import current_operation, long_running, options
+from raincheck import current_operation, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.asgi.upload import IN_MEMORY
+from raincheck.config import options
 from raincheck.errors import StoreUnavailable
-from raincheck.operation import Operation
+from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import answer, read_body, wrap

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from raincheck import is_replay
-from raincheck.operation import Operation
+from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, core_of, follow, http_scope, lose, path_of, recover
 from tests.support.handlers import SHORT, answer, read_body, until_deferred, wrap

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.messages import HOP_BY_HOP, connection_options
-from raincheck.monitor import PROBLEM
+from raincheck.http.messages import HOP_BY_HOP, connection_options
+from raincheck.http.problems import PROBLEM
 from tests.support.asgi import BACKENDS, Call, call, follow, http_scope, without
 
 Step = tuple[str, Any]

@@ -14,7 +14,7 @@ import pytest
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.asgi.loops import AsyncioLoop, TrioLoop
 from raincheck.contracts import Filter
-from raincheck.operation import Operation, Reason, State
+from raincheck.operations.operation import Operation, Reason, State
 from tests.support.asgi import BACKENDS, PATIENT, call, core_of, follow, lose, recover
 from tests.support.handlers import answer, wrap
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from raincheck import StoreUnavailable, long_running
-from raincheck.operation import Operation
+from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, Call, call, follow, http_scope, path_of
 from tests.support.handlers import (

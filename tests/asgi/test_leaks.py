@@ -17,14 +17,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from raincheck import heartbeat
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.loops import running_loop
 from raincheck.asgi.stopping import Stopping
 from raincheck.contracts import Filter
-from raincheck.operation import Reason
-from raincheck.starting import Start
+from raincheck.engine import heartbeat
+from raincheck.engine.start import Start
+from raincheck.operations.operation import Reason
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, slow, until_deferred, wrap
@@ -261,7 +261,7 @@ async def test_without_a_heartbeat_thread_there_is_no_operation(
     wrapped = wrap(quick)
     core = core_of(wrapped)
     with monkeypatch.context() as patch:
-        patch.setattr("raincheck.heartbeat.threading.Thread.start", refuse)
+        patch.setattr("raincheck.engine.heartbeat.threading.Thread.start", refuse)
         with pytest.raises(RuntimeError):
             core.accept(_Nobody(), Start(method="GET", route="/"))
     assert core.store.find(Filter())[0] == []

@@ -14,12 +14,12 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck import watching
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.errors import StoreUnavailable
+from raincheck.monitor import waiters as watching
+from raincheck.monitor.waiters import Waiter
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
-from raincheck.watching import Waiter
 from tests.support.asgi import Call, call, core_of, http_scope, path_of
 from tests.support.wire import BODY, Handler, assert_problem, document
 

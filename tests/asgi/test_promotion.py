@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from raincheck import StoreUnavailable, current_operation, long_running
-from raincheck.marking import CURRENT
+from raincheck.handler import CURRENT
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
 from tests.support.handlers import (

@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck.admission import Spooled
 from raincheck.asgi.upload import MOST_EMPTY, Upload
-from raincheck.marking import CURRENT
+from raincheck.handler import CURRENT
+from raincheck.http.spool import Spooled
 from tests.support.asgi import PATIENT, Call, call, follow, http_scope, path_of
 from tests.support.handlers import SHORT, answer, read_body, wrap
 

@@ -8,8 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from raincheck.admission import Spooled
 from raincheck.asgi.upload import Upload
+from raincheck.http.spool import Spooled
 from tests.support.asgi import PATIENT, Call, call, follow, http_scope
 from tests.support.handlers import SHORT, Untouchable, answer, read_body, until_deferred, wrap
 

@@ -19,9 +19,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from raincheck import heartbeat, is_replay, long_running
+from raincheck import is_replay, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.contracts import REQUEST_FENCE, Filter
+from raincheck.engine import heartbeat
 from raincheck.errors import BodyMissing, StoreUnavailable
 from raincheck.starlette import monitor_routes, status_url
 from raincheck.stores.memory import MemoryStore
@@ -65,7 +66,7 @@ class Handler:
 
 @pytest.fixture(autouse=True)
 def no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raincheck.marking._known_terms", set())
+    monkeypatch.setattr("raincheck.handler._known_terms", set())
 
 
 @pytest.fixture

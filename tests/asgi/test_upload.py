@@ -14,10 +14,9 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck.admission import Spooled
 from raincheck.asgi.file_threads import in_file_thread
 from raincheck.asgi.upload import IN_MEMORY, Upload
-from raincheck.spool import SpoolFile
+from raincheck.http.spool import Spooled, SpoolFile
 from tests.support.asgi import PATIENT, Call, call, follow, http_scope, path_of
 from tests.support.handlers import SHORT, answer, read_body, until_deferred, until_said, wrap
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raincheck.asgi import MOUNTED, RaincheckMiddleware
-from raincheck.links import Resource
+from raincheck.monitor.links import Resource
 from tests.support import handlers
 from tests.support.asgi import call, core_of, follow, path_of
 from tests.support.wire import BODY, Clock, Handler, assert_problem, document, finished, names, wrap

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck.monitor import PROBLEM
+from raincheck.http.problems import PROBLEM
 from tests.support.asgi import PATIENT, call, core_of, follow, path_of
 from tests.support.wire import BODY, Clock, Handler, assert_problem, document, finished, wrap
 

@@ -18,21 +18,21 @@ from statistics import median
 from typing import IO, Any
 
 from raincheck import open_store
-from raincheck.backlog import Ending
+from raincheck.config.options import Settings
 from raincheck.contracts import Filter, Store
-from raincheck.core import Raincheck
-from raincheck.flights import Flight
-from raincheck.links import Resource
-from raincheck.messages import Request
-from raincheck.operation import IN_FLIGHT, Operation, Reason, Result, State
-from raincheck.options import Settings
-from raincheck.polling import Poll, StatusMonitor
-from raincheck.starting import Start
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.outbox import Ending
+from raincheck.engine.running import Flight
+from raincheck.engine.start import Start
+from raincheck.http.messages import Request
+from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import IN_FLIGHT, Operation, Reason, Result, State
+from raincheck.operations.transitions import Responded
 from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql.statements import to_values
 from raincheck.stores.redis import RedisStore
 from raincheck.stores.sqlite import SQLiteStore
-from raincheck.transitions import Responded
 from tests.benchmarks.stores import new_operation, open_all
 from tests.benchmarks.tables import Table
 from tests.unit.cores import NoHeartbeat

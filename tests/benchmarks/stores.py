@@ -24,15 +24,15 @@ import pytest
 import redis
 
 from raincheck import open_store
+from raincheck.config.options import Settings
 from raincheck.contracts import Liveness, Store
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
 from raincheck.errors import ConfigurationError, StoreError
-from raincheck.links import Resource
-from raincheck.messages import Request
-from raincheck.operation import Operation, Result, State
-from raincheck.options import Settings
-from raincheck.polling import Poll, StatusMonitor
-from raincheck.transitions import Responded, advance
+from raincheck.http.messages import Request
+from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import Operation, Result, State
+from raincheck.operations.transitions import Responded, advance
 from tests.benchmarks.tables import Scale, Table
 from tests.support.real_servers import postgresql_url, redis_url
 from tests.unit.cores import NoHeartbeat

@@ -12,8 +12,8 @@ import pytest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 
-from raincheck.admission import Spooled
 from raincheck.django.bodies import take_body
+from raincheck.http.spool import Spooled
 from raincheck.wsgi.request_body import Unread
 from tests.django.site import LONG, serving, until
 from tests.django.views import Gate

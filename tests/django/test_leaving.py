@@ -15,7 +15,7 @@ from django.urls import path
 
 from raincheck.contracts import Filter
 from raincheck.errors import StoreUnavailable
-from raincheck.operation import Operation
+from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.django.site import LONG, SOON, WAYS, Site, serving, until
 from tests.django.views import Gate

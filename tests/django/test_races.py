@@ -16,7 +16,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from raincheck import threads
+from raincheck.engine import threads
 from tests.django.site import LONG, path_of, serving, until
 
 REQUESTS = int(os.environ.get("TEST_REQUESTS", "80"))

@@ -17,10 +17,11 @@ from django.test import RequestFactory
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from raincheck import heartbeat, is_replay
-from raincheck.ledger import Ledger
+from raincheck import is_replay
+from raincheck.engine import heartbeat
+from raincheck.engine.repository import Ledger
+from raincheck.operations.transitions import Released
 from raincheck.stores.memory import MemoryStore
-from raincheck.transitions import Released
 from tests.django.site import Site, field, path_of, serving, until
 from tests.django.test_users import KNOWN, SETTINGS, logged_in
 from tests.django.views import Gate

@@ -17,7 +17,7 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
-from raincheck.operation import Operation
+from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.django.site import LONG, PATIENT, Pairs, field, path_of, serving, until
 from tests.django.views import Gate

@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import pytest
 
-from raincheck.cli import _url, main
+from raincheck.cli.main import _url, main
 from raincheck.stores.default import application_key
 
 

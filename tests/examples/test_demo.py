@@ -20,10 +20,10 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from raincheck.demo import library
-from raincheck.demo.application import app
-from raincheck.demo.archive import build_archive
-from raincheck.demo.instructions import instructions
+from raincheck.cli.demo import library
+from raincheck.cli.demo.application import app
+from raincheck.cli.demo.archive import build_archive
+from raincheck.cli.demo.instructions import instructions
 from raincheck.errors import OperationCancelled
 from tests.examples.running import asked
 from tests.support.polling import poll
@@ -262,7 +262,7 @@ def test_an_unknown_package_in_the_path_is_answered_404(local: TestClient) -> No
 def test_a_head_request_does_not_build_an_archive(
     local: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raincheck.demo.application.build_archive", pytest.fail)
+    monkeypatch.setattr("raincheck.cli.demo.application.build_archive", pytest.fail)
     assert local.head("/archives/json").status_code == 405
 
 
@@ -292,7 +292,7 @@ class _Cancelled:
 
 
 def test_a_cancelled_archive_closes_its_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raincheck.demo.archive.current_operation", _Cancelled)
+    monkeypatch.setattr("raincheck.cli.demo.archive.current_operation", _Cancelled)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OperationCancelled):
         build_archive(library.source_files("json"))

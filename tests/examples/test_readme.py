@@ -20,8 +20,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from raincheck.operation import Operation, State
-from raincheck.webhooks.message import compose
+from raincheck.engine.webhooks.message import compose
+from raincheck.operations.operation import Operation, State
 from tests.examples.running import SLOW, asked
 from tests.support.polling import poll
 from tests.support.processes import ROOT, ServerProcess

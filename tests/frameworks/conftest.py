@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raincheck import threads
+from raincheck.engine import threads
 
 pytest.register_assert_rewrite(
     "tests.frameworks.checks", "tests.frameworks.wsgi_checks", "tests.frameworks.session"

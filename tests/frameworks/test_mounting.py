@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raincheck import ConfigurationError
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.links import Resource
+from raincheck.monitor.links import Resource
 from raincheck.starlette import ROUTE, MonitorResponse, monitor_routes, status_url
 
 pytestmark = pytest.mark.asyncio

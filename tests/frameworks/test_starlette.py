@@ -28,7 +28,7 @@ from starlette.types import ASGIApp
 
 from raincheck import current_operation, long_running
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.operation import Operation
+from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.frameworks.checks import MarkedHandlers, Released, check_on_a_server
 from tests.frameworks.session import Paths, bare, deferring, until

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
+from raincheck.engine.repository import Ledger
 from raincheck.errors import abbreviate
-from raincheck.ledger import Ledger
-from raincheck.messages import Request
+from raincheck.http.messages import Request
+from raincheck.operations.transitions import Released
 from raincheck.stores.sqlite import SQLiteStore
-from raincheck.transitions import Released
 from tests.gateways.following import ASK, assert_problem, end, start
 from tests.gateways.gateways import Site
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raincheck.handlers import find_directory, marked_requests
-from raincheck.marking import CURRENT, Terms
+from raincheck.handler import CURRENT, Terms
+from raincheck.inspection import find_directory, marked_requests
 
 WSGIApp = Callable[..., Any]
 RAN: list[str] = []  # the handlers that ran

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from raincheck import long_running
-from raincheck.handlers import Endpoint, find_directory, leads_to_mark, marked_requests
+from raincheck.inspection import Endpoint, find_directory, leads_to_mark, marked_requests
 
 
 def listed(app: object) -> dict[str, bool]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import bottle
 
 from raincheck import long_running
-from raincheck.handlers import marked_requests
+from raincheck.inspection import marked_requests
 from tests.handlers.checks import RAN, Case, FindsHandlers, environ, run
 
 app = bottle.Bottle()

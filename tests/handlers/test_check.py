@@ -35,7 +35,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from raincheck import long_running
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.check import Complaint, Report, check
+from raincheck.inspection.check import Complaint, Report, check
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
 from tests.support.django_settings import configure
 

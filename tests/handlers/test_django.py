@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import FormView
 
 from raincheck import long_running
-from raincheck.handlers import find_directory, marked_requests
+from raincheck.inspection import find_directory, marked_requests
 from tests.handlers.checks import RAN, Case, FindsHandlers, environ
 from tests.support.django_settings import configure
 

@@ -14,7 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from raincheck import long_running
-from raincheck.handlers import marked_requests
+from raincheck.inspection import marked_requests
 from tests.handlers.checks import RAN, Case, FindsHandlers, WSGIApp, environ
 
 app = flask.Flask(__name__)

@@ -9,8 +9,9 @@ from typing import Any
 import flask
 import pytest
 
-from raincheck import handlers, long_running
-from raincheck.handlers import MarkedRequests, find_directory, marked_requests
+from raincheck import inspection as handlers
+from raincheck import long_running
+from raincheck.inspection import MarkedRequests, find_directory, marked_requests
 from tests.handlers.checks import environ
 
 

@@ -12,8 +12,8 @@ import pytest
 from werkzeug.local import LocalProxy
 
 from raincheck import long_running
-from raincheck.handlers.directory import OPAQUE, Candidates
-from raincheck.handlers.marks import bypassed, leads_to_mark
+from raincheck.inspection.directory import OPAQUE, Candidates
+from raincheck.inspection.marks import bypassed, leads_to_mark
 
 
 def view(*args: Any) -> None:

@@ -8,7 +8,7 @@ import warnings
 from typing import Any, ClassVar
 
 from raincheck import long_running
-from raincheck.handlers import find_directory
+from raincheck.inspection import find_directory
 from tests.handlers.checks import RAN, Case, FindsHandlers, WSGIApp
 
 with warnings.catch_warnings():

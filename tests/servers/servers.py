@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from raincheck.contracts import Filter
-from raincheck.operation import Operation
+from raincheck.operations.operation import Operation
 from raincheck.stores.sqlite import SQLiteStore
 from tests.support.processes import ServerProcess
 

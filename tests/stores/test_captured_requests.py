@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from raincheck.captured import CapturedRequests
 from raincheck.contracts import REQUEST_FENCE, Store
-from raincheck.core import CHUNK_SIZE
+from raincheck.engine.captured_request import CapturedRequests
+from raincheck.engine.encryption import PLAIN, Sealed, Sealing
+from raincheck.engine.engine import CHUNK_SIZE
+from raincheck.engine.start import Captured
 from raincheck.errors import BodyMissing
-from raincheck.messages import Request
-from raincheck.operation import Operation
-from raincheck.sealing import PLAIN, Sealed, Sealing
-from raincheck.starting import Captured
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation
 from raincheck.stores import keep_bodies
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.redis import RedisStore

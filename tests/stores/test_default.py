@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from raincheck.config.options import Settings
 from raincheck.contracts import Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
-from raincheck.options import Settings
 from raincheck.stores.default import application_key, default_store, store_from
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore

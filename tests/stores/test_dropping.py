@@ -15,8 +15,8 @@ import pytest
 
 from raincheck.contracts import REQUEST_FENCE, Store
 from raincheck.errors import StoreUnavailable
-from raincheck.messages import Request
-from raincheck.operation import Operation, Result, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation, Result, State
 from raincheck.stores.objects import with_bodies_at
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing import Clock

@@ -13,7 +13,7 @@ import pytest
 
 from raincheck.contracts import Store
 from raincheck.errors import StoreError
-from raincheck.messages import Request
+from raincheck.http.messages import Request
 from raincheck.stores import open_store
 from raincheck.testing.material import changed, make_operation
 from tests.stores.failing.backends import NAMESPACE

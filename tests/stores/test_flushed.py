@@ -12,8 +12,8 @@ import psycopg
 import pytest
 import redis
 
-from raincheck.core import Raincheck
-from raincheck.options import Settings
+from raincheck.config.options import Settings
+from raincheck.engine.engine import Raincheck
 from raincheck.stores import open_store
 from raincheck.stores.objects import with_bodies_at
 from tests.support.real_servers import postgresql_url, redis_url

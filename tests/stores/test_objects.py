@@ -17,8 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from raincheck.contracts import Filter, Liveness, Store
 from raincheck.errors import BodyMissing, ConfigurationError, StoreUnavailable
-from raincheck.messages import Request
-from raincheck.operation import Result, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Result, State
 from raincheck.stores import keep_bodies
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.objects import NAMESPACE, ObjectBodies, with_bodies_at

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from raincheck.errors import BodyMissing, StoreUnavailable
-from raincheck.operation import State
+from raincheck.operations.operation import State
 from raincheck.stores.default import _choose_path
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import MIB, make_operation

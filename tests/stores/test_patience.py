@@ -35,7 +35,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     time = SimpleNamespace(
         monotonic=lambda: clocks.monotonic, time=lambda: clocks.wall, sleep=clocks.pass_by
     )
-    for module in ("awake", "stores.patience", "stores.server_clock"):
+    for module in ("engine.awake", "stores.patience", "stores.server_clock"):
         monkeypatch.setattr(f"raincheck.{module}.time", time)
     return clocks
 

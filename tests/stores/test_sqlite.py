@@ -16,8 +16,8 @@ import pytest
 
 from raincheck.contracts import REQUEST_FENCE, Filter, Liveness, Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
-from raincheck.messages import Request
-from raincheck.operation import CLAIMED, TERMINAL, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import CLAIMED, TERMINAL, State
 from raincheck.stores import open_store
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore, additions, database

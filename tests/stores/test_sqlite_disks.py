@@ -13,11 +13,11 @@ import anyio
 import pytest
 
 from raincheck.asgi import RaincheckMiddleware
+from raincheck.config.options import Settings
 from raincheck.contracts import Filter
-from raincheck.core import MEMORY, Raincheck
+from raincheck.engine.engine import MEMORY, Raincheck
 from raincheck.errors import StoreUnavailable
-from raincheck.operation import State
-from raincheck.options import Settings
+from raincheck.operations.operation import State
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import MIB, Clock, make_operation
 from tests.support.asgi import Call, call, core_of, follow, path_of

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.operation import IN_FLIGHT, Operation, State
+from raincheck.operations.operation import IN_FLIGHT, Operation, State
 from raincheck.stores import sqlite
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.stores.sqlite.database import SCHEMA_VERSION

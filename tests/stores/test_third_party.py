@@ -16,8 +16,8 @@ import pytest
 
 from raincheck.contracts import Filter
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.messages import Request
-from raincheck.operation import Operation
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing import Clock, StoreContract
 from raincheck.testing.material import HOUR, changed, make_operation

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from raincheck.config.options import Settings
 from raincheck.contracts import Filter, Store
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.repository import Ledger
 from raincheck.errors import StoreError
-from raincheck.ledger import Ledger
-from raincheck.operation import Operation, Progress, Reason, State
-from raincheck.options import Settings
-from raincheck.records import encode
+from raincheck.operations.operation import Operation, Progress, Reason, State
+from raincheck.operations.records import encode
 from raincheck.stores.reading import Reader
 from raincheck.stores.redis import RedisStore
 from raincheck.stores.sqlite import SQLiteStore
@@ -131,7 +131,7 @@ def test_a_page_goes_on_behind_many_of_them(site: Site) -> None:
 def test_others_are_recovered_counted_purged_and_polled(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raincheck.recovery.STEADY", 0.0)
+    monkeypatch.setattr("raincheck.engine.recovery.STEADY", 0.0)
     store, spoil = site
     now = store.now()
     for n, id in enumerate(("poison", "abandoned")):
@@ -208,7 +208,7 @@ def test_a_page_passes_over_so_many_at_most_and_the_next_goes_on_behind(
 
 
 def test_a_purge_looks_at_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raincheck.purging.BATCH", 2)
+    monkeypatch.setattr("raincheck.engine.purging.BATCH", 2)
     with ExitStack() as stack:
         store, spoil = sqlite(tmp_path, stack)
         core, now = make_core(store), store.now()

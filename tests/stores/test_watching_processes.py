@@ -16,13 +16,13 @@ import psycopg
 import pytest
 import redis
 
+from raincheck.config.options import Settings
 from raincheck.contracts import Store
-from raincheck.core import Raincheck
-from raincheck.links import Resource
-from raincheck.messages import Request
-from raincheck.operation import Operation, State
-from raincheck.options import Settings
-from raincheck.polling import Poll, StatusMonitor
+from raincheck.engine.engine import Raincheck
+from raincheck.http.messages import Request
+from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import Operation, State
 from raincheck.stores import open_store
 from raincheck.testing.material import changed, make_operation
 from tests.support.processes import ROOT

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.core import Raincheck
-from raincheck.operation import Reason
+from raincheck.engine.engine import Raincheck
+from raincheck.operations.operation import Reason
 
 Message = dict[str, Any]
 Pairs = Sequence[tuple[bytes, bytes]]

@@ -9,7 +9,7 @@ import anyio
 
 from raincheck import current_operation
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.monitor import PROBLEM
+from raincheck.http.problems import PROBLEM
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, Pairs, call, follow, path_of
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from wsgiref.validate import validator
 
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
 from raincheck.errors import StoreUnavailable
 from raincheck.wsgi import RaincheckMiddleware
 from tests.support import handlers

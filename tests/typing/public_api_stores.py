@@ -11,9 +11,15 @@ from starlette.applications import Starlette
 
 from raincheck import Limits, StoreError, StoreUnavailable, open_store
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter, Store
-from raincheck.operation import Operation
-from raincheck.records import decode, encode
+from raincheck.contracts import (
+    LEFTOVER_AGE,
+    REQUEST_FENCE,
+    Filter,
+    Operation,
+    Store,
+    decode,
+    encode,
+)
 from raincheck.stores.mapping import Mapping, MappingStore
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.postgresql import from_url

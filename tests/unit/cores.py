@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from raincheck.backlog import Ending
-from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.config.options import Settings
+from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.heartbeat import Heartbeat
+from raincheck.engine.outbox import Ending
+from raincheck.engine.start import Start
 from raincheck.errors import StoreUnavailable
-from raincheck.heartbeat import Heartbeat
-from raincheck.links import Resource
-from raincheck.messages import Request, Response, StoredBody
-from raincheck.operation import Operation, Progress, Reason, Result
-from raincheck.options import Settings
-from raincheck.polling import Poll, StatusMonitor
-from raincheck.starting import Start
+from raincheck.http.messages import Request, Response, StoredBody
+from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import Operation, Progress, Reason, Result
+from raincheck.operations.transitions import Responded
 from raincheck.stores.memory import MemoryStore
-from raincheck.transitions import Responded
 
 RETENTION = 600.0
 
@@ -142,10 +142,10 @@ class CoreTests:
     @pytest.fixture
     def time(self, monkeypatch: pytest.MonkeyPatch) -> Time:
         time = Time()
-        for module in ("core", "flights", "health", "process", "purging", "recovery", "upkeep"):
-            monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=time))
+        for module in ("engine", "running", "store_health", "process", "purging", "recovery", "upkeep"):
+            monkeypatch.setattr(f"raincheck.engine.{module}.time", SimpleNamespace(monotonic=time))
         both = SimpleNamespace(monotonic=time, time=time)
-        monkeypatch.setattr("raincheck.awake.time", both)
+        monkeypatch.setattr("raincheck.engine.awake.time", both)
         return time
 
     @pytest.fixture

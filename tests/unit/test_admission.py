@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from raincheck.admission import Spooled
+from raincheck.config.limits import Limits
 from raincheck.contracts import Filter
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
 from raincheck.errors import ConfigurationError, Overloaded
-from raincheck.policy import Limits
+from raincheck.http.spool import Spooled
 from raincheck.stores.memory import MemoryStore
 from tests.unit.cores import CoreTests, Time, accept, answer, make_core
 

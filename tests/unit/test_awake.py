@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from raincheck.awake import LEAPS, STRIDE, Deadline, Moment
+from raincheck.engine.awake import LEAPS, STRIDE, Deadline, Moment
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_who_waits_for_a_deadline_looks_twice_in_a_stride(left: float, step: flo
 def clocks(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     clocks = {"monotonic": 100.0, "wall": 1_000_000.0}
     time = SimpleNamespace(monotonic=lambda: clocks["monotonic"], time=lambda: clocks["wall"])
-    monkeypatch.setattr("raincheck.awake.time", time)
+    monkeypatch.setattr("raincheck.engine.awake.time", time)
     return clocks
 
 

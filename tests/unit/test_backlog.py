@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raincheck import backlog
-from raincheck.backlog import Backlog, Ending
+from raincheck.engine import outbox as backlog
+from raincheck.engine.outbox import Backlog, Ending
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.operation import Operation, Reason, Result, State
-from raincheck.transitions import Ended, Responded
+from raincheck.operations.operation import Operation, Reason, Result, State
+from raincheck.operations.transitions import Ended, Responded
 
 NAMES = ("a", "b", "c")
 
@@ -203,7 +203,7 @@ class Interrupted:
 def test_what_hangs_and_fails_comes_last_at_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, taker, tried = Backlog(), Taker(), list[str]()
     now = [0.0]
-    monkeypatch.setattr("raincheck.backlog.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("raincheck.engine.outbox.time", SimpleNamespace(monotonic=lambda: now[0]))
     for name in NAMES:
         kept.end(operation(name), Ending(responded(0)))
 

@@ -15,12 +15,12 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.captured import CapturedRequests
 from raincheck.contracts import REQUEST_FENCE, Store
+from raincheck.engine.captured_request import CapturedRequests
+from raincheck.engine.encryption import PLAIN, Sealed, Sealing
+from raincheck.engine.start import Captured
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, WrongKey
-from raincheck.messages import Request
-from raincheck.sealing import PLAIN, Sealed, Sealing
-from raincheck.starting import Captured
+from raincheck.http.messages import Request
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import MIB, make_operation

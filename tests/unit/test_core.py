@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from raincheck.backlog import Ending
 from raincheck.contracts import Filter
-from raincheck.core import CHUNK_SIZE, MEMORY, Raincheck
+from raincheck.engine.engine import CHUNK_SIZE, MEMORY, Raincheck
+from raincheck.engine.outbox import Ending
+from raincheck.engine.process import LEASE
+from raincheck.engine.response_writer import Recording
 from raincheck.errors import BodyMissing, Overloaded
-from raincheck.links import Resource
-from raincheck.messages import StoredBody
-from raincheck.operation import Progress, Reason, State
-from raincheck.polling import StatusMonitor
-from raincheck.process import LEASE
-from raincheck.recording import Recording
-from raincheck.transitions import Ended
+from raincheck.http.messages import StoredBody
+from raincheck.monitor.endpoint import StatusMonitor
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import Progress, Reason, State
+from raincheck.operations.transitions import Ended
 from tests.unit.cores import (
     RETENTION,
     CoreTests,

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from raincheck import backlog
-from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.engine import outbox as backlog
+from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.process import LEASE
+from raincheck.engine.response_writer import Recording
 from raincheck.errors import StoreError
-from raincheck.operation import Operation, Progress, Reason, State
-from raincheck.process import LEASE
-from raincheck.recording import Recording
+from raincheck.operations.operation import Operation, Progress, Reason, State
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.process import LEASE, LONG_LEASE
 from raincheck.errors import StoreError
-from raincheck.operation import Progress, State
-from raincheck.process import LEASE, LONG_LEASE
+from raincheck.operations.operation import Progress, State
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from raincheck.backlog import Ending
 from raincheck.contracts import Filter
-from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.heartbeat import Heartbeat, _Beater
+from raincheck.engine.outbox import Ending
+from raincheck.engine.process import LEASE
 from raincheck.errors import StoreUnavailable
-from raincheck.heartbeat import Heartbeat, _Beater
-from raincheck.operation import Operation, Reason, Result, State
-from raincheck.process import LEASE
-from raincheck.transitions import Ended, Responded
+from raincheck.operations.operation import Operation, Reason, Result, State
+from raincheck.operations.transitions import Ended, Responded
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -295,7 +295,7 @@ class TestAnEndOfMany(CoreTests):
     def test_closing_does_not_wait_for_a_store_that_is_too_slow(
         self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("raincheck.backlog.time", SimpleNamespace(monotonic=time))
+        monkeypatch.setattr("raincheck.engine.outbox.time", SimpleNamespace(monotonic=time))
         operations = [accept(core) for _ in range(100)]
         store.faults = frozenset({"get"})
         for operation in operations:

@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 
-from raincheck import backlog, errands
-from raincheck.awake import Deadline
-from raincheck.backlog import Ending
-from raincheck.beginning import may_begin
-from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.config.policy import Candidate
+from raincheck.engine import errands
+from raincheck.engine import outbox as backlog
+from raincheck.engine.awake import Deadline
+from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.outbox import Ending
+from raincheck.engine.process import LEASE
+from raincheck.engine.recovery import STEADY
+from raincheck.engine.refusals import may_begin
+from raincheck.engine.response_writer import Recording
+from raincheck.engine.start import Key, Start
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.links import Resource
-from raincheck.operation import Operation, Reason, Result, State
-from raincheck.policy import Candidate
-from raincheck.process import LEASE
-from raincheck.recording import Recording
-from raincheck.recovery import STEADY
-from raincheck.starting import Key, Start
-from raincheck.transitions import Ended, Responded
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import Operation, Reason, Result, State
+from raincheck.operations.transitions import Ended, Responded
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -210,7 +211,7 @@ class TestWhatIsKept(Outages):
             time.now += backlog.TURN / 2
             write(*arguments)
 
-        monkeypatch.setattr("raincheck.backlog.time", SimpleNamespace(monotonic=time))
+        monkeypatch.setattr("raincheck.engine.outbox.time", SimpleNamespace(monotonic=time))
         monkeypatch.setattr(store, "write_chunk", write_slowly)
         while core.is_busy:
             core.beat()

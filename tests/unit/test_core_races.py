@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from raincheck.backlog import Ending
+from raincheck.config.policy import Candidate
 from raincheck.contracts import Filter
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.outbox import Ending
+from raincheck.engine.process import LEASE
+from raincheck.engine.recovery import UNHEARD
+from raincheck.engine.start import Key, Start
 from raincheck.errors import Overloaded, StoreUnavailable
-from raincheck.messages import Request
-from raincheck.operation import Operation, Reason, State
-from raincheck.policy import Candidate
-from raincheck.polling import Repeat, StatusMonitor
-from raincheck.process import LEASE
-from raincheck.recovery import UNHEARD
-from raincheck.starting import Key, Start
-from raincheck.transitions import Ended
+from raincheck.http.messages import Request
+from raincheck.monitor.endpoint import Repeat, StatusMonitor
+from raincheck.operations.operation import Operation, Reason, State
+from raincheck.operations.transitions import Ended
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from raincheck import errands
-from raincheck.errands import Errands, Pulse
+from raincheck.engine import errands
+from raincheck.engine.errands import Errands, Pulse
+from raincheck.engine.threads import Threads
 from raincheck.errors import Overloaded, StoreError, StoreUnavailable
-from raincheck.threads import Threads
 
 PATIENCE = 30.0  # seconds; a machine under load is slow
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.process import LEASE
+from raincheck.engine.start import Start
+from raincheck.engine.store_health import DOUBT, Health
 from raincheck.errors import StoreUnavailable
-from raincheck.health import DOUBT, Health
-from raincheck.operation import Operation
-from raincheck.process import LEASE
-from raincheck.starting import Start
+from raincheck.operations.operation import Operation
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -39,8 +39,8 @@ class Sleeping(CoreTests):
     def awake(self, monkeypatch: pytest.MonkeyPatch, time: Time) -> Time:
         awake = Time()
         both = SimpleNamespace(monotonic=awake, time=time)
-        for module in ("awake", "flights", "health", "upkeep"):
-            monkeypatch.setattr(f"raincheck.{module}.time", both)
+        for module in ("awake", "running", "store_health", "upkeep"):
+            monkeypatch.setattr(f"raincheck.engine.{module}.time", both)
         return awake
 
 

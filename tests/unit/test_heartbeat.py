@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from raincheck.heartbeat import Heartbeat
+from raincheck.engine.heartbeat import Heartbeat
 
 
 class Duties:

@@ -9,20 +9,19 @@ import contextlib
 
 import pytest
 
-from raincheck.keys import Sharing, coalescing_key, idempotency_key, parse_key
-from raincheck.links import locate, parse_target, request_path, signature_of
-from raincheck.messages import (
+from raincheck.engine.idempotency import Sharing, coalescing_key, idempotency_key, parse_key
+from raincheck.http.conditions import (
     RangeNotSatisfiable,
-    Request,
-    accepts,
-    asks_for_events,
-    http_date,
     is_not_modified,
-    parse_prefer,
     precondition_fails,
     requested_range,
 )
-from raincheck.references import base_of, resolve_all
+from raincheck.http.dates import http_date
+from raincheck.http.messages import Request
+from raincheck.http.preferences import accepts, asks_for_events, parse_prefer
+from raincheck.http.references import base_of, resolve_all
+from raincheck.http.urls import request_path
+from raincheck.monitor.links import locate, parse_target, signature_of
 from raincheck.wsgi.translation import to_length
 
 LONG = 100_000  # bytes

@@ -15,12 +15,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
 
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.core import Raincheck
+from raincheck.config.options import Settings
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.identity import ROOTS_REMEMBERED, Application
+from raincheck.engine.start import Start
 from raincheck.errors import Overloaded
-from raincheck.identity import ROOTS_REMEMBERED, Application
-from raincheck.options import Settings
-from raincheck.starting import Start
-from raincheck.transitions import Released
+from raincheck.operations.transitions import Released
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.json_errors import NOTHING_SAID, Said, error_of
+from raincheck.http.json_errors import NOTHING_SAID, Said, error_of
 
 JSON = ((b"Content-Type", b"application/json"),)
 

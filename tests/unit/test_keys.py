@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.keys import (
+from raincheck.config.options import Settings
+from raincheck.engine.idempotency import (
     NotAKeyError,
     Sharer,
     Sharing,
@@ -19,8 +20,7 @@ from raincheck.keys import (
     may_have_key,
     parse_key,
 )
-from raincheck.messages import Request
-from raincheck.options import Settings
+from raincheck.http.messages import Request
 
 REQUEST = Request(
     "POST",

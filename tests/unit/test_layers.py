@@ -1,4 +1,4 @@
-"""Imports point one way, and the pure middle stays pure."""
+"""Imports point one way, file by file, and the pure middle stays pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,102 +16,109 @@ import raincheck
 
 PACKAGE = Path(raincheck.__file__).parent
 
-# A module may import from its own layer and from those before it. Modules that are not named
-# here are an error: a new one has to find its place.
-LAYERS: list[set[str]] = [
-    {"errors", "awake", "threads"},
-    {"messages", "secret_options", "webhook_options", "application", "errands"},
-    {"operation", "links", "json_errors", "references"},
-    {"policy", "dialects", "records", "representation", "transitions"},
-    {"contracts", "monitor", "marking", "sealing", "signing"},
-    {"ledger"},
-    {"options", "stores", "heartbeat", "watching", "backlog", "health", "handlers"},
-    {"starting", "flights", "identity"},
-    {"keys", "captured"},
-    {"process"},
-    {"admission", "recovery", "webhooks", "purging"},
-    {"upkeep", "spool", "accepting"},
-    {"core", "check"},
-    {"beginning", "owning"},
-    {"recording", "polling"},
-    {"asgi", "wsgi", "check"},
-    {"starlette", "flask", "gunicorn", "django"},
-    {"demo", "testing"},
-    {"cli", "__main__", "__init__"},
+# From the top to the bottom: a file may import from rooms below its own, and from its own.
+ROOMS = [
+    *("__main__", "cli"),
+    *("flask", "django", "starlette", "gunicorn"),
+    *("asgi", "wsgi"),
+    "testing",
+    "stores",
+    "monitor",
+    "engine",
+    "inspection",
+    "contracts",
+    "config",
+    "handler",
+    "operations",
+    "http",
+    "errors",
 ]
-# In the same layer, but not to know each other.
-STRANGERS = [("stores", "options"), ("options", "stores"), ("monitor", "contracts")]
-PURE = {
-    *(
-        "errors",
-        "messages",
-        "operation",
-        "transitions",
-        "records",
-        "links",
-        "policy",
-        "dialects",
-        "monitor",
-    ),
-    *("representation", "references"),
-    *("options", "secret_options", "webhook_options", "keys", "json_errors"),
-}
+SAME_FLOOR = [{"asgi", "wsgi"}]  # neither knows the other
+FACE = "__init__"  # of the package: it shows what is below
+PURE = {"config", "operations", "http", "errors", "contracts"}
+NOT_PURE = {"http/spool.py", "config/application.py"}  # files; the command line
+PURE_TOO = {"monitor/views.py", "monitor/links.py", "monitor/representation.py"}
 IMPURE_MODULES = {
     *("time", "threading", "socket", "sqlite3", "logging", "asyncio", "anyio", "random", "os"),
     *("secrets", "subprocess", "io", "pathlib", "tempfile"),
 }
 FRAMEWORKS = {"starlette", "django", "flask", "fastapi", "anyio", "asyncio", "trio", "sqlite3"}
-
-
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imports(path: Path) -> list[str]:
-    """Return the modules that a file imports when it runs, not those for type checkers only."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    found = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
-    names: list[str] = []
-    for node in found:
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            names += [alias.name for alias in node.names]
-    return names
+MOST_AT_THE_ROOT = 20  # entries, beside the marker for type checkers
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def parts_imported(path: Path) -> set[str]:
-    known = set().union(*LAYERS)
-    inner = [name.split(".") for name in imports(path) if name.split(".")[0] == "raincheck"]
-    return {parts[1] for parts in inner if len(parts) > 1 and parts[1] in known}
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_left(path: Path) -> None:
-    rank = {part: n for n, layer in enumerate(LAYERS) for part in layer}
-    part = part_of(path)
-    assert part in rank, f"{part} has no place in LAYERS"
-    for imported in parts_imported(path) - {part}:
-        assert rank[imported] <= rank[part], f"{part} imports {imported}"
-        assert (part, imported) not in STRANGERS
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports(path: Path) -> list[str]:
+    """Return all modules that a file imports, those for type checkers only included."""
+    return [name for node in ast.walk(ast.parse(path.read_text())) for name in _named(node, path)]
+
+
+def _named(node: ast.AST, path: Path) -> Iterator[str]:
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"{path}: relative import"
+        for alias in node.names:
+            inner = f"{node.module}.{alias.name}"
+            yield inner if inner in MODULES else str(node.module)
+    elif isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else FACE
+
+
+GRAPH = {module: set(imports(path)) & set(MODULES) for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", sorted(set(GRAPH) - {"raincheck"}))
+def test_imports_point_down(module: str) -> None:
+    rank = {room: n for n, room in enumerate(ROOMS)}
+    room = room_of(module)
+    assert room in rank, f"{room} has no place in ROOMS"
+    for imported in map(room_of, GRAPH[module]):
+        assert imported != FACE, f"{module} imports the package's face"
+        assert rank[imported] >= rank[room], f"{module} imports {imported}"
+        assert not any({room, imported} == floor for floor in SAME_FLOOR)
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+def test_the_root_has_few_entries() -> None:
+    entries = [p.name for p in PACKAGE.iterdir() if p.name not in ("__pycache__", "py.typed")]
+    assert len(entries) <= MOST_AT_THE_ROOT
+
+
+def is_pure(path: Path) -> bool:
+    name = path.relative_to(PACKAGE).as_posix()
+    is_of_pure_room = room_of(module_of(path)) in PURE and name not in NOT_PURE
+    return is_of_pure_room or name in PURE_TOO
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if part_of(p) in PURE], ids=lambda p: str(p.relative_to(PACKAGE))
+    "path", [p for p in FILES if is_pure(p)], ids=lambda p: str(p.relative_to(PACKAGE))
 )
 def test_the_middle_has_no_clock_no_io_and_no_threads(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & IMPURE_MODULES
 
 
-def test_the_core_knows_no_store_and_no_event_loop() -> None:
-    names = imports(PACKAGE / "core.py") + imports(PACKAGE / "recording.py")
+def test_the_engine_knows_no_store_and_no_event_loop() -> None:
+    names = [
+        name for module in GRAPH for name in imports(MODULES[module]) if room_of(module) == "engine"
+    ]
     assert not [n for n in names if n.startswith(("raincheck.stores", "anyio", "asyncio"))]
 
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from raincheck.links import (
+from raincheck.http.messages import Request
+from raincheck.http.urls import origin, route_path
+from raincheck.monitor.links import (
     PLACEHOLDER,
     Mount,
     Resource,
@@ -17,11 +19,8 @@ from raincheck.links import (
     local_path,
     locate,
     looking_at,
-    origin,
     parse_target,
-    route_path,
 )
-from raincheck.messages import Request
 
 ID = "0" * 32
 

@@ -15,8 +15,8 @@ import pytest
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from raincheck import OperationCancelled, current_operation, long_running
-from raincheck.marking import BYPASSED, CURRENT, EFFECTIVE, MARK, NO_TERMS, Terms, is_marked
-from raincheck.operation import Progress
+from raincheck.handler import BYPASSED, CURRENT, EFFECTIVE, MARK, NO_TERMS, Terms, is_marked
+from raincheck.operations.operation import Progress
 
 
 class FakeRequest:

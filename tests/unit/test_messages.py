@@ -8,21 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.messages import (
-    NO_PREFERENCES,
-    Preferences,
+from raincheck.http.conditions import (
     RangeNotSatisfiable,
-    Request,
-    accepts,
-    asks_for_events,
-    connection_options,
-    field_value,
-    http_date,
     is_not_modified,
-    parse_prefer,
     precondition_fails,
     requested_range,
-    without,
+)
+from raincheck.http.dates import http_date
+from raincheck.http.messages import Request, connection_options, field_value, without
+from raincheck.http.preferences import (
+    NO_PREFERENCES,
+    Preferences,
+    accepts,
+    asks_for_events,
+    parse_prefer,
 )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raincheck.errors import InvalidTransition
-from raincheck.operation import (
+from raincheck.operations.operation import (
     TERMINAL,
     Operation,
     Progress,
@@ -19,8 +19,8 @@ from raincheck.operation import (
     is_abandoned,
     is_expired,
 )
-from raincheck.records import decode, encode
-from raincheck.transitions import (
+from raincheck.operations.records import decode, encode
+from raincheck.operations.transitions import (
     TRANSITIONS,
     CancelRequested,
     Claimed,

@@ -9,7 +9,7 @@ import pytest
 
 from raincheck import ConfigurationError, Limits
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.options import Options, Settings
+from raincheck.config.options import Options, Settings
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raincheck.config.limits import Limits
+from raincheck.config.policy import Candidate, Policy, Refusal
 from raincheck.errors import ConfigurationError
-from raincheck.policy import Candidate, Limits, Policy, Refusal
 
 ASYNC = b"respond-async"
 

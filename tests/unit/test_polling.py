@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from raincheck.core import Raincheck
-from raincheck.links import Resource
-from raincheck.messages import Headers, Request, Response
-from raincheck.operation import Operation, Result, State
-from raincheck.options import Settings
-from raincheck.policy import Candidate
-from raincheck.polling import Poll, Repeat, StatusMonitor
-from raincheck.starting import Key
+from raincheck.config.options import Settings
+from raincheck.config.policy import Candidate
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.start import Key
+from raincheck.http.messages import Headers, Request, Response
+from raincheck.monitor.endpoint import Poll, Repeat, StatusMonitor
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import Operation, Result, State
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing import Clock
 from raincheck.testing.material import make_operation

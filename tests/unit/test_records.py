@@ -16,18 +16,15 @@ from typing import Any, get_args
 
 import pytest
 
+from raincheck.config.options import Settings
 from raincheck.contracts import Filter, Store
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
 from raincheck.errors import InvalidTransition, NewerRecord, StoreError
-from raincheck.links import Resource
-from raincheck.messages import Request
-from raincheck.operation import Operation, Progress, Reason, State
-from raincheck.options import Settings
-from raincheck.records import decode, decode_request, encode, encode_request
-from raincheck.stores.memory import MemoryStore
-from raincheck.stores.sqlite import SQLiteStore
-from raincheck.testing.material import changed, hears, ids, make_operation
-from raincheck.transitions import (
+from raincheck.http.messages import Request
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import Operation, Progress, Reason, State
+from raincheck.operations.records import decode, decode_request, encode, encode_request
+from raincheck.operations.transitions import (
     CancelRequested,
     Claimed,
     Delivered,
@@ -42,6 +39,9 @@ from raincheck.transitions import (
     Responded,
     advance,
 )
+from raincheck.stores.memory import MemoryStore
+from raincheck.stores.sqlite import SQLiteStore
+from raincheck.testing.material import changed, hears, ids, make_operation
 from tests.unit.cores import NoHeartbeat, Time, poll
 from tests.unit.records.expected import ADDED, NEW, OPERATIONS, REQUESTS, RESULT, SUCCEEDED
 

@@ -8,17 +8,17 @@ from typing import IO, Any
 import pytest
 from cryptography.fernet import Fernet
 
-from raincheck.backlog import Ending
 from raincheck.contracts import Filter
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.outbox import Ending
+from raincheck.engine.process import LEASE, LONG_LEASE
+from raincheck.engine.recovery import KEY_AWAITED, STEADY
+from raincheck.engine.start import Captured, Start
 from raincheck.errors import StoreUnavailable
-from raincheck.marking import Terms
-from raincheck.messages import Request
-from raincheck.operation import Operation, Reason, State
-from raincheck.process import LEASE, LONG_LEASE
-from raincheck.recovery import KEY_AWAITED, STEADY
-from raincheck.starting import Captured, Start
-from raincheck.transitions import Ended
+from raincheck.handler import Terms
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation, Reason, State
+from raincheck.operations.transitions import Ended
 from tests.unit.cores import (
     CoreTests,
     FaultyStore,
@@ -322,7 +322,7 @@ class TestRecovery(CoreTests):
     def test_progress_of_the_first_run_is_not_that_of_the_second(
         self, core: Raincheck, store: FaultyStore, time: Time
     ) -> None:
-        from raincheck.operation import Progress
+        from raincheck.operations.operation import Progress
 
         lost(core, start(core, progress=Progress(9, 10)))
         other, replayer = self.second(store, time)
@@ -392,7 +392,7 @@ class TestMany(CoreTests):
             return find(which, **more)
 
         monkeypatch.setattr(store, "find", find_slowly)
-        monkeypatch.setattr("raincheck.ledger._BATCH", 1)
+        monkeypatch.setattr("raincheck.engine.repository._BATCH", 1)
         has_more, turns = True, 0
         while has_more:
             turns += 1
@@ -444,7 +444,7 @@ class TestRequests(CoreTests):
     def test_it_is_not_kept_where_it_may_not_be_run_again(
         self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("raincheck.marking._known_terms", set())
+        monkeypatch.setattr("raincheck.handler._known_terms", set())
         by_method = [start(core, method) for method in ("POST", "PATCH", "PUT", "DELETE")]
         for operation in (*by_method, start(core, terms=Terms(retry=False))):
             assert store.read_request(operation.id) is None
@@ -453,7 +453,7 @@ class TestRequests(CoreTests):
     def test_nor_where_its_handler_has_not_said_that_it_may(
         self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("raincheck.marking._known_terms", {Terms(retry=True)})  # another has
+        monkeypatch.setattr("raincheck.handler._known_terms", {Terms(retry=True)})  # another has
         said = Terms(is_said=True)
         assert store.read_request(start(core, "POST", terms=said).id) is None
         later = start(core, "POST")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.messages import Request
-from raincheck.references import base_of, resolve_all
+from raincheck.http.messages import Request
+from raincheck.http.references import base_of, resolve_all
 
 ID = "0" * 32
 SHOP = "/shop/orders/new"

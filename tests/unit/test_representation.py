@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.messages import Headers, field_value, without
-from raincheck.operation import Operation, Result
-from raincheck.representation import at_response_url
+from raincheck.http.messages import Headers, field_value, without
+from raincheck.monitor.representation import at_response_url
+from raincheck.operations.operation import Operation, Result
 from raincheck.testing.material import make_operation
 
 ADDED = frozenset({b"etag", b"accept-ranges", b"content-length", b"operation-status"})

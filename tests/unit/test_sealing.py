@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from raincheck import ConfigurationError
-from raincheck.options import Settings
-from raincheck.sealing import PLAIN, Sealed, sealing_with
+from raincheck.config.options import Settings
+from raincheck.engine.encryption import PLAIN, Sealed, sealing_with
 
 # Not made anew: they are in the names of tests, which several processes have to agree on.
 KEY = "mB5oFJ1bQ3bBFX0F3v2v0iE0Cj1cO6C5r7gk2n1hT4s="

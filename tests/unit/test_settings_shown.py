@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raincheck.options import Settings
+from raincheck.config.options import Settings
 
 SECRET = "swordfish"  # noqa: S105 - of these tests
 STANDARD = f"whsec_{'A' * 32}"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from raincheck.core import Raincheck
-from raincheck.links import Resource
-from raincheck.messages import Request, Response
-from raincheck.operation import Operation, Result, State
-from raincheck.options import Settings
-from raincheck.polling import Poll, StatusMonitor
+from raincheck.config.options import Settings
+from raincheck.engine.engine import Raincheck
+from raincheck.http.messages import Request, Response
+from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.links import Resource
+from raincheck.operations.operation import Operation, Result, State
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing import Clock
 from raincheck.testing.material import make_operation

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raincheck import ConfigurationError
-from raincheck.options import Settings
-from raincheck.secret_options import LONGEST_LIFETIME
-from raincheck.signing import Signer
+from raincheck.config.options import Settings
+from raincheck.config.secret_options import LONGEST_LIFETIME
+from raincheck.monitor.signing import Signer
 
 OLD, NEW = "the older secret, which is long", "the newer secret, which is long"
 LIFETIME = 3600.0

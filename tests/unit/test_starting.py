@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from raincheck import ConfigurationError
-from raincheck.options import Settings
-from raincheck.starting import owner_of
+from raincheck.config.options import Settings
+from raincheck.engine.start import owner_of
 
 
 @pytest.mark.parametrize(("given", "owner"), [("ada", "ada"), (" ", " "), (None, None), ("", None)])

@@ -15,11 +15,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from raincheck import watching
 from raincheck.errors import StoreUnavailable
-from raincheck.operation import State
+from raincheck.monitor import waiters as watching
+from raincheck.monitor.waiters import (
+    AT_ONCE,
+    LINGER,
+    REREAD,
+    TICK,
+    Sight,
+    Surroundings,
+    Waiter,
+    Watcher,
+)
+from raincheck.operations.operation import State
 from raincheck.testing.material import make_operation, run_in_fork
-from raincheck.watching import AT_ONCE, LINGER, REREAD, TICK, Sight, Surroundings, Waiter, Watcher
 from tests.support.wsgi import until
 
 PATIENCE = 10.0  # seconds after which a test has failed

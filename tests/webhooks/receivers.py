@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from raincheck.operation import Operation, Reason
-from raincheck.options import Settings
+from raincheck.config.options import Settings
+from raincheck.operations.operation import Operation, Reason
+from raincheck.operations.transitions import Ended, advance
 from raincheck.testing.material import make_operation
-from raincheck.transitions import Ended, advance
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 LOOPBACK = ("127.0.0.0/8", "::1/128")

@@ -18,18 +18,24 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from raincheck.config.options import Settings
 from raincheck.contracts import Filter, Store
+from raincheck.engine.identity import Application
+from raincheck.engine.process import Process
+from raincheck.engine.webhooks import DELAYS, SPREAD, Webhooks, couriers, sending, shares
+from raincheck.engine.webhooks.sending import DEADLINE
 from raincheck.errors import StoreUnavailable
-from raincheck.identity import Application
-from raincheck.operation import Operation, Result, State
-from raincheck.options import Settings
-from raincheck.process import Process
+from raincheck.operations.operation import Operation, Result, State
+from raincheck.operations.transitions import (
+    CancelRequested,
+    Delivering,
+    Forgotten,
+    Responded,
+    advance,
+)
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import Clock, in_forks, make_operation, run_in_fork
-from raincheck.transitions import CancelRequested, Delivering, Forgotten, Responded, advance
-from raincheck.webhooks import DELAYS, SPREAD, Webhooks, couriers, sending, shares
-from raincheck.webhooks.sending import DEADLINE
 from tests.webhooks.receivers import (
     APPLICATION,
     PATIENCE,
@@ -411,8 +417,8 @@ def test_many_that_hang_at_one_receiver_hold_up_no_other(
 def test_more_than_is_looked_at_at_once_holds_up_nobody_behind(
     receiver: Receiver, memory: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raincheck.webhooks._LOOKED_AT", 30)
-    monkeypatch.setattr("raincheck.webhooks._PAGE", 10)
+    monkeypatch.setattr("raincheck.engine.webhooks._LOOKED_AT", 30)
+    monkeypatch.setattr("raincheck.engine.webhooks._PAGE", 10)
     with Receiver().running() as hanging:
         hanging.is_answering.clear()
         for n in range(100):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from raincheck.config.webhook_options import check_webhook, check_webhook_url
 from raincheck.errors import ConfigurationError
-from raincheck.webhook_options import check_webhook, check_webhook_url
 from tests.webhooks.receivers import SECRET
 
 URL = "https://example.org/hook?token=t0k3n"

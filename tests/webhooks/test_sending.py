@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from raincheck.webhooks.guard import Guard, NotSent
-from raincheck.webhooks.sending import DEADLINE, MOST_BYTES, Sender
+from raincheck.engine.webhooks.guard import Guard, NotSent
+from raincheck.engine.webhooks.sending import DEADLINE, MOST_BYTES, Sender
 from tests.support.processes import free_port
 from tests.webhooks.receivers import LOOPBACK, Receiver, listening
 

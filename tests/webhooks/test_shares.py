@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from raincheck.operation import Operation
-from raincheck.webhooks.shares import PUT_OFF, REMEMBERED, SLOW, Shares
+from raincheck.engine.webhooks.shares import PUT_OFF, REMEMBERED, SLOW, Shares
+from raincheck.operations.operation import Operation
 from tests.webhooks.receivers import ended
 
 MOST = 8

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from raincheck import threads
-from raincheck.heartbeat import Heartbeat
+from raincheck.engine import threads
+from raincheck.engine.heartbeat import Heartbeat
 from tests.support.wire import Clock
 
 Said = Callable[[], list[logging.LogRecord]]

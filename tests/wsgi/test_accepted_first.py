@@ -10,13 +10,8 @@ from typing import Any
 
 import pytest
 
-from raincheck import (
-    OperationCancelled,
-    StoreUnavailable,
-    current_operation,
-    long_running,
-    options,
-)
+from raincheck import OperationCancelled, StoreUnavailable, current_operation, long_running
+from raincheck.config import options
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.race import Race
@@ -200,8 +195,8 @@ def test_an_operation_that_nobody_polls_is_cancelled(monkeypatch: pytest.MonkeyP
 
 def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(options, "SHORTEST_PATIENCE", 0)
-    for module in ("flights", "upkeep"):
-        monkeypatch.setattr(f"raincheck.{module}.time", SimpleNamespace(monotonic=clock))
+    for module in ("running", "upkeep"):
+        monkeypatch.setattr(f"raincheck.engine.{module}.time", SimpleNamespace(monotonic=clock))
     slow = Slow()
     wrapped = wrap(slow, budget=0, abandon_after=0.4, store=MemoryStore(clock=clock))
     accepted = call(wrapped)

@@ -10,7 +10,7 @@ import pytest
 
 from raincheck import StoreUnavailable, long_running
 from raincheck.contracts import Filter
-from raincheck.marking import CURRENT, NO_TERMS
+from raincheck.handler import CURRENT, NO_TERMS
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.race import Race
 from tests.support.wsgi import (

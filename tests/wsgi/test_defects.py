@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from raincheck.messages import Request
-from raincheck.operation import Reason, State
-from raincheck.policy import Candidate
+from raincheck.config.policy import Candidate
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Reason, State
 from raincheck.wsgi.race import Race
 from tests.support.wsgi import SHORT, core_of, until, wrap
 

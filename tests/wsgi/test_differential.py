@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raincheck.messages import HOP_BY_HOP, connection_options
-from raincheck.monitor import PROBLEM
+from raincheck.http.messages import HOP_BY_HOP, connection_options
+from raincheck.http.problems import PROBLEM
 from tests.support.asgi import without
 from tests.support.wsgi import Call, call, environ_of, follow, until, until_free, wrap
 

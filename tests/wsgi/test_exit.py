@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.operation import Operation, State
+from raincheck.operations.operation import Operation, State
 from raincheck.stores.sqlite import SQLiteStore
 
 pytestmark = pytest.mark.server

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from raincheck import heartbeat
+from raincheck.engine import heartbeat
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.exchange import Exchange
 from tests.support.wsgi import (

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from raincheck import watching
 from raincheck.errors import StoreUnavailable
+from raincheck.monitor import waiters as watching
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi import RaincheckMiddleware, leaving
 from tests.support.wsgi import Call, call, core_of, path_of, until

@@ -9,7 +9,7 @@ from wsgiref.util import shift_path_info
 
 import pytest
 
-from raincheck.links import Resource
+from raincheck.monitor.links import Resource
 from raincheck.wsgi import MOUNTED
 from tests.support.wire import assert_problem, document
 from tests.support.wsgi import call, follow, path_of, wrap

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raincheck import heartbeat, is_replay, long_running
-from raincheck.admission import Spooled
-from raincheck.ledger import Ledger
-from raincheck.marking import REQUEST
-from raincheck.messages import Request
-from raincheck.operation import Reason
+from raincheck import is_replay, long_running
+from raincheck.engine import heartbeat
+from raincheck.engine.repository import Ledger
+from raincheck.handler import REQUEST
+from raincheck.http.messages import Request
+from raincheck.http.spool import Spooled
+from raincheck.operations.operation import Reason
+from raincheck.operations.transitions import Released
 from raincheck.stores.memory import MemoryStore
-from raincheck.transitions import Released
 from raincheck.wsgi.request_body import Unread, pieces, read_ahead
 from raincheck.wsgi.translation import to_environ, to_request
 from tests.support.wsgi import call, core_of, environ_of, follow, path_of, until, wrap

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from raincheck import threads
-from raincheck.threads import Threads
+from raincheck.engine import threads
+from raincheck.engine.threads import Threads
 from tests.support.wsgi import Untouchable, call, core_of, follow, until, wrap
 from tests.wsgi.test_promotion import answer
 
@@ -107,7 +107,7 @@ def test_where_no_thread_can_be_started_the_request_stays_synchronous(
 
     seen: list[int] = []
     wrapped = wrap(app, budget=budget, store=Untouchable())
-    monkeypatch.setattr("raincheck.threads.threading.Thread.start", refuse)
+    monkeypatch.setattr("raincheck.engine.threads.threading.Thread.start", refuse)
     done = call(wrapped, "/", "POST", body=b"body")
     assert (done.status, done.content) == (200, b"body")
     assert seen == [threading.get_ident()]

@@ -16,15 +16,15 @@ from raincheck.asgi.long_polls import until_gone
 from raincheck.asgi.passing import Passing
 from raincheck.asgi.translation import send_response
 from raincheck.asgi.upload import Upload
-from raincheck.beginning import key_for, refuse_unaccepted, refuse_unread
-from raincheck.keys import Sharing
-from raincheck.links import fill
-from raincheck.marking import Terms
-from raincheck.messages import Headers, Response
-from raincheck.operation import Operation
-from raincheck.policy import Candidate
-from raincheck.polling import Repeat
-from raincheck.starting import Start
+from raincheck.config.policy import Candidate
+from raincheck.engine.idempotency import Sharing
+from raincheck.engine.refusals import key_for, refuse_unaccepted, refuse_unread
+from raincheck.engine.start import Start
+from raincheck.handler import Terms
+from raincheck.http.messages import Headers, Response
+from raincheck.monitor.endpoint import Repeat
+from raincheck.monitor.links import fill
+from raincheck.operations.operation import Operation
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raincheck.asgi.translation import to_request
-from raincheck.links import route_path
-from raincheck.messages import Request
+from raincheck.http.messages import Request
+from raincheck.http.urls import route_path
 
 if TYPE_CHECKING:
     from starlette.types import Scope

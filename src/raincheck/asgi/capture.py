@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from raincheck.core import CHUNK_SIZE, Raincheck
-from raincheck.messages import Headers, Request
-from raincheck.operation import Operation, Reason
-from raincheck.recording import Recording
+from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.response_writer import Recording
+from raincheck.http.messages import Headers, Request
+from raincheck.operations.operation import Operation, Reason
 
 if TYPE_CHECKING:
     from starlette.types import Message

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 from asgiref.sync import markcoroutinefunction
 
-from raincheck.asgi.belonging import Belonging
 from raincheck.asgi.capture import Capture
+from raincheck.asgi.ownership import Belonging
 from raincheck.asgi.stopping import Stopping
 from raincheck.asgi.translation import extensions_of, send_response
+from raincheck.config.policy import Candidate
+from raincheck.engine.response_writer import Recording
+from raincheck.engine.start import Key, Start
 from raincheck.errors import RaincheckError
-from raincheck.links import fill
-from raincheck.marking import CURRENT, NO_TERMS, REQUEST, Terms, outside
-from raincheck.messages import asks_for_events, field_value
-from raincheck.operation import Operation, Progress, Reason
-from raincheck.policy import Candidate
-from raincheck.recording import Recording
-from raincheck.starting import Key, Start
+from raincheck.handler import CURRENT, NO_TERMS, REQUEST, Terms, outside
+from raincheck.http.messages import field_value
+from raincheck.http.preferences import asks_for_events
+from raincheck.monitor.links import fill
+from raincheck.operations.operation import Operation, Progress, Reason
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send

@@ -14,15 +14,15 @@ from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.lifespan import drain_with_the_reactor
 from raincheck.asgi.long_polls import LongPoll
 from raincheck.asgi.loops import Loop, running_loop
-from raincheck.asgi.replay import Replayer, Surroundings
+from raincheck.asgi.rerun import Replayer, Surroundings
 from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.start import owner_of, webhook_of
 from raincheck.errors import BodyMissing, StoreError, is_passing
-from raincheck.links import Resource, fill
-from raincheck.messages import Response, StoredBody
-from raincheck.operation import Reason
-from raincheck.polling import Answer, Poll, StatusMonitor, unreadable
-from raincheck.starting import owner_of, webhook_of
+from raincheck.http.messages import Response, StoredBody
+from raincheck.monitor.endpoint import Answer, Poll, StatusMonitor, unreadable
+from raincheck.monitor.links import Resource, fill
+from raincheck.operations.operation import Reason
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
-from raincheck.polling import Poll, StatusMonitor
+from raincheck.monitor.endpoint import Poll, StatusMonitor
 
 if TYPE_CHECKING:
     from starlette.types import Receive
 
     from raincheck.asgi.loops import Loop
-    from raincheck.messages import Response
+    from raincheck.http.messages import Response
 
 logger = logging.getLogger("raincheck")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raincheck.marking import outside
+from raincheck.handler import outside
 
 if TYPE_CHECKING:
     from starlette.types import Message, Send

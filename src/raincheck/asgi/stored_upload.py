@@ -8,7 +8,7 @@ from weakref import finalize
 import anyio
 
 from raincheck.asgi.file_threads import in_file_thread
-from raincheck.spool import PIECE
+from raincheck.http.spool import PIECE
 
 if TYPE_CHECKING:
     from starlette.types import Message

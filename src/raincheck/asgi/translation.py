@@ -1,12 +1,11 @@
-"""Between ASGI's dictionaries and `raincheck.messages`."""
+"""Between ASGI's dictionaries and `raincheck.http.messages`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from raincheck import monitor
-from raincheck.messages import Request, Response
+from raincheck.http.messages import Request, Response, for_method
 
 if TYPE_CHECKING:
     from starlette.types import Scope, Send
@@ -99,7 +98,7 @@ def has_body(scope: Scope) -> bool:
 
 async def send_response(scope: Scope, send: Send, response: Response) -> None:
     """Send a response whose body is in memory."""
-    response = monitor.for_method(scope["method"], response)
+    response = for_method(scope["method"], response)
     await send_start(scope, send, response)
     body = response.body if isinstance(response.body, bytes) else b""
     await send({"type": "http.response.body", "body": body, "more_body": False})

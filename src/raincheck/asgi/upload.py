@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from raincheck.admission import Spooled
 from raincheck.asgi.file_threads import in_file_thread
-from raincheck.spool import SpoolFile
+from raincheck.http.spool import Spooled, SpoolFile
 
 if TYPE_CHECKING:
     from starlette.types import Message

@@ -22,9 +22,8 @@ from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
-from raincheck.asgi.replay import Replay, Surroundings
-from raincheck.beginning import is_accepted_first
-from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.asgi.rerun import Replay, Surroundings
+from raincheck.config.policy import Candidate
 from raincheck.django.bodies import Body, take_body
 from raincheck.django.conf import is_known
 from raincheck.django.contexts import Luggage, forget_caches, in_transaction
@@ -32,12 +31,13 @@ from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.relay import Relay
 from raincheck.django.translation import from_response, is_file, to_request, to_response
+from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.idempotency import Sharing
+from raincheck.engine.refusals import is_accepted_first
 from raincheck.errors import OperationCancelled
-from raincheck.keys import Sharing
-from raincheck.marking import REQUEST
-from raincheck.messages import Response
-from raincheck.policy import Candidate
-from raincheck.polling import Poll
+from raincheck.handler import REQUEST
+from raincheck.http.messages import Response
+from raincheck.monitor.endpoint import Poll
 from raincheck.wsgi import leaving
 
 if TYPE_CHECKING:

@@ -10,16 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import LimitedStream, WSGIRequest
 
-from raincheck.admission import Spooled
-from raincheck.spool import PIECE
-from raincheck.wsgi.request_body import (
-    PATIENCE,
-    Unread,
-    content_length,
-    let_go,
-    pieces,
-    read_ahead,
-)
+from raincheck.http.spool import PIECE, Spooled
+from raincheck.wsgi.request_body import PATIENCE, Unread, content_length, let_go, pieces, read_ahead
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -10,9 +10,9 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from raincheck.check import NAME_IT, UNNAMED, complaints, is_unnamed
 from raincheck.django.conf import read_settings
-from raincheck.handlers.django import DjangoDirectory
+from raincheck.inspection.check import NAME_IT, UNNAMED, complaints, is_unnamed
+from raincheck.inspection.django import DjangoDirectory
 from raincheck.stores.memory import MemoryStore
 
 MIDDLEWARE = "raincheck.django.middleware.RaincheckMiddleware"

@@ -11,8 +11,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from raincheck.config.options import Settings
 from raincheck.errors import ConfigurationError
-from raincheck.options import Settings
 from raincheck.stores.default import store_from
 
 _AUTHENTICATION = (

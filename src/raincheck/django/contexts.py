@@ -15,7 +15,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 from django.core.cache import caches
 from django.db import connections
 
-from raincheck.marking import CURRENT
+from raincheck.handler import CURRENT
 
 # Private, and missing where asgiref hides nothing.
 _STORAGE: Any = getattr(local, "_Storage", None)

@@ -19,32 +19,27 @@ from django.db import connections
 from django.urls import NoReverseMatch, get_script_prefix, get_urlconf, reverse
 from django.utils.translation import get_language
 
-from raincheck import monitor
-from raincheck.asgi.replay import Replay as AsyncReplay
-from raincheck.beginning import (
-    is_accepted_first,
-    may_begin,
-    not_a_key,
-    refuse,
-)
-from raincheck.core import CHUNK_SIZE, Raincheck
+from raincheck.asgi.rerun import Replay as AsyncReplay
+from raincheck.config.policy import Candidate, Refusal
 from raincheck.django import threads
 from raincheck.django.asgi import AsyncGateway
 from raincheck.django.bodies import take_body
 from raincheck.django.conf import USER, known_user, read_settings, settings_module
 from raincheck.django.contexts import in_transaction
-from raincheck.django.replay import Replay, Replayer
+from raincheck.django.rerun import Replay, Replayer
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
+from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.idempotency import NotAKeyError, Sharer
+from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.errors import StoreError
-from raincheck.handlers import MarkedRequests
-from raincheck.handlers.django import DjangoDirectory
-from raincheck.keys import NotAKeyError, Sharer
-from raincheck.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_target
-from raincheck.marking import CURRENT, REQUEST, Deferrable, is_within, outside
-from raincheck.messages import Response, StoredBody
-from raincheck.policy import Candidate, Refusal
-from raincheck.polling import Answer as Looked
-from raincheck.polling import Poll, unreadable
+from raincheck.handler import CURRENT, REQUEST, Deferrable, is_within, outside
+from raincheck.http.messages import Response, StoredBody
+from raincheck.inspection import MarkedRequests
+from raincheck.inspection.django import DjangoDirectory
+from raincheck.monitor import views
+from raincheck.monitor.endpoint import Answer as Looked
+from raincheck.monitor.endpoint import Poll, unreadable
+from raincheck.monitor.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_target
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.decision import decide, sharing_of
@@ -64,7 +59,7 @@ MOUNTED = "_raincheck"  # on requests for operations that the project routes its
 class RaincheckMiddleware:
     """Answer slow requests of a Django project with 202 and a status monitor.
 
-    The setting `RAINCHECK` has the options of `raincheck.options.Settings` in capitals. `OWNER` is
+    The setting `RAINCHECK` has the options of `config.options.Settings` in capitals. `OWNER` is
     the authenticated user by default; it and `STATUS_URL` are given the request.
 
     Raises:
@@ -238,7 +233,7 @@ class RaincheckMiddleware:
     ) -> HttpResponseBase:
         """Answer a request to the status monitor; may wait in this thread."""
         if resource is None:
-            return _unlogged(to_response(monitor.not_found()))
+            return _unlogged(to_response(views.not_found()))
         had_session = _has_accessed_session(request)
         poll = self._to_poll(request, operation_id, resource)
         return self._send(request, self._gateway.answer(poll), had_session)
@@ -255,7 +250,7 @@ class RaincheckMiddleware:
         Whoever runs it cancels it when the client leaves.
         """
         if resource is None:
-            return _unlogged(to_response(monitor.not_found()))
+            return _unlogged(to_response(views.not_found()))
         had_session = _has_accessed_session(request)
         poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
         response = answer.response

@@ -19,8 +19,8 @@ from raincheck.django.conf import is_known
 from raincheck.django.contexts import Luggage, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_captured
-from raincheck.messages import Request
-from raincheck.recording import Recording
+from raincheck.engine.response_writer import Recording
+from raincheck.http.messages import Request
 from raincheck.wsgi.channel import Channel, Outlet
 from raincheck.wsgi.race import Race
 

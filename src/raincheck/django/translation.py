@@ -1,4 +1,4 @@
-"""Between Django's requests and responses and `raincheck.messages`."""
+"""Between Django's requests and responses and `raincheck.http.messages`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 
 from raincheck.asgi.loops import running_loop
 from raincheck.asgi.translation import to_request as from_scope
-from raincheck.messages import Headers, Request, Response, without
+from raincheck.http.messages import Headers, Request, Response, without
 from raincheck.wsgi.translation import header_fields
 from raincheck.wsgi.translation import to_request as from_environ
 

@@ -14,7 +14,7 @@ from django.urls import URLPattern, path
 from django.views.decorators.csrf import csrf_exempt
 
 from raincheck.django.middleware import MOUNTED, ROUTE
-from raincheck.links import Resource
+from raincheck.monitor.links import Resource
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from raincheck.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from raincheck.contracts import Store
+    from raincheck.operations.store import Store
 
 KNOWN = (
     "memory:, sqlite:///absolute/path.db, sqlite:relative.db, redis://host:6379/0, "

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
-from raincheck.application import started
-from raincheck.contracts import Store
+from raincheck.config.application import started
 from raincheck.errors import StoreUnavailable, is_passing
+from raincheck.operations.store import Store
 from raincheck.stores import keep_bodies, open_store
 from raincheck.stores.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
-    from raincheck.options import Settings
+    from raincheck.config.options import Settings
 
 logger = logging.getLogger("raincheck")
 

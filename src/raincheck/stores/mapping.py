@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 from hashlib import sha256
 
-from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
-from raincheck.messages import Request
-from raincheck.operation import Operation
-from raincheck.records import decode, decode_request, encode, encode_request
+from raincheck.http.messages import Request
+from raincheck.operations.operation import REQUEST_FENCE, Operation
+from raincheck.operations.records import decode, decode_request, encode, encode_request
+from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.paging import parse_cursor, position, to_page
 from raincheck.stores.reading import Reader
 

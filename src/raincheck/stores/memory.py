@@ -11,10 +11,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, abbreviate
-from raincheck.messages import Request
-from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, is_overtaken
+from raincheck.http.messages import Request
+from raincheck.operations.operation import (
+    CLAIMED,
+    IN_FLIGHT,
+    REQUEST_FENCE,
+    TERMINAL,
+    Operation,
+    is_overtaken,
+)
+from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
 from raincheck.stores.paging import Position, parse_cursor, position, to_page
 

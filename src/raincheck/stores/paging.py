@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from raincheck.contracts import Filter
-from raincheck.operation import Operation
+from raincheck.operations.operation import Operation
+from raincheck.operations.store import Filter
 
 Position = tuple[float, str]  # creation, or expiry; and id
 

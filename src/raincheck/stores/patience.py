@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from raincheck.awake import Moment
+from raincheck.engine.awake import Moment
 from raincheck.errors import StoreUnavailable
 
 TIMEOUT = 5.0  # seconds to wait for an answer

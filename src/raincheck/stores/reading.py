@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from raincheck.contracts import Filter
 from raincheck.errors import StoreError
-from raincheck.operation import Operation, is_overtaken
-from raincheck.records import decode
+from raincheck.operations.operation import Operation, is_overtaken
+from raincheck.operations.records import decode
+from raincheck.operations.store import Filter
 from raincheck.stores.paging import to_page
 
 SAID_AT_MOST = 1_000  # records; of more it is only said that there are

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from raincheck.awake import Moment
+from raincheck.engine.awake import Moment
 from raincheck.errors import StoreUnavailable
 
 CLOCK_AGE = 10.0  # seconds after which the server's clock is looked at again

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.contracts import REQUEST_FENCE, Store
 from raincheck.errors import BodyMissing
-from raincheck.messages import Request
-from raincheck.operation import Operation, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import REQUEST_FENCE, Operation, State
+from raincheck.operations.store import Store
 from raincheck.testing.material import MIB, changed, in_threads, make_operation
 from raincheck.testing.strategies import with_examples
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from raincheck.contracts import Filter, Store
-from raincheck.ledger import Ledger
-from raincheck.operation import CLAIMED, IN_FLIGHT, Operation, State
+from raincheck.engine.repository import Ledger
+from raincheck.operations.operation import CLAIMED, IN_FLIGHT, Operation, State
+from raincheck.operations.store import Filter, Store
 from raincheck.testing.material import changed, forgotten, make_operation
 
 _OURS: dict[str, Any] = {"owner": "ann", "application": "ours\n/api"}

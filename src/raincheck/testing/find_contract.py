@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from raincheck.contracts import Filter, Store
-from raincheck.operation import TERMINAL, Operation, Progress, Result, State
+from raincheck.operations.operation import TERMINAL, Operation, Progress, Result, State
+from raincheck.operations.store import Filter, Store
 from raincheck.testing.material import changed, forgotten, ids, make_operation
 
 

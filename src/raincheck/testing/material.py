@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raincheck.operation import Operation, State
+from raincheck.operations.operation import Operation, State
 
 MIB = 1024 * 1024
 HOUR = 3600.0

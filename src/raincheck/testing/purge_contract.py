@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from raincheck.contracts import Filter, Store
 from raincheck.errors import BodyMissing
-from raincheck.messages import Request
+from raincheck.http.messages import Request
+from raincheck.operations.store import Filter, Store
 from raincheck.testing.material import (
     HOUR,
     MIB,

@@ -8,11 +8,11 @@ import time
 import pytest
 from hypothesis import example, given
 
-from raincheck.contracts import Filter, Store
 from raincheck.errors import StoreError
-from raincheck.messages import Request
-from raincheck.operation import Operation, State
-from raincheck.records import decode, encode
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation, State
+from raincheck.operations.records import decode, encode
+from raincheck.operations.store import Filter, Store
 from raincheck.testing.material import changed, ids, in_threads, make_operation
 from raincheck.testing.strategies import any_text, records, with_examples
 
@@ -50,7 +50,7 @@ class RecordContract:
     @with_examples
     @given(records)
     def test_a_record_comes_back_as_it_was(self, store: Store, record: Operation) -> None:
-        """All fields are kept exactly; `raincheck.records` has JSON for them, with `encode`."""
+        """All fields are kept exactly; `raincheck.contracts` has JSON for them, with `encode`."""
         assert decode(encode(record)) == record
         if store.get(record.id) is None:
             store.create(record)

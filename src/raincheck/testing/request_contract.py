@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from raincheck.contracts import REQUEST_FENCE, Filter, Store
 from raincheck.errors import BodyMissing, StoreError
-from raincheck.messages import Request
-from raincheck.operation import Operation, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import REQUEST_FENCE, Operation, State
+from raincheck.operations.store import Filter, Store
 from raincheck.testing.material import MIB, changed, forgotten, ids, in_threads, make_operation
 
 BODY = [b"x", b"\x00\xff" * MIB, b""]

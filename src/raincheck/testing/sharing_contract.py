@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from raincheck.contracts import Filter, Liveness, Store
-from raincheck.operation import State
+from raincheck.operations.operation import State
+from raincheck.operations.store import Filter, Liveness, Store
 from raincheck.testing.material import (
     MIB,
     Clock,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raincheck.contracts import Store
+from raincheck.operations.store import Store
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing.body_contract import BodyContract
 from raincheck.testing.count_contract import CountContract

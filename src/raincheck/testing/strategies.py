@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from raincheck.operation import Operation, Progress, Reason, Result, State
+from raincheck.operations.operation import Operation, Progress, Reason, Result, State
 
 # The fixtures of a test are shared by its examples, and its class by its subclasses, on purpose.
 with_examples = settings(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from contextvars import copy_context
 
-from raincheck.beginning import refuse_unaccepted
-from raincheck.keys import Sharing
-from raincheck.links import fill
-from raincheck.messages import Headers, Request, Response
-from raincheck.operation import Operation
-from raincheck.polling import Repeat
+from raincheck.engine.idempotency import Sharing
+from raincheck.engine.refusals import refuse_unaccepted
+from raincheck.http.messages import Headers, Request, Response
+from raincheck.monitor.endpoint import Repeat
+from raincheck.monitor.links import fill
+from raincheck.operations.operation import Operation
 from raincheck.wsgi.race import Race
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
-from raincheck.marking import CURRENT
+from raincheck.handler import CURRENT
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raincheck.keys import Sharer, Sharing
-from raincheck.messages import asks_for_events
-from raincheck.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Policy
+from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Policy
+from raincheck.engine.idempotency import Sharer, Sharing
+from raincheck.http.preferences import asks_for_events
 from raincheck.wsgi.request_body import content_length
 from raincheck.wsgi.translation import to_bytes
 

@@ -12,11 +12,11 @@ from types import GeneratorType
 from typing import IO, TYPE_CHECKING, Any, TypeGuard
 from wsgiref.util import FileWrapper
 
+from raincheck.config.policy import Candidate
+from raincheck.engine.response_writer import Recording
 from raincheck.errors import OperationCancelled
-from raincheck.marking import REQUEST
-from raincheck.messages import Request
-from raincheck.policy import Candidate
-from raincheck.recording import Recording
+from raincheck.handler import REQUEST
+from raincheck.http.messages import Request
 from raincheck.wsgi.channel import Channel, Outlet
 from raincheck.wsgi.race import Race
 from raincheck.wsgi.request_body import let_go, pieces

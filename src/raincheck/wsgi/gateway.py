@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from raincheck.core import Raincheck
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.start import owner_of, webhook_of
+from raincheck.engine.threads import Threads
 from raincheck.errors import BodyMissing, StoreError
-from raincheck.links import Resource, fill
-from raincheck.messages import Response, StoredBody
-from raincheck.operation import Reason
-from raincheck.polling import Poll, StatusMonitor, unreadable
-from raincheck.starting import owner_of, webhook_of
-from raincheck.threads import Threads
+from raincheck.http.messages import Response, StoredBody
+from raincheck.monitor.endpoint import Poll, StatusMonitor, unreadable
+from raincheck.monitor.links import Resource, fill
+from raincheck.operations.operation import Reason
 from raincheck.wsgi import leaving
 from raincheck.wsgi.hooks import Hooks, hooks_of
 from raincheck.wsgi.translation import send_response, send_start, to_request

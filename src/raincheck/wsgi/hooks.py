@@ -13,8 +13,8 @@ from io import BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from raincheck.handlers.layers import is_of
-from raincheck.messages import Headers, Response
+from raincheck.http.messages import Headers, Response
+from raincheck.inspection.layers import is_of
 from raincheck.wsgi.translation import from_wsgi_headers, to_wsgi_headers
 
 if TYPE_CHECKING:

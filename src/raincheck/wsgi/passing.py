@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
+from raincheck.config.policy import Candidate
 from raincheck.errors import OperationCancelled
-from raincheck.policy import Candidate
-from raincheck.wsgi.belonging import Belonging
 from raincheck.wsgi.channel import Channel
+from raincheck.wsgi.ownership import Belonging
 
 
 class Passing(Belonging):

@@ -17,15 +17,15 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
-from raincheck.beginning import key_for
+from raincheck.config.policy import Candidate
+from raincheck.engine.idempotency import Sharing
+from raincheck.engine.refusals import key_for
+from raincheck.engine.response_writer import Recording
+from raincheck.engine.start import Accepted, Captured, Key, Start
 from raincheck.errors import OperationCancelled, RaincheckError
-from raincheck.keys import Sharing
-from raincheck.marking import CURRENT, NO_TERMS, Terms
-from raincheck.messages import Request
-from raincheck.operation import Operation, Progress, Reason
-from raincheck.policy import Candidate
-from raincheck.recording import Recording
-from raincheck.starting import Accepted, Captured, Key, Start
+from raincheck.handler import CURRENT, NO_TERMS, Terms
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation, Progress, Reason
 from raincheck.wsgi.passing import Passing
 from raincheck.wsgi.translation import certified_user
 from raincheck.wsgi.waiting import PATIENCE

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
-from raincheck.admission import Spooled
-from raincheck.beginning import refuse_unread
-from raincheck.keys import Sharing
-from raincheck.messages import Response
-from raincheck.policy import SAFE, Candidate, Limits
-from raincheck.spool import PIECE, SpoolFile
+from raincheck.config.limits import Limits
+from raincheck.config.policy import SAFE, Candidate
+from raincheck.engine.idempotency import Sharing
+from raincheck.engine.refusals import refuse_unread
+from raincheck.http.messages import Response
+from raincheck.http.spool import PIECE, Spooled, SpoolFile
 from raincheck.wsgi.arriving import Late, Patience, Read, reader_of
 from raincheck.wsgi.translation import to_length
 

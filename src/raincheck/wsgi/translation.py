@@ -1,4 +1,4 @@
-"""Between WSGI's dictionaries and `raincheck.messages`."""
+"""Between WSGI's dictionaries and `raincheck.http.messages`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any
 
-from raincheck import monitor
-from raincheck.messages import Headers, Request, Response
+from raincheck.http.messages import Headers, Request, Response, for_method
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -187,7 +186,7 @@ def send_start(start_response: StartResponse, response: Response) -> None:
 
 def send_response(method: str, start_response: StartResponse, response: Response) -> list[bytes]:
     """Send a response whose body is in memory; returns what to return to the server."""
-    response = monitor.for_method(method, response)
+    response = for_method(method, response)
     send_start(start_response, response)
     # Always one: an iterable without any is no response to hypercorn.
     return [response.body if isinstance(response.body, bytes) else b""]

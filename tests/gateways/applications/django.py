@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from starlette.types import ASGIApp
 
-    from raincheck.options import Options
+    from raincheck.config.options import Options
 
 django.setup(set_prefix=False)  # what is overridden must be there
 

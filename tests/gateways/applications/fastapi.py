@@ -16,7 +16,7 @@ from tests.gateways.applications.variants import asgi_variants
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from raincheck.options import Options
+    from raincheck.config.options import Options
 
 
 async def _asked(request: Request) -> Asked:

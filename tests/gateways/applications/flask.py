@@ -15,7 +15,7 @@ from tests.gateways.applications.variants import wsgi_variants
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from raincheck.options import Options
+    from raincheck.config.options import Options
 
 
 def _to_response(answer: Answer) -> Response:

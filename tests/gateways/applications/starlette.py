@@ -25,7 +25,7 @@ from tests.gateways.applications.variants import asgi_variants
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from raincheck.options import Options
+    from raincheck.config.options import Options
 
 
 def to_response(answer: Answer) -> Response:

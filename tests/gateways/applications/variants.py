@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from raincheck.options import Options
+from raincheck.config.options import Options
 from tests.gateways.applications.handlers import BARE
 
 if TYPE_CHECKING:

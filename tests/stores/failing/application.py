@@ -19,8 +19,9 @@ from urllib.parse import parse_qsl
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from raincheck import current_operation, is_replay, process, recovery
+from raincheck import current_operation, is_replay
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
+from raincheck.engine import process, recovery
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
 from tests.servers.material import OPTIONS, content
 

@@ -9,8 +9,8 @@ import pytest
 
 from raincheck.contracts import REQUEST_FENCE, Filter, Store
 from raincheck.errors import BodyMissing
-from raincheck.messages import Request
-from raincheck.operation import Operation, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation, State
 from raincheck.testing.material import changed, forgotten, ids, make_operation
 
 CHUNK = bytes(range(256)) * 1024  # 256 KiB: many pieces of a network's

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from raincheck.monitor import PROBLEM
+from raincheck.http.problems import PROBLEM
 from tests.servers.material import content
 from tests.stores.failing.backends import Backend, wait_until
 from tests.support.processes import ServerProcess

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from raincheck.awake import Deadline
 from raincheck.contracts import Store
+from raincheck.engine.awake import Deadline
 from raincheck.errors import StoreUnavailable
 from raincheck.stores.patience import ENOUGH
 from raincheck.stores.postgresql.connections import Connections, _until
@@ -107,7 +107,7 @@ def leaping(monkeypatch: pytest.MonkeyPatch) -> Leaping:
             return looks * 0.01 + (60.0 if looks >= 3 else 0.0)
 
         leaping = SimpleNamespace(monotonic=monotonic, time=time.time)
-        monkeypatch.setattr("raincheck.awake.time", leaping)
+        monkeypatch.setattr("raincheck.engine.awake.time", leaping)
 
     return leap
 
@@ -227,7 +227,7 @@ def test_connections_from_before_the_machine_slept_are_not_used_again(
     store.get("a")
     assert backend.proxy.accepted == accepted
     slept = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() + 3600.0)
-    monkeypatch.setattr("raincheck.awake.time", slept)
+    monkeypatch.setattr("raincheck.engine.awake.time", slept)
     store.get("a")
     assert backend.proxy.accepted == accepted + 1
     store.get("a")

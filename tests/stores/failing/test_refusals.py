@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from redis import Redis
 
+from raincheck.config.options import Settings
 from raincheck.contracts import Filter
-from raincheck.core import MEMORY, Raincheck
+from raincheck.engine.engine import MEMORY, Raincheck
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.operation import State
-from raincheck.options import Settings
+from raincheck.operations.operation import State
 from raincheck.testing.material import forgotten, make_operation
 from tests.stores.failing.backends import AT_MOST, SOON, Backend, timed, works_within
 from tests.stores.failing.calls import CALLS, OPERATION, use

@@ -12,7 +12,7 @@ import pytest
 
 from raincheck.contracts import Store
 from raincheck.errors import BodyMissing, StoreUnavailable
-from raincheck.operation import State
+from raincheck.operations.operation import State
 from raincheck.testing.material import changed, make_operation
 from tests.stores.failing.backends import (
     A_PROBE,

@@ -15,20 +15,15 @@ from psycopg.conninfo import conninfo_to_dict
 
 from raincheck.contracts import Filter, Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
-from raincheck.operation import TERMINAL, Operation, Progress, State
-from raincheck.records import encode
+from raincheck.operations.operation import TERMINAL, Operation, Progress, State
+from raincheck.operations.records import encode
 from raincheck.stores import open_store, postgresql
 from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql import schema as postgresql_schema
 from raincheck.stores.postgresql.statements import as_key
 from raincheck.stores.postgresql.url import parse_url
 from raincheck.testing import Clock, StoreContract
-from raincheck.testing.material import (
-    changed,
-    forgotten,
-    ids,
-    make_operation,
-)
+from raincheck.testing.material import changed, forgotten, ids, make_operation
 from tests.stores.postgresql.pgbouncer import pgbouncer
 from tests.stores.postgresql.schemas import (
     Admin,

@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from raincheck.contracts import Filter
 from raincheck.errors import StoreUnavailable
-from raincheck.operation import Progress
+from raincheck.operations.operation import Progress
 from raincheck.stores import server_clock
 from raincheck.stores.postgresql import PostgreSQLStore, from_url
 from raincheck.stores.postgresql import connections as postgresql_connections

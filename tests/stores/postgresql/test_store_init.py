@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from raincheck.cli import main
+from raincheck.cli.main import main
 from raincheck.stores import open_store
 from raincheck.stores.postgresql import schema as postgresql_schema
 from tests.support.real_servers import postgresql_url

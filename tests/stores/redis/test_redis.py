@@ -12,8 +12,8 @@ import pytest
 
 from raincheck.contracts import Filter
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.messages import Request
-from raincheck.operation import State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import State
 from raincheck.stores.redis import RedisStore
 from raincheck.testing import Clock, StoreContract
 from raincheck.testing.material import HOUR, make_operation

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from raincheck.contracts import REQUEST_FENCE, Filter
 from raincheck.errors import StoreError
-from raincheck.messages import Request
-from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, Progress, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, Progress, State
 from raincheck.stores.redis import NET, RedisStore
 from raincheck.stores.redis.names import Entry, quoted, to_bytes, to_text, unquoted
 from raincheck.testing import Clock

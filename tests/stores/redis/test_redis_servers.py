@@ -13,7 +13,7 @@ import redis
 
 from raincheck.contracts import Filter
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.messages import Request
+from raincheck.http.messages import Request
 from raincheck.testing.material import changed, in_threads, make_operation
 from tests.stores.failing.backends import wait_until, works_within
 from tests.stores.redis.keys import opened

@@ -13,21 +13,14 @@ import pytest
 
 from raincheck.contracts import REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing
-from raincheck.messages import Request
-from raincheck.operation import TERMINAL, Operation, State
-from raincheck.records import encode
+from raincheck.http.messages import Request
+from raincheck.operations.operation import TERMINAL, Operation, State
+from raincheck.operations.records import encode
 from raincheck.stores.redis import RedisStore
 from raincheck.stores.redis.names import Command, Entry
 from raincheck.stores.redis.scripts import SWAP_AND_DROP
 from raincheck.testing import Clock
-from raincheck.testing.material import (
-    HOUR,
-    changed,
-    forgotten,
-    ids,
-    in_threads,
-    make_operation,
-)
+from raincheck.testing.material import HOUR, changed, forgotten, ids, in_threads, make_operation
 from tests.stores.redis.keys import Keys
 
 pytestmark = pytest.mark.server

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raincheck.messages import Request
-from raincheck.operation import Operation, Progress, Reason, Result, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation, Progress, Reason, Result, State
 
 NEW = Operation(
     id="8f14e45fceea167a5a36dedd4bea2543",

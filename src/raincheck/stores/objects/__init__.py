@@ -21,11 +21,11 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from urllib.parse import quote, unquote
 
-from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter, Liveness, Store
+from raincheck.engine.repository import Ledger
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
-from raincheck.ledger import Ledger
-from raincheck.messages import Request
-from raincheck.operation import Operation, State, is_overtaken
+from raincheck.http.messages import Request
+from raincheck.operations.operation import REQUEST_FENCE, Operation, State, is_overtaken
+from raincheck.operations.store import LEFTOVER_AGE, Filter, Liveness, Store
 from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
 
 logger = logging.getLogger("raincheck")

@@ -16,11 +16,11 @@ from functools import partial
 from itertools import starmap
 from typing import Any
 
-from raincheck.contracts import LEFTOVER_AGE, Filter
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
-from raincheck.messages import Request
-from raincheck.operation import Operation, is_mere_renewal
-from raincheck.records import decode, decode_request, encode_request
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation, is_mere_renewal
+from raincheck.operations.records import decode, decode_request, encode_request
+from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.patience import TIMEOUT
 from raincheck.stores.postgresql.connections import Connection
 from raincheck.stores.postgresql.listening import Listener, from_hint, to_hint

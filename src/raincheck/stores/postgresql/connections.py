@@ -18,7 +18,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
-from raincheck.awake import Deadline, Moment
+from raincheck.engine.awake import Deadline, Moment
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.stores.patience import SLACK
 

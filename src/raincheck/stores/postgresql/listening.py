@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg import sql
 
-from raincheck.awake import Deadline
+from raincheck.engine.awake import Deadline
 from raincheck.stores.postgresql.connections import Connection, Connections
 
 LONGEST_NAME = 63  # bytes, of a channel

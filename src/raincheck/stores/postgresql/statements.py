@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from raincheck.contracts import REQUEST_FENCE, Filter
-from raincheck.operation import SETTLED, TERMINAL, Operation, State
-from raincheck.records import encode
+from raincheck.operations.operation import REQUEST_FENCE, SETTLED, TERMINAL, Operation, State
+from raincheck.operations.records import encode
+from raincheck.operations.store import Filter
 from raincheck.stores.paging import parse_cursor
 from raincheck.stores.postgresql.schema import Tables
 

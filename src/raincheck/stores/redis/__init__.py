@@ -12,11 +12,17 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
-from raincheck.messages import Request
-from raincheck.operation import CLAIMED, IN_FLIGHT, Operation, is_mere_renewal
-from raincheck.records import decode, decode_request, encode, encode_request
+from raincheck.http.messages import Request
+from raincheck.operations.operation import (
+    CLAIMED,
+    IN_FLIGHT,
+    REQUEST_FENCE,
+    Operation,
+    is_mere_renewal,
+)
+from raincheck.operations.records import decode, decode_request, encode, encode_request
+from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.paging import parse_cursor, to_page
 from raincheck.stores.redis import scripts
 from raincheck.stores.redis.indexes import BATCH, Indexes, batches

@@ -15,8 +15,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import TypeVar
 
-from raincheck.contracts import LEFTOVER_AGE, Filter
-from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, State
+from raincheck.operations.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, State
+from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.paging import Position
 from raincheck.stores.reading import Reader
 from raincheck.stores.redis.names import Command, Entry, Names, to_bytes, to_run

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-from raincheck.operation import CLAIMED, Operation, State
+from raincheck.operations.operation import CLAIMED, Operation, State
 from raincheck.stores.paging import Position
 from raincheck.stores.redis.scripts import ADD_ALL_THE_SAME
 

@@ -13,7 +13,7 @@ restarted knows them at once.
 
 from __future__ import annotations
 
-from raincheck.operation import SETTLED
+from raincheck.operations.operation import SETTLED
 
 # A hint must not make a write fail: hence pcall, for users who may not publish.
 _TELL = "if {hint} ~= '' then redis.pcall('PUBLISH', {channel}, {hint}) end"

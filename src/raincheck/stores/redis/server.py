@@ -17,7 +17,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
 
-from raincheck.awake import Deadline, Moment
+from raincheck.engine.awake import Deadline, Moment
 from raincheck.stores.patience import SLACK, Patience
 from raincheck.stores.redis.errors import FAILURES, Refused, explain
 from raincheck.stores.redis.names import Command, to_run

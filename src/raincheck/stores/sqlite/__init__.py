@@ -18,11 +18,11 @@ from sqlite3 import Connection
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from raincheck.contracts import LEFTOVER_AGE, REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing, ConfigurationError, StoreError, abbreviate
-from raincheck.messages import Request
-from raincheck.operation import Operation, is_mere_renewal
-from raincheck.records import decode, decode_request, encode, encode_request
+from raincheck.http.messages import Request
+from raincheck.operations.operation import REQUEST_FENCE, Operation, is_mere_renewal
+from raincheck.operations.records import decode, decode_request, encode, encode_request
+from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
 from raincheck.stores.reading import Reader, Row
 from raincheck.stores.sqlite import additions

@@ -9,10 +9,10 @@ from __future__ import annotations
 from sqlite3 import Connection
 from typing import Any
 
-from raincheck.contracts import Filter
 from raincheck.errors import StoreError
-from raincheck.operation import CLAIMED, IN_FLIGHT, TERMINAL, State
-from raincheck.records import decode
+from raincheck.operations.operation import CLAIMED, IN_FLIGHT, TERMINAL, State
+from raincheck.operations.records import decode
+from raincheck.operations.store import Filter
 from raincheck.stores.paging import parse_cursor
 
 

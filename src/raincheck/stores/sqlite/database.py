@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from raincheck.awake import Deadline
+from raincheck.engine.awake import Deadline
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.stores.sqlite.reserve import PAGE, Reserve
 

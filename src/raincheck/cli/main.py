@@ -1,0 +1,171 @@
+"""The command line: `raincheck demo`, `raincheck check` and `raincheck store init`."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raincheck.operations.store import Store
+
+OK = 0
+FAILED = 1
+UNUSABLE = 2  # wrong arguments (argparse has it so), or something isn't installed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the process's exit status."""
+    options = _parser().parse_args(argv)
+    if options.command == "demo":
+        return _demo(options.host, options.port)
+    if options.command == "check":
+        return _check(options.application)
+    if options.command == "store":
+        return _store_init(options.url)
+    raise AssertionError(f"no command {options.command!r}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="raincheck", description="Turn slow HTTP handlers into 202 Accepted polling resources."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser(
+        "demo", help="serve a slow application to try raincheck with", allow_abbrev=False
+    )
+    demo.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    demo.add_argument(
+        "--port", default=8000, type=_port, help="port; 0 takes a free one (%(default)s)"
+    )
+    check = commands.add_parser(
+        "check", help="find @long_running where it has no effect, or the wrong one"
+    )
+    check.add_argument("application", metavar="module:app", help="or module:factory()")
+    store = commands.add_parser("store", help="what is done to a store by hand")
+    actions = store.add_subparsers(dest="action", required=True)
+    init = actions.add_parser("init", help="make a store's tables, or bring them up to date")
+    init.add_argument("url", metavar="URL", help="such as postgresql://user@host/database")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
+    return int(text)
+
+
+def _demo(host: str, port: int) -> int:
+    try:
+        import uvicorn
+    except ModuleNotFoundError as error:
+        if error.name != "uvicorn":
+            raise
+        return _complain('The demo needs uvicorn: pip install "raincheck[demo]"', UNUSABLE)
+    from raincheck.cli.demo import app, instructions
+
+    try:
+        listener = _listen(host, port)
+    except OSError as error:
+        return _complain(_why_not_listening(host, port, error), FAILED)
+    print(instructions(_url(host, listener.getsockname()[1])), flush=True)
+    server = uvicorn.Server(uvicorn.Config(app))
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
+        server.run(sockets=[listener])
+    return OK if server.started else FAILED
+
+
+def _check(target: str) -> int:
+    from raincheck.inspection.check import NotLoadedError, check, load
+
+    try:
+        app = load(target)
+        report = check(app)
+    except NotLoadedError as error:
+        return _complain(_with_cause(str(error), error.__cause__), UNUSABLE)
+    except Exception as error:  # Django imports its URL configuration only now
+        return _complain(_with_cause(f"{target} can't be looked into", error), UNUSABLE)
+    if report is None:
+        kind = f"{type(app).__module__}.{type(app).__qualname__}"
+        return _complain(f"Nothing was checked: the framework of {kind} is not known", UNUSABLE)
+    print(report)
+    return FAILED if report.complaints else OK
+
+
+def _store_init(url: str) -> int:
+    from raincheck.errors import ConfigurationError, StoreError
+    from raincheck.stores import open_store
+
+    try:
+        store = open_store(url)
+        with closing(store):
+            print(_prepare(store))
+    except ConfigurationError as error:
+        return _complain(str(error), UNUSABLE)
+    except StoreError as error:
+        return _complain(str(error), FAILED)
+    return OK
+
+
+def _prepare(store: Store) -> str:
+    """Do what a store needs once, and say what that was."""
+    prepare = getattr(store, "prepare", None)
+    if prepare is None:
+        store.get("none")  # whatever it needs, it makes at first use
+        return "This store is ready: it needs nothing to be made by hand"
+    before, now, schema = prepare()
+    tables = f"raincheck's tables in schema {schema}"
+    if before == now:
+        return f"{tables} are there already, in version {now}"
+    if before:
+        return f"{tables} were brought from version {before} to {now}"
+    return (
+        f"{tables} were made, in version {now}; another role that is to use them needs "
+        "USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on the tables"
+    )
+
+
+def _with_cause(sentence: str, cause: BaseException | None) -> str:
+    """Add the traceback of what the application has raised itself, without our part of it."""
+    if cause is None:
+        return sentence
+    place = cause.__traceback__
+    while place is not None and place.tb_next and _is_ours(place.tb_frame.f_code.co_filename):
+        place = place.tb_next
+    lines = traceback.format_exception(type(cause), cause, place)
+    return f"{sentence}:\n\n{''.join(lines).rstrip()}"
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith((os.path.dirname(__file__), "<frozen importlib")) or (
+        f"{os.sep}importlib{os.sep}" in path
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything is printed, so that what is printed can be done."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def _why_not_listening(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is in use: choose another one with --port"
+    return f"Can't listen on port {port} of {host}: {error.strerror or error}"
+
+
+def _url(host: str, port: int) -> str:
+    """Return the URL under which this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(sentence, file=sys.stderr)
+    return status

@@ -1,6 +1,0 @@
-"""A slow application on real input, to try raincheck with: it archives the standard library."""
-
-from raincheck.demo.application import app
-from raincheck.demo.instructions import instructions
-
-__all__ = ["app", "instructions"]

@@ -1,0 +1,228 @@
+"""From a request to an operation: within limits, recorded with what it may be run again from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+
+from raincheck.engine.admission import Admission
+from raincheck.engine.captured_request import CapturedRequests
+from raincheck.engine.errands import Pulse
+from raincheck.engine.process import Process
+from raincheck.engine.running import Flight, Run
+from raincheck.engine.start import Accepted, Captured, Key, Start
+from raincheck.errors import Overloaded, StoreError, StoreUnavailable
+from raincheck.handler import NO_TERMS, Terms, may_be_repeatable
+from raincheck.operations.operation import Operation, State
+from raincheck.operations.transitions import Claimed, Marked, advance
+
+
+class Accepting:
+    """Makes operations of requests; the part of the core that does so.
+
+    Args:
+        requests: Where requests that may be run again are kept.
+        ensure_heartbeat: Has the heartbeat's thread run.
+        let_go: Ends an operation of which nobody has heard.
+        new_id: Returns an id with at least 128 random bits.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        requests: CapturedRequests,
+        *,
+        ensure_heartbeat: Callable[[], None],
+        let_go: Callable[[Operation], object],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.admission = Admission(
+            process.limits,
+            process.ledger,
+            process.flights,
+            application=lambda: process.application.name,
+        )
+        self._process = process
+        self._store = process.store
+        self._settings = process.settings
+        self._flights = process.flights
+        self._requests = requests
+        self._policy = process.settings.policy()
+        self._ensure_heartbeat = ensure_heartbeat
+        self._let_go = let_go
+        self._new_id = new_id
+
+    def accept(self, run: Run, start: Start) -> Accepted:
+        """Record an operation that `run` works on; once this returns, a 202 may leave.
+
+        Returns:
+            The operation; under a key, the one that another request has become before.
+
+        Raises:
+            Overloaded: Too many are in flight.
+            StoreError: It could not be recorded; or it was, and the store's answer was lost: then
+                nobody hears its id, and it is ended.
+        """
+        # What the store has no part in comes first: it must not look like one that hangs.
+        self._process.application.come_in_at(start.root_path)
+        captured = self._capture(start)
+        fresh = self._describe(start, captured)
+        pulse, health = Pulse(), self._process.health
+        try:
+            with health.accepting():
+                accepted = health.writes.run(
+                    lambda: self._accept(run, fresh, start, captured, pulse),
+                    late=self._take_back,
+                    pulse=pulse,
+                )
+        finally:
+            if pulse.is_left:
+                self._process.note_unanswered(fresh)
+        self._check_is_kept(accepted.operation)
+        return accepted
+
+    def _describe(self, start: Start, captured: Captured | None) -> Operation:
+        return Operation(
+            id=self._new_id(),
+            state=State.ACCEPTED,
+            created=0.0,
+            updated=0.0,
+            retention=self._settings.retention,
+            method=start.method,
+            route=start.route,
+            owner=start.owner,
+            unbound=self._is_unbound(start),
+            progress=start.progress,
+            repeatable=self._may_repeat(start, start.terms),
+            captured=captured is not None,
+            fingerprint=start.key.fingerprint if start.key else None,
+            coalesced=start.key is not None and start.key.is_shared,
+            application=self._process.application.at(start.root_path),
+            code=self._process.application.code if captured is not None else None,
+            webhook=start.webhook,
+        )
+
+    def _accept(
+        self, run: Run, fresh: Operation, start: Start, captured: Captured | None, pulse: Pulse
+    ) -> Accepted:
+        holder = self._admit(start)
+        if holder is not None:
+            return Accepted(holder, is_new=False)
+        now = self._store.now()
+        return self._begin(run, replace(fresh, created=now, updated=now), start, captured, pulse)
+
+    def _check_is_kept(self, operation: Operation) -> None:
+        """Raise StoreUnavailable for what another request has become too late: it is taken back."""
+        if self._process.is_unheard_of(operation):
+            raise StoreUnavailable(f"operation {operation.shown} came too late and is taken back")
+
+    def _take_back(self, accepted: Accepted) -> None:
+        """End what was recorded when its request had gone on without."""
+        if accepted.is_new:
+            self._flights.drop(self._flights.of(accepted.operation))
+            self._process.note_unanswered(accepted.operation)
+            self._let_go(accepted.operation)
+
+    def _admit(self, start: Start) -> Operation | None:
+        """Look at the limits; over them return what another request has become under the key.
+
+        Raises:
+            Overloaded: Nothing has.
+        """
+        try:
+            self.admission.check(start.owner)
+        except Overloaded:
+            holder = self._store.holder(self._name(start.key)) if start.key is not None else None
+            if holder is None:
+                raise
+            return holder
+        return None
+
+    def _is_unbound(self, start: Start) -> bool:
+        """Tell whether it may still turn out whose it is: authentication may not have run yet."""
+        return self._settings.owner is not None and start.owner is None and not start.is_reached
+
+    def _may_repeat(self, start: Start | Operation, terms: Terms) -> bool:
+        return self._policy.may_repeat(start.method, start.route, terms.retry)
+
+    def _capture(self, start: Start) -> Captured | None:
+        is_needed = self.may_need_again(start.method, start.route, start.terms)
+        return start.capture() if is_needed else None
+
+    def may_need_again(self, method: str, route: str, terms: Terms = NO_TERMS) -> bool:
+        """Tell whether a request may have to be run again, as far as is known yet.
+
+        A handler that has not been called may be marked `retry=True`.
+        """
+        if not terms.is_said and terms.retry is None and may_be_repeatable():
+            terms = Terms(retry=True)
+        return self._policy.may_repeat(method, route, terms.retry)
+
+    def _begin(
+        self, run: Run, fresh: Operation, start: Start, captured: Captured | None, pulse: Pulse
+    ) -> Accepted:
+        # In flight before it is in the store, or this process's own recovery might end it.
+        # It has no run before the store has its record, or a beat would take that for lost.
+        timeout = start.terms.timeout or self._settings.timeout
+        is_asked = self._settings.owner is not None and start.owner is None
+        flight = Flight(fresh, None, timeout, is_attended=start.is_attended, is_asked=is_asked)
+        self.admission.add(flight)
+        try:
+            self._ensure_heartbeat()  # in flight before that, too, or it might go on sleeping
+            stored = self._record(flight, start.key, captured, pulse)
+        except BaseException:
+            self._flights.drop(flight)
+            self._process.note_unanswered(fresh)
+            raise
+        if stored.id == fresh.id:
+            flight.run = run
+            self.admission.count(start.owner)
+            return Accepted(stored)
+        self._flights.drop(flight)
+        if captured is not None:
+            self._store.discard(fresh.id)
+        return Accepted(stored, is_new=False)
+
+    def _record(
+        self, flight: Flight, key: Key | None, captured: Captured | None, pulse: Pulse
+    ) -> Operation:
+        fresh = flight.operation
+        request = self._requests.keep(fresh.id, captured, pulse.beat) if captured else None
+        # From now on: to keep a large request may have taken longer than a lease.
+        claim = Claimed(self._process.worker, self._process.lease)
+        flight.operation = advance(fresh, claim, self._store.now())
+        if pulse.is_left:
+            raise StoreError("nobody waits for it any more")
+        return self._store.create(flight.operation, request, self._name(key) if key else None)
+
+    def _name(self, key: Key) -> str:
+        """Return by what the store knows a key: other applications may use it, too."""
+        name = f"{self._process.application.name}\0{key.value}"
+        return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def mark(self, operation: Operation, terms: Terms, *, in_time: bool = False) -> None:
+        """Take what a handler says of itself after its operation was accepted.
+
+        Args:
+            in_time: Whether its client waits for the 202, and has not heard of it yet.
+
+        Raises:
+            StoreError: It could not be recorded, so the handler must not go on.
+        """
+        flight = self._flights.of(operation)
+        if flight is None:
+            return
+        flight.timeout = terms.timeout or flight.timeout
+        repeatable = self._may_repeat(operation, terms)
+        is_needless = flight.operation.captured and not repeatable
+        if flight.operation.repeatable != repeatable or is_needless:
+            change = partial(self._process.ledger.change, operation.id, Marked(repeatable))
+            if in_time:
+                with self._process.health.noticing():
+                    self._process.health.writes.run(partial(change, fence=operation.fence))
+            else:
+                change(fence=operation.fence)
+            captured = flight.operation.captured and repeatable
+            flight.operation = replace(flight.operation, repeatable=repeatable, captured=captured)

@@ -1,0 +1,204 @@
+"""What is asked of the store for a client that waits: it is told in time, whatever the store does.
+
+Each errand has a thread of its own, so that whoever waits for it can go on without. While one is
+overdue, no other is begun, but for one now and then that finds out whether the store is back. So a
+store that hangs costs a few threads, and each client a second or two at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Generic, TypeVar
+
+from raincheck.engine.awake import Deadline
+from raincheck.engine.threads import Threads
+from raincheck.errors import StoreError, StoreUnavailable
+
+logger = logging.getLogger("raincheck")
+
+BOUND = 1.2  # seconds that a client waits for a sign of life
+DOUBT = 5.0  # seconds until another client finds out what keeps an errand
+PAUSE = 0.5  # the same after an errand has failed
+QUICK = 0.1  # seconds within which a failure costs nobody anything
+
+_THREADS = Threads(
+    name="raincheck-store"
+)  # of the process: a middleware that is dropped leaves none behind
+
+_T = TypeVar("_T")
+
+
+class Pulse:
+    """What an errand and whoever waits for it know of each other.
+
+    Attributes:
+        beats: How often the store has answered within it: it may be long.
+        is_left: Whether nobody waits for it any more.
+    """
+
+    def __init__(self) -> None:
+        self.beats = 0
+        self.is_left = False
+
+    def beat(self) -> None:
+        """Take note of an answer."""
+        self.beats += 1
+
+
+class Errands:
+    """Runs errands of one kind, as far as the store seems to be there; each process for itself."""
+
+    def __init__(self) -> None:
+        self._refused: dict[int, float] = {}  # until when, by process; none: nothing is overdue
+        self._lock_of: dict[int, threading.Lock] = {}  # the same: a fork may inherit it locked
+
+    def run(
+        self,
+        work: Callable[[], _T],
+        *,
+        late: Callable[[_T], object] | None = None,
+        pulse: Pulse | None = None,
+        may_be_slow: bool = False,
+    ) -> _T:
+        """Return what `work` returns, if the store answers in time.
+
+        Args:
+            late: Given what `work` returns after nobody has waited for it any more.
+            pulse: Beats at each answer within it: the wait begins anew.
+            may_be_slow: Whether it may take its time though the store is there.
+
+        Raises:
+            StoreUnavailable: The store does not answer, or has failed.
+        """
+        is_probe = self._is_refusing
+        if not self._may_begin():
+            raise StoreUnavailable("the store does not answer: it is left alone for a while")
+        pulse = pulse or Pulse()
+        errand = _Errand(work, late, partial(self.note, is_probe=is_probe), pulse)
+        try:
+            _THREADS.run(partial(copy_context().run, errand.run))
+        except RuntimeError:  # the system allows no more threads
+            errand.run()
+        if not self._has_come(errand, pulse) and errand.leave():
+            if not may_be_slow:
+                self._refuse_for(DOUBT)
+            raise StoreUnavailable(f"the store has not answered within {BOUND:g} s")
+        return errand.result()
+
+    def _has_come(self, errand: _Errand[_T], pulse: Pulse) -> bool:
+        try:
+            beats, deadline = pulse.beats, Deadline(BOUND)
+            while step := deadline.step:
+                if errand.is_over.wait(step):
+                    return True
+                if pulse.beats != beats:
+                    beats, deadline = pulse.beats, Deadline(BOUND)
+            return False
+        except BaseException:  # the server wants to stop this very thread
+            errand.leave()
+            raise
+
+    # --- whether another one is begun ----------------------------------------------------------
+
+    @property
+    def _is_refusing(self) -> bool:
+        return os.getpid() in self._refused
+
+    def _may_begin(self) -> bool:
+        if not self._is_refusing:
+            return True
+        pid = os.getpid()
+        with self._lock:
+            if time.monotonic() < self._refused.get(pid, 0.0):
+                return False
+            self._refuse_for(DOUBT)  # this one finds out
+            return True
+
+    def note(self, error: BaseException | None, seconds: float, *, is_probe: bool = False) -> None:
+        """Take note of what an errand has met, and after how long.
+
+        Args:
+            is_probe: Whether it was to find out whether the store is back.
+        """
+        if _says_of_store(error):
+            if _is_away(error):
+                if seconds > QUICK or self._is_refusing:
+                    self._refuse_for(PAUSE)
+            else:
+                self._refused.pop(os.getpid(), None)
+        elif is_probe and self._is_refusing:  # it has not found out: the next one does
+            self._refuse_for(0)
+
+    def _refuse_for(self, seconds: float) -> None:
+        self._refused[os.getpid()] = time.monotonic() + seconds
+
+    @property
+    def _lock(self) -> threading.Lock:
+        return self._lock_of.setdefault(os.getpid(), threading.Lock())
+
+
+class _Errand(Generic[_T]):
+    def __init__(
+        self,
+        work: Callable[[], _T],
+        late: Callable[[_T], object] | None,
+        note: Callable[[BaseException | None, float], None],
+        pulse: Pulse,
+    ) -> None:
+        self.is_over = threading.Event()
+        self._work = work
+        self._late = late
+        self._note = note
+        self._found: list[_T] = []
+        self._error: BaseException | None = None
+        self._pulse = pulse
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._found.append(self._work())
+        except BaseException as error:
+            self._error = error
+        self._note(self._error, time.monotonic() - begun)
+        with self._lock:
+            self.is_over.set()
+            is_late = self._pulse.is_left
+        if is_late:
+            self._end_late()
+
+    def _end_late(self) -> None:
+        try:
+            if self._found and self._late is not None:
+                self._late(self._found[0])
+        except Exception as error:
+            logger.warning("what came too late could not be taken back: %s", error)
+
+    def leave(self) -> bool:
+        """Wait no longer; False if it is over after all."""
+        with self._lock:
+            self._pulse.is_left = not self.is_over.is_set()
+            return self._pulse.is_left
+
+    def result(self) -> _T:
+        if self._error is None:
+            return self._found[0]
+        try:
+            raise self._error
+        finally:
+            self._error = None  # or its traceback would keep this object alive
+
+
+def _says_of_store(error: BaseException | None) -> bool:
+    """Tell whether an end says anything of the store: a limit, or a defect of others, does not."""
+    return error is None or isinstance(error, StoreError | OSError)
+
+
+def _is_away(error: BaseException | None) -> bool:
+    return isinstance(error, StoreUnavailable | OSError)

@@ -1,0 +1,138 @@
+"""What comes before a handler is called: whether it may be, and what is said where it may not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TypeGuard
+
+from raincheck.config.limits import Limits
+from raincheck.config.policy import Candidate, Refusal
+from raincheck.engine.engine import Raincheck
+from raincheck.engine.idempotency import NotAKeyError, Sharing, is_anonymous, key_of
+from raincheck.engine.start import Key
+from raincheck.errors import Overloaded, RaincheckError
+from raincheck.http.messages import Request, Response
+from raincheck.http.problems import problem, unavailable
+
+logger = logging.getLogger("raincheck")
+
+STORE_RETRY_AFTER = 5  # seconds, for a client whose request met a store that fails
+OVERLOADED_RETRY_AFTER = 5  # seconds
+ANONYMOUS_KEY = (
+    "a request for %r has an Idempotency-Key and nothing that says who asks: whoever sends the "
+    "same request under the same key gets the same response. Set owner, or name the header fields "
+    "that tell clients apart in identity_headers; [] if that is meant so, as keys are random"
+)
+
+
+def may_begin(
+    decision: Candidate | Refusal, core: Raincheck, sharing: Sharing | None
+) -> TypeGuard[Candidate]:
+    """Tell whether a handler may be called at all; if not, `refuse` says why.
+
+    Args:
+        sharing: How another request may have become the same operation: then nothing need be
+            called.
+    """
+    if isinstance(decision, Refusal):
+        return False
+    return decision.budget != 0 or sharing is not None or not (core.is_full or core.is_cut_off)
+
+
+def refuse(decision: Candidate | Refusal, core: Raincheck) -> Response:
+    """Refuse before anything has run, for the reason why it may not begin."""
+    if isinstance(decision, Refusal):
+        return problem(decision.status, decision.code, decision.detail)
+    if core.is_full:
+        return _overloaded(Overloaded("operations", core.limits.operations))
+    return _unrecordable()
+
+
+def not_a_key(error: NotAKeyError) -> Response:
+    """Refuse an `Idempotency-Key` that is none."""
+    return problem(400, "idempotency-key-invalid", f"{error}.")
+
+
+def key_for(
+    core: Raincheck,
+    sharing: Sharing,
+    request: Request,
+    route: str,
+    owner: str | None,
+    body: Iterable[bytes],
+) -> Key:
+    """Return what makes a request one with others; warn, once, where a key may be a stranger's.
+
+    Args:
+        route: The request's path, without the root path.
+        body: All of it, in pieces of any size.
+    """
+    settings, is_of_key = core.settings, sharing.key is not None
+    is_known = owner is not None or settings.owner is not None
+    is_known = is_known or settings.identity_headers is not None or core.is_warned_of_keys
+    if is_of_key and not is_known and is_anonymous(request, sharing.identity):
+        core.is_warned_of_keys = True
+        logger.warning(ANONYMOUS_KEY, request.path)
+    return key_of(sharing, request, route, owner, body)
+
+
+def is_accepted_first(candidate: Candidate, sharing: Sharing | None) -> bool:
+    """Tell whether a request becomes an operation before its handler is called.
+
+    That it does so from the start, so that limits are looked at before anything runs; or because
+    another request may have become the same operation.
+    """
+    return candidate.budget == 0 or sharing is not None
+
+
+def refuse_unread(
+    candidate: Candidate,
+    sharing: Sharing | None,
+    limits: Limits,
+    *,
+    has_room: bool,
+    is_late: bool = False,
+) -> Response | None:
+    """Refuse a request whose body could not be read ahead; None if it may go on as it is.
+
+    Args:
+        has_room: Whether there was room for what was read.
+        is_late: Whether it does not come.
+    """
+    if not has_room and is_accepted_first(candidate, sharing):
+        return _overloaded(Overloaded("spooled", limits.spooled))
+    if sharing is None or sharing.key is None:  # who only coalesces may be alone
+        return None
+    if is_late:
+        close = ((b"connection", b"close"),)  # RFC 9110 §15.5.9
+        return problem(408, "request-timeout", "The request did not come whole.", close)
+    return problem(413, "request-too-large", "The request is too large to have a key.")
+
+
+def refuse_unaccepted(error: Exception, sharing: Sharing | None, path: str) -> Response | None:
+    """Refuse a request that has become no operation; None if it may go on as it is.
+
+    Args:
+        error: Why it has not.
+        path: The request's, for the log.
+    """
+    if isinstance(error, Overloaded):
+        return _overloaded(error)
+    defect = None if isinstance(error, RaincheckError) else error
+    outcome = "stays synchronous" if sharing is None else "is refused"
+    logger.warning("%r %s: %s", path, outcome, error, exc_info=defect)
+    # Under a key, another request might be handled as well.
+    return None if sharing is None else _unrecordable()
+
+
+def _overloaded(error: Overloaded) -> Response:
+    """Refuse because a limit is reached; the client's own, if it is that (RFC 6585 §4)."""
+    wait = (b"retry-after", b"%d" % OVERLOADED_RETRY_AFTER)
+    if error.limit == "operations_per_owner":
+        return problem(429, "too-many-operations", "Yours are too many at once.", (wait,))
+    return unavailable("Too many operations are in flight.", OVERLOADED_RETRY_AFTER)
+
+
+def _unrecordable() -> Response:
+    return unavailable("Operations can't be recorded now.", STORE_RETRY_AFTER)

@@ -1,0 +1,184 @@
+"""Operations whose handlers run in this process, and what is known of them only here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+from raincheck.engine.outbox import Ending
+from raincheck.errors import StoreUnavailable
+from raincheck.operations.operation import Operation, Owned, Progress, Reason
+from raincheck.operations.transitions import bind
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Run(Protocol):
+    """A handler that runs in this process, as the engine needs to see it. Thread-safe."""
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether it will never go on: its event loop has ended before it."""
+        ...
+
+    def request_cancel(self) -> None:
+        """Ask the handler to stop; returns at once."""
+        ...
+
+    def give_up(self, reason: Reason) -> None:
+        """End the operation without a response, unless it has one, and ask the handler to stop."""
+        ...
+
+
+@dataclass(slots=True)
+class Flight:
+    """An operation whose handler runs in this process.
+
+    Attributes:
+        run: Its handler; None until that has begun.
+        renewed: When its lease was, by this process's clock.
+        begun: When its handler was, by the same.
+        timeout: Seconds its handler may run; None: no limit.
+        is_attended: Whether its client still waits for the response itself: neither `timeout` nor
+            `abandon_after` counts yet.
+        news: Progress that is not written yet.
+        is_asked: Whether it may turn out whose its operation is, which is nobody's so far.
+        owned: Whose its operation has turned out to be, after it was recorded.
+        is_owner_written: Whether its record says so.
+        looked: When it was last seen whether anybody polls, by this process's clock.
+        is_doubtful: Whether the store had lost its record, and maybe chunks.
+        is_over: Whether its end is being recorded: what has to be made good is done there.
+        lingers: Whether its handler may go on when its end is recorded.
+        lock: Held while one of the last three may become true.
+    """
+
+    operation: Operation
+    run: Run | None
+    timeout: float | None = None
+    renewed: float = field(default_factory=lambda: time.monotonic())
+    begun: float = field(default_factory=lambda: time.monotonic())
+    is_attended: bool = False
+    news: Progress | None = None
+    is_asked: bool = False
+    owned: Owned | None = None
+    is_owner_written: bool = True
+    looked: float = field(default_factory=lambda: time.monotonic())
+    is_doubtful: bool = False
+    is_over: bool = False
+    lingers: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its handler has run longer than it may."""
+        if self.timeout is None or self.is_attended:
+            return False
+        return time.monotonic() - self.begun > self.timeout
+
+    @property
+    def has_news(self) -> bool:
+        """Whether its record lacks something that is known here."""
+        return self.news is not None or not self.is_owner_written
+
+    def leave_alone(self) -> None:
+        """Take note that its client does not wait any longer."""
+        if self.is_attended:
+            self.begun = self.looked = time.monotonic()
+            self.is_attended = False
+
+    def own(self, owned: Owned) -> None:
+        """Take note of whose it is; the next beat writes it, or its end."""
+        self.owned = owned
+        self.is_owner_written = False
+        self.operation = bind(self.operation, owned)
+
+    def cancel(self) -> None:
+        """Ask the handler to stop."""
+        if self.run is not None:
+            self.run.request_cancel()
+
+    def end(self, ending: Ending) -> Ending:
+        """Take note that it is over, and add to its ending what is known here only."""
+        with self.lock:
+            self.is_over = True
+        news, self.news = self.news, None
+        event = ending.event if news is None else replace(ending.event, progress=news)
+        event = event if self.owned is None else replace(event, owned=self.owned)
+        return replace(ending, event=event, is_doubtful=self.is_doubtful)
+
+
+class Flights:
+    """All flights of this process; a fork has none of the handlers, and must not speak for them."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, dict[str, Flight]] = {}
+        self._names: dict[int, str] = {}
+
+    @property
+    def worker(self) -> str:
+        """The name of this process, as far as these flights go; no other has it."""
+        pid = os.getpid()
+        return self._names.setdefault(pid, f"{pid}-{secrets.token_hex(8)}")
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    def __contains__(self, operation_id: str) -> bool:
+        return operation_id in self._here
+
+    def all(self) -> list[Flight]:
+        """Return those of now."""
+        return list(self._here.values())
+
+    def get(self, operation_id: str) -> Flight | None:
+        """Return the flight of an operation; None if it has none here."""
+        return self._here.get(operation_id)
+
+    def of(self, operation: Operation) -> Flight | None:
+        """Return the flight of this run of an operation; None if it is over, or another runs."""
+        flight = self._here.get(operation.id)
+        is_same = flight is not None and flight.operation.fence == operation.fence
+        return flight if is_same else None
+
+    def add(self, flight: Flight) -> bool:
+        """Take note of a flight; False if its operation has one here."""
+        return self._here.setdefault(flight.operation.id, flight) is flight
+
+    def is_within(self, flight: Flight, most: int) -> bool:
+        """Tell whether a flight is among the oldest `most`."""
+        here = self._here
+        return len(here) <= most or flight.operation.id in list(here)[:most]
+
+    def drop(self, flight: Flight | None) -> None:
+        """Forget a flight, if it is there."""
+        if flight is not None and self._here.get(flight.operation.id) is flight:
+            del self._here[flight.operation.id]
+
+    @property
+    def _here(self) -> dict[str, Flight]:
+        return self._of.setdefault(os.getpid(), {})
+
+
+def each(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """Do something with each, whatever the others meet, unless the store is away.
+
+    Raises:
+        Exception: What was met last.
+    """
+    results, failure = list[_R](), None
+    for item in items:
+        try:
+            results.append(work(item))
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return results

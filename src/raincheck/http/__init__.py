@@ -1,0 +1,1 @@
+"""HTTP as values, and what the standards say of it; nothing here knows of operations."""

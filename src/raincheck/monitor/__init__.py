@@ -1,0 +1,1 @@
+"""What a poller sees, and when."""

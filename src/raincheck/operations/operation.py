@@ -1,0 +1,194 @@
+"""The record of one deferred request, and what can be said of it. Pure: time comes in as `now`.
+
+What may happen to it is the table in `transitions`. Stores keep records and know none of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from raincheck.errors import abbreviate
+from raincheck.http.messages import Headers
+
+
+class State(StrEnum):
+    """Where an operation stands; the value is what records say."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def on_the_wire(self) -> str:
+        """What clients are told; in one spelling of "canceled" azure-core would poll for ever."""
+        return "canceled" if self is State.CANCELLED else self.value
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+CLAIMED = frozenset({State.RUNNING, State.CANCELLING})  # somebody runs the handler
+IN_FLIGHT = CLAIMED | {State.ACCEPTED}  # it has not ended
+SETTLED = TERMINAL | {State.ACCEPTED}  # nobody runs the handler
+
+REQUEST_FENCE = 0  # a request's body lies here: the first claim, and so every response, has 1
+
+
+class Reason(StrEnum):
+    """Why an operation ended without a response of its handler."""
+
+    EXCEPTION = "exception"
+    INTERRUPTED = "interrupted"
+    TIMEOUT = "timeout"
+    RESPONSE_TOO_LARGE = "response_too_large"
+    RESPONSE_LOST = "response_lost"
+    SHUTDOWN = "shutdown"
+    EXPIRED_BEFORE_START = "expired_before_start"
+    RESPONSE_DISCARDED = "response_discarded"
+    OWNER_UNKNOWN = "owner_unknown"
+    TOO_MANY_OPERATIONS = "too_many_operations"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a handler says it is; `completed` and `total` in any one unit."""
+
+    completed: float
+    total: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A handler's whole response but for its body, which the store keeps in chunks.
+
+    Every chunk but the last has `chunk_size` bytes; together they have `length` bytes and lie
+    under `fence`, so that a writer who lost its lease can't mix its bytes in. `error_code` and
+    `error_message` are what an error says of itself, for the status document.
+    """
+
+    status: int
+    headers: Headers
+    length: int
+    chunk_size: int
+    fence: int
+    trailers: Headers = ()
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Whose an operation has turned out to be; None: nobody's."""
+
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One deferred request. Times are seconds since the epoch by the store's clock.
+
+    `version` rises with every change, `fence` with every claim. `worker` is the process that runs
+    the handler, `lease` the time until which it is believed to live. `expires` is the end of the
+    promise to keep a terminal operation, or of the memory that there was one if `forgotten`.
+
+    `owner` is the principal that it belongs to, None: nobody. While it is `unbound`, that is not
+    known yet, and it is shown to nobody.
+
+    `repeatable` says whether the handler may be run again if a process is lost, `captured` whether
+    the store has the request to run it from. `fingerprint` is that of a request under a key, which
+    is let go at the end if it was `coalesced`. `application` is the one whose processes show it and
+    may run the handler, `code` the fingerprint of its source. `webhook` is the URL that is still to
+    be told of the end, after so many `deliveries`; then `lease` is the time from which the next may
+    be made. `polled` is about when somebody last asked for it, where that counts.
+    """
+
+    id: str
+    state: State
+    created: float
+    updated: float
+    retention: float
+    method: str
+    route: str
+    version: int = 1
+    owner: str | None = None
+    unbound: bool = False
+    queue: str | None = None
+    fence: int = 0
+    worker: str | None = None
+    lease: float | None = None
+    expires: float | None = None
+    forgotten: bool = False
+    progress: Progress | None = None
+    reason: Reason | None = None
+    result: Result | None = None
+    repeatable: bool = False
+    captured: bool = False
+    fingerprint: str | None = None
+    coalesced: bool = False
+    application: str | None = None
+    code: str | None = None
+    webhook: str | None = None
+    deliveries: int = 0
+    polled: float | None = None
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing will change the outcome any more."""
+        return self.state in TERMINAL
+
+    @property
+    def application_name(self) -> str | None:
+        """The name of its application, wherever that is mounted."""
+        name = self.application
+        return name.rpartition("\n")[0] if name is not None and "\n" in name else name
+
+    @property
+    def last_asked(self) -> float:
+        """About when somebody last wanted it: the one who started it, or a poll."""
+        return self.created if self.polled is None else self.polled
+
+    @property
+    def shown(self) -> str:
+        """What a log may say of it: never the whole id, which opens the response."""
+        return f"{abbreviate(self.id)} ({self.method} {self.route!r})"
+
+
+def is_mere_renewal(old: Operation, new: Operation) -> bool:
+    """Tell whether a change is one that nobody who reads the operation would see."""
+    same = replace(new, version=old.version, lease=old.lease, polled=old.polled)
+    return new.updated == old.updated and old == same
+
+
+def is_abandoned(operation: Operation, now: float, *, is_dead: bool) -> bool:
+    """Tell whether nobody runs this operation any more.
+
+    Args:
+        is_dead: Whether its worker is known to be; of others only the lease tells.
+    """
+    if operation.state not in CLAIMED:
+        return False
+    return is_dead or (operation.lease is not None and operation.lease <= now)
+
+
+def is_overtaken(operation: Operation | None, fence: int) -> bool:
+    """Tell whether nobody may write a response under a fence any more: its claim is over.
+
+    Args:
+        operation: None: there is no record, or none any more.
+    """
+    if operation is None or fence == REQUEST_FENCE:
+        return False
+    if operation.fence != fence:
+        return operation.fence > fence
+    return operation.state in SETTLED
+
+
+def is_expired(operation: Operation, now: float) -> bool:
+    """Tell whether the response is no longer promised (or was given up)."""
+    return operation.forgotten or (operation.expires is not None and operation.expires <= now)
