@@ -22,7 +22,7 @@ async def listen(receive: Any) -> None:
 
 async def until_nothing_runs(app: RaincheckMiddleware) -> None:
     with anyio.fail_after(PATIENT):
-        while app._gateway._exchanges:  # noqa: ASYNC110 - no event tells
+        while app._gateway.running._handlers:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
     assert not core_of(app).is_busy
 

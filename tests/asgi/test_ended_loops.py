@@ -69,7 +69,7 @@ def test_what_is_taken_up_while_the_loop_ends_is_released(
     core_of(app).beat()
     assert only_one(app).state is State.ACCEPTED
     assert not core_of(app).is_busy
-    assert not app._gateway._exchanges
+    assert not app._gateway.running._handlers
 
 
 def test_a_handler_of_a_closed_loop_is_run_again_in_the_next() -> None:

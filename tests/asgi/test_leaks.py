@@ -57,7 +57,7 @@ def without_collector() -> Iterator[None]:
 
 async def until_idle(app: RaincheckMiddleware) -> None:
     with anyio.fail_after(PATIENT):
-        while core_of(app).is_busy or app._gateway._exchanges:  # noqa: ASYNC110 - no event tells
+        while core_of(app).is_busy or app._gateway.running._handlers:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
 
 
@@ -130,7 +130,7 @@ async def test_memory_does_not_grow(budget: float) -> None:
 async def test_requests_that_are_over_wait_for_no_timer() -> None:
     wrapped = wrap(quick, budget=60)
     await repeat(wrapped)
-    loop: Any = wrapped._gateway.running_loop()
+    loop: Any = wrapped._gateway.running.running_loop()
     assert [group.waiting for group in loop._budgets.values()] == [{}]
 
 
@@ -138,7 +138,7 @@ async def test_a_cancelled_request_waits_for_no_timer() -> None:
     wrapped = wrap(slow(anyio.Event()), budget=60)
     with anyio.move_on_after(SHORT):
         await call(wrapped)
-    loop: Any = wrapped._gateway.running_loop()
+    loop: Any = wrapped._gateway.running.running_loop()
     assert [group.waiting for group in loop._budgets.values()] == [{}]
 
 
@@ -197,7 +197,7 @@ def test_a_loop_that_is_closed_ends_what_was_deferred_in_it(backend: str) -> Non
     wrapped = wrap(app)
     accepted = anyio.run(run, backend=backend)
     assert b"shutdown" in anyio.run(look, backend=backend).content
-    assert not wrapped._gateway._exchanges
+    assert not wrapped._gateway.running._handlers
     until(lambda: not core_of(wrapped).is_busy)
 
 

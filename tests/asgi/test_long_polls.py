@@ -340,7 +340,7 @@ async def test_a_drain_answers_whoever_waits_at_once(handler: Handler, store: St
     path = path_of(await call(app))
     async with anyio.create_task_group() as group:
         async with polling(app, ("GET", path), ("GET", path + "/status")) as calls:
-            group.start_soon(app._gateway.drain)
+            group.start_soon(app._gateway.running.drain)
         assert [each.status for each in calls] == [202, 200]
         assert waiters(app) == 0
         handler.go.set()

@@ -90,7 +90,7 @@ async def deferring(work: Work, *middleware: str, **options: Any) -> AsyncIterat
             yield session
         finally:
             work.release()
-            await asyncio.to_thread(Bench.middleware._gateway.drain)
+            await asyncio.to_thread(Bench.middleware._gateway.running.drain)
 
 
 def served(urls: str) -> WSGIApplication:

@@ -120,7 +120,7 @@ async def deferring(app: ASGIApp, work: Work, **options: Any) -> AsyncIterator[S
             yield session
         finally:
             work.release()
-            await wrapped._gateway.drain()
+            await wrapped._gateway.running.drain()
 
 
 def own_fields(response: httpx.Response) -> list[tuple[bytes, bytes]]:

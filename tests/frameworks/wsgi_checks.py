@@ -55,7 +55,7 @@ async def deferring(app: WSGIApplication, work: Work, **options: Any) -> AsyncIt
             yield session
         finally:
             work.release()
-            await asyncio.to_thread(wrapped._gateway.drain)
+            await asyncio.to_thread(wrapped._gateway.running.drain)
 
 
 class MarkedViews(Promises):

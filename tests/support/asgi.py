@@ -35,16 +35,16 @@ def inside(app: Any) -> RaincheckMiddleware:
 
 async def lose(app: RaincheckMiddleware) -> None:
     """Have all that runs in this process be released, as at its shutdown."""
-    running = list(app._gateway._exchanges)
+    running = list(app._gateway.running._handlers)
     for exchange in running:
         exchange.give_up(Reason.SHUTDOWN)
-    while app._gateway._exchanges.intersection(running):  # noqa: ASYNC110 - no event tells
+    while app._gateway.running._handlers.intersection(running):  # noqa: ASYNC110 - no event tells
         await anyio.sleep(0.002)
 
 
 async def recover(app: RaincheckMiddleware) -> None:
     """Run what was lost again, here."""
-    app._gateway.running_loop()
+    app._gateway.running.running_loop()
     await anyio.to_thread.run_sync(core_of(app).recover)
 
 

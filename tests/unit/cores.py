@@ -142,7 +142,15 @@ class CoreTests:
     @pytest.fixture
     def time(self, monkeypatch: pytest.MonkeyPatch) -> Time:
         time = Time()
-        for module in ("engine", "running", "store_health", "process", "purging", "recovery", "upkeep"):
+        for module in (
+            "engine",
+            "running",
+            "store_health",
+            "process",
+            "purging",
+            "recovery",
+            "upkeep",
+        ):
             monkeypatch.setattr(f"raincheck.engine.{module}.time", SimpleNamespace(monotonic=time))
         both = SimpleNamespace(monotonic=time, time=time)
         monkeypatch.setattr("raincheck.engine.awake.time", both)

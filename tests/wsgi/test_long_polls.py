@@ -235,8 +235,8 @@ def test_the_end_of_a_process_that_deferred_nothing_answers_whoever_waits(site: 
     elsewhere = RaincheckMiddleware(site._handle, store=site.store, limits={"waiters": 1})
     answer = site._pool.submit(call, elsewhere, path, "GET", LONG)
     until(lambda: elsewhere._gateway.monitor.watcher.waiters)
-    assert elsewhere._gateway in leaving._WAITED_FOR[os.getpid()]
-    elsewhere._gateway.drain()
+    assert elsewhere._gateway.running in leaving._WAITED_FOR[os.getpid()]
+    elsewhere._gateway.running.drain()
     assert answer.result(PATIENT).status == 202
 
 

@@ -179,7 +179,7 @@ def test_a_stopping_process_runs_nothing_again() -> None:
     accepted = call(wrapped)
     until(lambda: app.environs)
     threading.Timer(0.1, app.go.set).start()
-    wrapped._gateway.drain()
+    wrapped._gateway.running.drain()
     operation = store.get(path_of(accepted).rpartition("/")[2])
     assert operation is not None
     assert (operation.state.value, len(app.environs)) == ("accepted", 1)
@@ -194,7 +194,7 @@ def test_a_handler_that_takes_too_long_has_failed_and_counts_until_its_thread_en
     done = follow(wrapped, call(wrapped))
     assert (done.status, Reason.TIMEOUT.value.encode() in done.content) == (500, True)
     assert core_of(wrapped).is_busy
-    assert wrapped._gateway.running == 1
+    assert len(wrapped._gateway.running) == 1
     app.go.set()
     until(lambda: not core_of(wrapped).is_busy and not wrapped._gateway.running)
 

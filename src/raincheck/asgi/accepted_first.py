@@ -233,8 +233,8 @@ class AcceptedFirst(Exchange):
             first=first,
         )
         send, receive = self.server_send, self.server_receive
-        response = await self.gateway.answer(lambda: repeat, receive)
-        await self.gateway.send(self.arrived, send, response)
+        response = await self.gateway.status.answer(lambda: repeat, receive)
+        await self.gateway.status.send(self.arrived, send, response)
 
     def budget_is_over(self) -> None:
         """Have the server's task send the 202, unless its client could do nothing with one."""

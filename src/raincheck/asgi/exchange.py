@@ -16,6 +16,7 @@ import anyio
 from asgiref.sync import markcoroutinefunction
 
 from raincheck.asgi.capture import Capture
+from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.ownership import Belonging
 from raincheck.asgi.stopping import Stopping
 from raincheck.asgi.translation import extensions_of, send_response
@@ -32,7 +33,6 @@ from raincheck.operations.operation import Operation, Progress, Reason
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-    from raincheck.asgi.gateway import Gateway
     from raincheck.asgi.loops import Awaits, Loop, Task
 
 logger = logging.getLogger("raincheck")
@@ -213,7 +213,7 @@ class Exchange(Belonging):
         self.operation = operation
         self.capture = Capture(self.gateway.core, operation, self.loop, self.described())
         self.scope["extensions"] = extensions_of(self.arrived, passes=self.passes)
-        self.gateway.adopt(self)
+        self.gateway.running.adopt(self)
         if self.progress is not None and self.progress is not operation.progress:
             self.report(self.progress)  # it came while the operation was being recorded
 
@@ -285,7 +285,7 @@ class Exchange(Belonging):
             is_exit = is_exit or self.loop.was_cancelled(self.task, error)
             await capture.conclude(error, is_cancelled=self.is_cancelled, is_exit=is_exit)
         finally:
-            self.gateway.release(self)
+            self.gateway.running.release(self)
             del self.task  # as above: a cycle
             self._wake()
             await self._close_upload()
@@ -377,7 +377,7 @@ class Exchange(Belonging):
             self.capture.give_up(reason)
         self.request_cancel()
         if self.is_stranded:
-            self.gateway.release(self)
+            self.gateway.running.release(self)
 
     def abort(self) -> None:
         """Cancel the application's task, whatever it waits for: the process is about to end."""

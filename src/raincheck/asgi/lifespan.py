@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
+from raincheck.asgi.gateway import Gateway
+
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
-
-    from raincheck.asgi.gateway import Gateway
-
-
-def drain_with_the_reactor(gateway: Gateway) -> None:
-    """Drain under daphne, which has no lifespan: Twisted's reactor tells when it is to stop."""
-    reactor: Any = sys.modules.get("twisted.internet.reactor")
-    if reactor is None or not reactor.running:
-        return
-    from twisted.internet.defer import Deferred
-
-    def drain() -> Any:
-        return Deferred.fromFuture(asyncio.ensure_future(gateway.drain()))
-
-    reactor.addSystemEventTrigger("before", "shutdown", drain)
 
 
 def _drain_with_the_server(gateway: Gateway, receive: Receive) -> bool:
@@ -44,7 +29,7 @@ def _drain_with_the_server(gateway: Gateway, receive: Receive) -> bool:
 
 
 async def _drain_and(gateway: Gateway, shut_down: Callable[[], Awaitable[None]]) -> None:
-    await gateway.drain()
+    await gateway.running.drain()
     await shut_down()
 
 
@@ -65,7 +50,7 @@ class _Messages:
             self._gateway.core.heartbeat.ensure()  # ends what an earlier process left behind
         elif message["type"] == "lifespan.shutdown":
             self.told_of_shutdown = True
-            await self._gateway.drain()
+            await self._gateway.running.drain()
         return message
 
     async def send(self, message: Message) -> None:
@@ -80,24 +65,24 @@ async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: S
     no lifespan or is broken: which of them, only the server is to say.
     """
     messages = _Messages(gateway, receive, send)
-    gateway.is_told_of_shutdown = True
-    gateway.running_loop()
+    gateway.running.is_told_of_shutdown = True
+    gateway.running.running_loop()
     gateway.surroundings.know(scope)
     gateway.core.come_in_at("")  # what is mounted has no lifespan of its own
     try:
         await gateway.app(scope, messages.receive, messages.send)
     finally:
         if not messages.told_of_shutdown:
-            gateway.is_told_of_shutdown = _drain_with_the_server(gateway, receive)
+            gateway.running.is_told_of_shutdown = _drain_with_the_server(gateway, receive)
     if messages.are_none:
         gateway.core.heartbeat.ensure()
-        if not gateway.is_told_of_shutdown:  # or there would be no drain
+        if not gateway.running.is_told_of_shutdown:  # or there would be no drain
             await _be_a_lifespan(gateway, messages.receive, send)
 
 
 async def _be_a_lifespan(gateway: Gateway, receive: Receive, send: Send) -> None:
     """Stand in for an application that neither raises nor says anything."""
-    gateway.is_told_of_shutdown = True
+    gateway.running.is_told_of_shutdown = True
     await receive()
     await send({"type": "lifespan.startup.complete"})
     await receive()

@@ -12,7 +12,7 @@ from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
-from raincheck.asgi.rerun import Replay
+from raincheck.asgi.rerun import Replay, Replayer
 from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
@@ -50,6 +50,7 @@ class RaincheckMiddleware:
         self.app = app
         core = Raincheck(settings, store_from(settings), "asgi", lambda: app)
         self._gateway = Gateway(app, core, type(self))
+        core.recovery.replayer = Replayer(self._gateway)
         self._roots = core.application.roots
         policy = self._policy = settings.policy()
         self._sharer = Sharer(settings, policy)
@@ -170,7 +171,7 @@ class RaincheckMiddleware:
             if not place.covers(path):
                 return False
             self._gateway.enter(scope)
-            show, root_path = self._gateway.show, scope.get("root_path", "")
+            show, root_path = self._gateway.status.show, scope.get("root_path", "")
             scope[MOUNTED] = partial(show, template=place.template, root_path=root_path)
             await self.app(scope, receive, send)
             return True
@@ -181,7 +182,7 @@ class RaincheckMiddleware:
         if target is None:
             await send_response(scope, send, views.not_found())
         else:
-            await self._gateway.show(scope, receive, send, *target)
+            await self._gateway.status.show(scope, receive, send, *target)
         return True
 
 

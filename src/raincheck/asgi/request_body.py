@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from raincheck.asgi.arrival import Arrival
+from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.translation import has_body
 from raincheck.asgi.upload import Upload
 from raincheck.engine.start import Captured
@@ -19,7 +20,6 @@ from raincheck.handler import outside
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
 
-    from raincheck.asgi.gateway import Gateway
     from raincheck.asgi.loops import Loop, Task
     from raincheck.asgi.stopping import Stopping
     from raincheck.asgi.stored_upload import StoredUpload

@@ -9,10 +9,11 @@ this very request: what is around may send requests of its own. No client can pu
 from __future__ import annotations
 
 import logging
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
+from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.loops import Loop
 from raincheck.asgi.stored_upload import StoredUpload
 from raincheck.asgi.translation import to_scope
@@ -24,38 +25,10 @@ from raincheck.http.spool import Spooled
 from raincheck.operations.operation import Operation
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
-    from raincheck.asgi.gateway import Gateway
 
 logger = logging.getLogger("raincheck")
-
-
-class Surroundings:
-    """What servers and applications put into every scope, and a captured request has not."""
-
-    def __init__(self) -> None:
-        self._app: Any = None
-        self._state: dict[str, Any] | None = None
-
-    def know(self, scope: Scope) -> None:
-        """Learn from a scope of this process."""
-        self._app = scope.get("app", self._app)
-        if scope["type"] == "lifespan":  # that of a request holds what belongs to it, too
-            self._state = scope.get("state")
-
-    def add_to(self, scope: Scope) -> None:
-        """Put what is known into a scope."""
-        if self._app is not None:
-            scope["app"] = self._app
-        if self._state is not None:
-            scope["state"] = self._state.copy()  # as servers do: what lifespan has made
-
-    def outermost(self, gateway: Gateway) -> ASGIApp:
-        """Return the application in whose stack the middleware is, or else what it wraps."""
-        stack = getattr(self._app, "user_middleware", ())  # Starlette's and FastAPI's
-        inside = any(getattr(one, "cls", None) is gateway.middleware for one in stack)
-        return self._app if inside else gateway.app
 
 
 class Replayer:
@@ -67,8 +40,8 @@ class Replayer:
     @property
     def is_ready(self) -> bool:
         """Whether the event loop is known and goes on."""
-        loop = self._gateway.known_loop
-        return loop is not None and loop.is_alive and not self._gateway.is_stopping
+        loop = self._gateway.running.loop
+        return loop is not None and loop.is_alive and not self._gateway.running.is_stopping
 
     def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Replay:
         """Begin to run a request; from any thread.
@@ -76,7 +49,7 @@ class Replayer:
         Raises:
             RuntimeError: The loop has ended.
         """
-        loop = self._gateway.known_loop
+        loop = self._gateway.running.loop
         if loop is None or not self.is_ready:
             raise RuntimeError("the event loop has ended")
         run = Replay(self._gateway, loop, operation, request, body)
@@ -108,7 +81,7 @@ class Replay(Exchange):
 
     def begin(self) -> None:
         """Begin, in the loop's thread."""
-        self.gateway.adopt(self)
+        self.gateway.running.adopt(self)
         self.task = self.loop.spawn(self._replay())
 
     async def _replay(self) -> None:
@@ -116,7 +89,7 @@ class Replay(Exchange):
         CURRENT.set(self)
         error: BaseException | None = None
         try:
-            outermost = self.gateway.surroundings.outermost(self.gateway)
+            outermost = self.gateway.surroundings.outermost()
             if outermost is self.gateway.app:
                 self._is_entered = True
             await outermost(self.scope, self._receive_outside, self._send_outside)

@@ -22,7 +22,9 @@ from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
-from raincheck.asgi.rerun import Replay, Surroundings
+from raincheck.asgi.rerun import Replay
+from raincheck.asgi.status import Status
+from raincheck.asgi.surroundings import Surroundings
 from raincheck.config.policy import Candidate
 from raincheck.django.bodies import Body, take_body
 from raincheck.django.conf import is_known
@@ -37,7 +39,7 @@ from raincheck.engine.refusals import is_accepted_first
 from raincheck.errors import OperationCancelled
 from raincheck.handler import REQUEST
 from raincheck.http.messages import Response
-from raincheck.monitor.endpoint import Poll
+from raincheck.monitor.endpoint import Poll, StatusMonitor
 from raincheck.wsgi import leaving
 
 if TYPE_CHECKING:
@@ -112,10 +114,36 @@ class _Project(Surroundings):
         # Not at construction: it makes a middleware of this kind, too.
         return ASGIHandler()
 
-    def outermost(self, gateway: Gateway) -> ASGIApp:
+    def outermost(self) -> ASGIApp:
         """Return where requests come in."""
         handler: ASGIApp = self._handler
         return handler
+
+
+class _Status(Status):
+    """Answers as Django has it.
+
+    Args:
+        to_http: Makes Django's response of raincheck's; may block.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        to_http: Callable[[HttpRequest, Response], HttpResponseBase],
+    ) -> None:
+        super().__init__(gateway.monitor, gateway.owner, gateway.running.running_loop)
+        self._to_http = to_http
+
+    async def answer(self, to_poll: Callable[[], Poll], receive: object = None) -> Response:
+        """Return the response to a poll; Django looks for a disconnect itself."""
+        return await super().answer(to_poll)
+
+    async def send(self, scope: Scope, send: Send, response: Response) -> None:
+        """Hand a response over, wherever its body is."""
+        conversation: Conversation = scope[_CONVERSATION]
+        to_http = sync_to_async(self._to_http)
+        conversation.answer(await to_http(conversation.request, response))
 
 
 class AsyncGateway(Gateway):
@@ -124,6 +152,7 @@ class AsyncGateway(Gateway):
     Args:
         get_response: The rest of the chain.
         to_http: Makes Django's response of raincheck's; may block.
+        monitor: The status monitor, which a sync chain would use as well.
     """
 
     def __init__(
@@ -131,12 +160,13 @@ class AsyncGateway(Gateway):
         get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
         core: Raincheck,
         to_http: Callable[[HttpRequest, Response], HttpResponseBase],
+        monitor: StatusMonitor,
     ) -> None:
-        super().__init__(self._respond, core)
+        super().__init__(self._respond, core, monitor=monitor)
         self.asks = True  # of what it asks, nothing is for the loop
-        self.surroundings = _Project()
+        self.surroundings = _Project(self._respond)
+        self.status = _Status(self, to_http)
         self._get_response = get_response
-        self._to_http = to_http
         _GATEWAYS.add(self)
 
     def owner(self, scope: Scope) -> str | None:
@@ -156,16 +186,6 @@ class AsyncGateway(Gateway):
             return super().webhook(scope[_CONVERSATION].request)
         finally:
             connections.close_all()
-
-    async def answer(self, to_poll: Callable[[], Poll], receive: object = None) -> Response:
-        """Return the response to a poll; Django looks for a disconnect itself."""
-        return await super().answer(to_poll)
-
-    async def send(self, scope: Scope, send: Send, response: Response) -> None:
-        """Hand a response over, wherever its body is."""
-        conversation: Conversation = scope[_CONVERSATION]
-        to_http = sync_to_async(self._to_http)
-        conversation.answer(await to_http(conversation.request, response))
 
     async def serve(
         self,
@@ -393,7 +413,7 @@ def with_drain(application: ASGIApp) -> ASGIApp:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for gateway in list(_GATEWAYS):
-            await gateway.drain()
+            await gateway.running.drain()
         await anyio.to_thread.run_sync(leaving.drain)  # of a sync chain
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -20,6 +20,7 @@ from django.urls import NoReverseMatch, get_script_prefix, get_urlconf, reverse
 from django.utils.translation import get_language
 
 from raincheck.asgi.rerun import Replay as AsyncReplay
+from raincheck.asgi.rerun import Replayer as AsyncReplayer
 from raincheck.config.policy import Candidate, Refusal
 from raincheck.django import threads
 from raincheck.django.asgi import AsyncGateway
@@ -79,8 +80,9 @@ class RaincheckMiddleware:
         self._async_gateway: AsyncGateway | None = None
         core.recovery.replayer = Replayer(self._gateway, get_response)
         if iscoroutinefunction(get_response):
-            self._async_gateway = AsyncGateway(get_response, core, self._to_http)
-            self._async_gateway.monitor = self._gateway.monitor
+            monitor = self._gateway.monitor
+            self._async_gateway = AsyncGateway(get_response, core, self._to_http, monitor)
+            core.recovery.replayer = AsyncReplayer(self._async_gateway)
             markcoroutinefunction(self)
         self._policy = self._settings.policy()
         self._sharer = Sharer(self._settings, self._policy)
@@ -223,7 +225,7 @@ class RaincheckMiddleware:
         target = parse_target(tail) or (tail, None)
         if self._async_gateway is None:
             return self._show(request, *target)
-        self._async_gateway.running_loop()  # where what others have left may be run again
+        self._async_gateway.running.running_loop()  # where what others have left may be run again
         if "HTTP_PREFER" in request.META:
             return self._show_in_time(self._async_gateway, request, *target)
         return sync_to_async(self._show)(request, *target)
@@ -236,7 +238,7 @@ class RaincheckMiddleware:
             return _unlogged(to_response(views.not_found()))
         had_session = _has_accessed_session(request)
         poll = self._to_poll(request, operation_id, resource)
-        return self._send(request, self._gateway.answer(poll), had_session)
+        return self._send(request, self._gateway.status.answer(poll), had_session)
 
     async def _show_in_time(
         self,
@@ -255,7 +257,7 @@ class RaincheckMiddleware:
         poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
         response = answer.response
         if answer.wait:
-            response = await gateway.wait(poll, answer.wait)
+            response = await gateway.status.wait(poll, answer.wait)
         return await sync_to_async(self._send)(request, response, had_session)
 
     def _look(
@@ -285,7 +287,7 @@ class RaincheckMiddleware:
             return to_response(response)
         try:
             # Before the status is sent: a body that has just been purged is no 200.
-            chunks = self._gateway.open(response.body)
+            chunks = self._gateway.status.open(response.body)
             length = response.body.stop - response.body.start
             if length <= CHUNK_SIZE:  # whole, so that everybody around can look at it
                 return to_response(replace(response, body=b"".join(chunks)))

@@ -111,7 +111,7 @@ class StatusMonitor:
 
     def __init__(self, core: Raincheck) -> None:
         self.watcher = Watcher(lambda interval: core.store.watch(interval), self._see)
-        self._core = core
+        self.core = core
         self._dialect = DIALECTS[core.settings.dialect]
         secrets, lifetime = core.settings.url_secret, core.settings.url_lifetime
         self._signer = Signer(secrets, lifetime) if secrets is not None else None
@@ -133,7 +133,7 @@ class StatusMonitor:
         Raises:
             Exception: The option `owner` has.
         """
-        self._core.heartbeat.try_to_ensure()
+        self.core.heartbeat.try_to_ensure()
         try:
             answer = self._look(poll, sight)
         except _OwnerError as failed:
@@ -167,9 +167,9 @@ class StatusMonitor:
     def _see(self, operation_id: str) -> Sight:
         """Look at an operation for all who wait for it."""
         try:
-            operation = self._core.look(operation_id)
+            operation = self.core.look(operation_id)
             if operation is not None:
-                self._core.note_poll(operation)
+                self.core.note_poll(operation)
             return Sight(operation)
         except StoreError as error:
             return Sight(failure=error)
@@ -185,13 +185,13 @@ class StatusMonitor:
             return Answer(views.method_not_allowed(poll.resource))
         if sight is not None and sight.failure is not None:
             raise sight.failure.with_traceback(None)  # or each waiter would make it longer
-        operation = sight.operation if sight is not None else self._core.look(poll.operation_id)
+        operation = sight.operation if sight is not None else self.core.look(poll.operation_id)
         if operation is None or not _same(operation.id, poll.operation_id):
             return Answer(views.not_found())
         if isinstance(poll, Repeat):
             return self._repeat(poll, operation, has_waited=sight is not None)
         root_path = poll.request.root_path if poll.root_path is None else poll.root_path
-        if not self._core.application.may_show(operation.application, root_path):
+        if not self.core.application.may_show(operation.application, root_path):
             return Answer(views.not_found())
         signature = self._valid_signature(poll)
         if signature is None and not _may_see(poll, operation):
@@ -201,7 +201,7 @@ class StatusMonitor:
                 return Answer(views.not_found())
             operation = replace(operation, progress=None)
         if sight is None:
-            self._core.note_poll(operation)
+            self.core.note_poll(operation)
         response = self._respond(poll, operation, signature)
         is_final = operation.is_terminal or response.status in _REFUSED
         return Answer(response, 0 if is_final else self._wait_of(poll.request))
@@ -213,7 +213,7 @@ class StatusMonitor:
         token = signature_of(poll.request)
         if token is None:
             return None
-        is_valid = self._signer.is_valid(token, poll.operation_id, self._core.store.now())
+        is_valid = self._signer.is_valid(token, poll.operation_id, self.core.store.now())
         return token if is_valid else None
 
     def _repeat(self, repeat: Repeat, operation: Operation, *, has_waited: bool) -> Answer:
@@ -230,10 +230,10 @@ class StatusMonitor:
         if operation.is_terminal:
             return Answer(views.repeated(view, repeat.first))
         in_person = repeat.candidate.in_person
-        patience = self._core.settings.max_wait if in_person else repeat.candidate.budget or 0
+        patience = self.core.settings.max_wait if in_person else repeat.candidate.budget or 0
         wait = patience if self._has_room else 0
         if has_waited or not wait:  # whoever began it may have left unnoticed
-            self._core.leave_alone(operation)
+            self.core.leave_alone(operation)
         if in_person:
             return Answer(views.key_in_use(view), wait)
         return Answer(views.started(view, repeat.candidate.applied), wait)
@@ -241,7 +241,7 @@ class StatusMonitor:
     @property
     def _has_room(self) -> bool:
         """Whether one more may wait."""
-        return self.watcher.waiters < self._core.limits.pollers
+        return self.watcher.waiters < self.core.limits.pollers
 
     def _wait_of(self, request: Request) -> float:
         prefer = request.header(b"prefer")
@@ -249,7 +249,7 @@ class StatusMonitor:
             return 0
         if not self._has_room:
             return 0
-        return min(parse_prefer(prefer).wait or 0, self._core.settings.max_wait)
+        return min(parse_prefer(prefer).wait or 0, self.core.settings.max_wait)
 
     def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
         view = self._view(operation, poll.request, poll.path, signature)
@@ -260,7 +260,7 @@ class StatusMonitor:
         return views.read(view, poll.resource, poll.request)
 
     def _delete(self, poll: Poll, operation: Operation) -> Response:
-        core, writes = self._core, self._core.health.writes
+        core, writes = self.core, self.core.health.writes
         changed = None
         if not operation.is_terminal:
             changed = writes.run(lambda: core.cancel(operation.id))
@@ -282,7 +282,7 @@ class StatusMonitor:
         size = body.chunk_size
         first, last = body.start // size, -(-body.stop // size)
         try:
-            chunks = self._core.store.read_chunks(body.operation_id, body.fence, first, last)
+            chunks = self.core.store.read_chunks(body.operation_id, body.fence, first, last)
             for n, chunk in enumerate(chunks, first):
                 yield chunk[max(0, body.start - n * size) : body.stop - n * size]
         except StoreError:
@@ -299,13 +299,13 @@ class StatusMonitor:
             guest: The signature by which the client sees it; it gets no other, or it could prolong
                 its access.
         """
-        view = self._seen(operation, request, path, self._core.store.now())
+        view = self._seen(operation, request, path, self.core.store.now())
         if guest is None:
             return view
         return replace(view, links=view.links.signed(guest), signature=None)
 
     def _seen(self, operation: Operation, request: Request, path: str | None, now: float) -> View:
-        settings = self._core.settings
+        settings = self.core.settings
         path = path or local_path(request, settings.prefix, operation.id)
         links = locate(request, path, settings.location, settings.public_url)
         return View(operation, links, self._dialect, now, self._sign(operation, now))

@@ -83,4 +83,4 @@ class AcceptedFirst:
             candidate=race.candidate,
             first=first,
         )
-        return race.gateway.answer(repeat)
+        return race.gateway.status.answer(repeat)

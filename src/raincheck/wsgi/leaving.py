@@ -19,9 +19,8 @@ from typing import Protocol
 class Leaving(Protocol):
     """Something whose handlers may still run."""
 
-    @property
-    def running(self) -> int:
-        """How many."""
+    def __len__(self) -> int:
+        """Return how many."""
         ...
 
     def stop(self) -> None:
@@ -57,7 +56,7 @@ def _at_end(function: Callable[[], None]) -> None:
 
 def running() -> int:
     """Return how many deferred handlers run in this process."""
-    return sum(gateway.running for gateway in list(_WAITED_FOR.get(os.getpid(), ())))
+    return sum(len(gateway) for gateway in list(_WAITED_FOR.get(os.getpid(), ())))
 
 
 def drain() -> None:

@@ -98,16 +98,16 @@ class RaincheckMiddleware:
         try:
             sharing = sharing_of(self._sharer, environ, path)
         except NotAKeyError as error:
-            return self._gateway.send(environ, start_response, not_a_key(error))
+            return self._gateway.status.send(environ, start_response, not_a_key(error))
         if not may_begin(decision, core, sharing):
-            return self._gateway.send(environ, start_response, refuse(decision, core))
+            return self._gateway.status.send(environ, start_response, refuse(decision, core))
         try:
             patience = patience_for(environ["REQUEST_METHOD"], sharing)
             body = read_ahead(environ, core.limits.request_body, core.admission.spooled, patience)
         except Unread as unread:
             refusal = unread.refusal(decision, sharing, core.limits)
             if refusal is not None:
-                return self._gateway.send(environ, start_response, refusal)
+                return self._gateway.status.send(environ, start_response, refusal)
             return self.app(environ, start_response)
         core.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
         exchange = Exchange(self._gateway, environ, path, body, decision)
@@ -117,7 +117,7 @@ class RaincheckMiddleware:
             if exchange.is_passing:
                 return exchange.response(start_response)
             if response is not None:
-                return self._gateway.send(environ, start_response, response)
+                return self._gateway.status.send(environ, start_response, response)
         give = partial(give_back, stream, body)
         return self._race(exchange, environ, start_response, template, give)
 
@@ -141,7 +141,7 @@ class RaincheckMiddleware:
         where, applied = fill(template, operation.id), exchange.candidate.applied
         request = to_request(environ)
         response = self._gateway.monitor.started(operation, request, applied, where)
-        return self._gateway.send(environ, start_response, response)
+        return self._gateway.status.send(environ, start_response, response)
 
     def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:
         if CURRENT.get() is not None:  # it is within a request that may be deferred
@@ -185,18 +185,21 @@ class RaincheckMiddleware:
         if place is not None:
             if not place.covers(path):
                 return None
-            show, root_path = self._gateway.show_inside, decoded(environ.get("SCRIPT_NAME", ""))
+            show, root_path = (
+                self._gateway.status.show_inside,
+                decoded(environ.get("SCRIPT_NAME", "")),
+            )
             environ[MOUNTED] = partial(show, template=place.template, root_path=root_path)
             return self.app(environ, start_response)
         if not path.startswith(self._below):
             return None
         target = parse_target(path[len(self._below) :])
         if target is None:
-            return self._gateway.send(environ, start_response, not_found())
+            return self._gateway.status.send(environ, start_response, not_found())
         is_preflight = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
-        if is_preflight and environ["REQUEST_METHOD"] == "OPTIONS" and self._gateway.hooks:
-            return self._gateway.send(environ, start_response, allowed(target[1]))
-        return self._gateway.show(environ, start_response, *target)
+        if is_preflight and environ["REQUEST_METHOD"] == "OPTIONS" and self._gateway.status.hooks:
+            return self._gateway.status.send(environ, start_response, allowed(target[1]))
+        return self._gateway.status.show(environ, start_response, *target)
 
     def _place(self, environ: WSGIEnvironment) -> Place | None:
         """Say where the application has mounted the status monitor; None: nowhere."""

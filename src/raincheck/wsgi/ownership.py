@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raincheck.engine.ownership import find_owner
 from raincheck.engine.response_writer import Recording
 from raincheck.http.messages import Headers
 from raincheck.operations.operation import Operation, Reason
-
-if TYPE_CHECKING:
-    from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.gateway import Gateway
 
 
 class Belonging:

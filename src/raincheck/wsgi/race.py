@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING
 
 from raincheck.config.policy import Candidate
 from raincheck.engine.idempotency import Sharing
@@ -26,12 +25,10 @@ from raincheck.errors import OperationCancelled, RaincheckError
 from raincheck.handler import CURRENT, NO_TERMS, Terms
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Progress, Reason
+from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.passing import Passing
 from raincheck.wsgi.translation import certified_user
 from raincheck.wsgi.waiting import PATIENCE
-
-if TYPE_CHECKING:
-    from raincheck.wsgi.gateway import Gateway
 
 logger = logging.getLogger("raincheck")
 
@@ -270,7 +267,7 @@ class Race(Passing):
         with self.changed:
             if self.terms != terms:
                 return False
-            self.gateway.adopt(self)
+            self.gateway.running.adopt(self)
             self.recording, self.operation = recording, operation
             return True
 
@@ -301,7 +298,7 @@ class Race(Passing):
                 self.over = True
                 self.changed.notify_all()
             if self.operation is not None:
-                self.gateway.release(self)
+                self.gateway.running.release(self)
 
     def settle(self) -> Recording | None:
         """Wait until it is settled where the response goes.

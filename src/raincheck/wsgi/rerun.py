@@ -6,17 +6,15 @@ there.
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from raincheck.config.policy import Candidate
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation
 from raincheck.wsgi.exchange import Exchange
+from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.race import Race
 from raincheck.wsgi.translation import decoded, to_environ
-
-if TYPE_CHECKING:
-    from raincheck.wsgi.gateway import Gateway
-    from raincheck.wsgi.race import Race
 
 
 class Replayer:
@@ -28,7 +26,7 @@ class Replayer:
     @property
     def is_ready(self) -> bool:
         """Whether this process goes on."""
-        return not self._gateway.is_stopping
+        return not self._gateway.running.is_stopping
 
     def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Race:
         """Begin to run a request; from any thread.
@@ -39,7 +37,7 @@ class Replayer:
         race = self.to_race(request, body)
         race.resume(operation, request)
         if not race.start():
-            self._gateway.release(race)
+            self._gateway.running.release(race)
             raise RuntimeError("the system allows no more threads")
         return race
 

@@ -1,0 +1,108 @@
+"""Who still runs in this process: kept alive, waited for when the process is to end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+
+from raincheck.asgi.loops import Loop, running_loop
+from raincheck.asgi.reactor import drain_with_the_reactor
+from raincheck.engine.engine import Raincheck
+from raincheck.operations.operation import Operation, Reason
+
+logger = logging.getLogger("raincheck")
+
+LAST_WORDS = 2.0  # seconds that shutdown gives handlers it has cancelled
+
+
+class Runs(Protocol):
+    """A handler of which a server has been told that it goes on."""
+
+    @property
+    def loop(self) -> Loop:
+        """Where it runs."""
+        ...
+
+    @property
+    def operation(self) -> Operation | None:
+        """What it works on."""
+        ...
+
+    def give_up(self, reason: Reason) -> None:
+        """End the operation without a response; may block."""
+        ...
+
+    def abort(self) -> None:
+        """Cancel the handler's task, whatever it waits for."""
+        ...
+
+
+class Running:
+    """The deferred handlers of one middleware, and the event loop they run in.
+
+    Args:
+        close: Lets all polls that wait have their answers now.
+
+    Attributes:
+        loop: The event loop that requests came in last; it may be closed.
+        is_told_of_shutdown: Whether something will have it drain.
+        is_stopping: Whether it has begun to drain.
+    """
+
+    def __init__(self, core: Raincheck, close: Callable[[], None]) -> None:
+        self.core = core
+        self.loop: Loop | None = None
+        self.is_told_of_shutdown = False
+        self.is_stopping = False
+        self._close = close
+        self._handlers: set[Runs] = set()
+        self._idle: anyio.Event | None = None
+
+    def running_loop(self) -> Loop:
+        """Return the running event loop."""
+        if (loop := running_loop(self.loop)) is not self.loop:
+            self.loop = loop
+        return loop
+
+    def adopt(self, handler: Runs) -> None:
+        """Keep a deferred handler alive: its server has forgotten it."""
+        self._handlers.add(handler)
+        if not self.is_told_of_shutdown:
+            self.is_told_of_shutdown = True
+            drain_with_the_reactor(self.drain)
+
+    def release(self, handler: Runs) -> None:
+        """Let go of a handler that is over; from any thread if its loop is."""
+        self._handlers.discard(handler)
+        if handler.operation is not None:
+            self.core.land(handler.operation)
+        if not self._handlers and self._idle is not None and self.loop is not None:
+            self.loop.call(self._idle.set)
+
+    async def drain(self) -> None:
+        """Let running handlers end for a while, then record the rest as ended by the shutdown."""
+        self.is_stopping = True
+        self._close()
+        with anyio.move_on_after(self.core.settings.drain):
+            await self._until_idle()
+        left = list(self._handlers)
+        for handler in left:
+            await self.running_loop().record(handler.give_up, Reason.SHUTDOWN)
+        if left:
+            logger.warning("shutdown stopped %d operations that were still running", len(left))
+            with anyio.move_on_after(LAST_WORDS):
+                await self._until_idle()
+            for handler in list(self._handlers):
+                # Or a worker thread would wait for its task for ever, and the process for it.
+                handler.loop.call(handler.abort)
+            await anyio.lowlevel.checkpoint()
+        await self.running_loop().record(self.core.close)
+
+    async def _until_idle(self) -> None:
+        while self._handlers:
+            self._idle = anyio.Event()
+            await self._idle.wait()

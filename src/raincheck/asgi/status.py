@@ -1,0 +1,131 @@
+"""The status monitor's routes: a poll comes in, and the response goes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from raincheck.asgi.long_polls import LongPoll
+from raincheck.asgi.loops import Loop
+from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
+from raincheck.errors import BodyMissing, StoreError, is_passing
+from raincheck.http.messages import Response, StoredBody
+from raincheck.monitor.endpoint import Answer, Poll, StatusMonitor, unreadable
+from raincheck.monitor.links import Resource, fill
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+logger = logging.getLogger("raincheck")
+
+
+class Status:
+    """Answers polls.
+
+    Args:
+        owner: Names the principal that a request belongs to; may block.
+        loop: Returns the running event loop.
+    """
+
+    def __init__(
+        self,
+        monitor: StatusMonitor,
+        owner: Callable[[Scope], str | None],
+        loop: Callable[[], Loop],
+    ) -> None:
+        self.monitor = monitor
+        self._owner = owner
+        self._loop = loop
+
+    async def show(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        operation_id: str,
+        resource: Resource,
+        template: str | None = None,
+        root_path: str | None = None,
+    ) -> None:
+        """Answer a request to the status monitor."""
+        self.monitor.core.come_in_at(scope.get("root_path", "") if root_path is None else root_path)
+
+        def to_poll() -> Poll:
+            return Poll(
+                request=to_request(scope, scope["path"], scope.get("root_path", "")),
+                operation_id=operation_id,
+                resource=resource,
+                owner=cache(partial(self._owner, scope)),
+                path=fill(template, operation_id),
+                root_path=root_path,
+            )
+
+        await self.send(scope, send, await self.answer(to_poll, receive))
+
+    async def send(self, scope: Scope, send: Send, response: Response) -> None:
+        """Send a response, wherever its body is."""
+        if isinstance(response.body, StoredBody):
+            await self._show_stored(scope, send, response, response.body)
+        else:
+            await send_response(scope, send, response)
+
+    async def answer(self, to_poll: Callable[[], Poll], receive: Receive | None = None) -> Response:
+        """Return the response to a poll, after waiting if that is what its client would rather do.
+
+        Args:
+            to_poll: Called in a thread.
+            receive: The server's; None where this task is cancelled when the client leaves.
+        """
+
+        def look() -> tuple[Poll, Answer]:
+            poll = to_poll()
+            return poll, self.monitor.look(poll)
+
+        loop = self._loop()
+        try:
+            poll, answer = await loop.poll(look)
+        except RuntimeError as error:
+            if not is_passing(error):
+                raise
+            return _unanswered(error)
+        if not answer.wait:
+            return answer.response
+        seconds = answer.wait
+        del answer  # or it would be held as long as the client waits
+        return await self.wait(poll, seconds, receive)
+
+    async def wait(self, poll: Poll, seconds: float, receive: Receive | None = None) -> Response:
+        """Return the response to a poll whose client would rather wait so long."""
+        return await LongPoll(self._loop(), self.monitor, receive).outcome(poll, seconds)
+
+    async def _show_stored(
+        self, scope: Scope, send: Send, response: Response, body: StoredBody
+    ) -> None:
+        loop = self._loop()
+        chunks = self.monitor.read(body)
+        try:
+            # Before the status is sent: a body that has just been purged is no 200.
+            chunk = await loop.read(next, chunks, b"")
+        except (StoreError, RuntimeError) as error:
+            if not (isinstance(error, StoreError) or is_passing(error)):
+                raise
+            await send_response(scope, send, _unanswered(error))
+            return
+        with_trailers = await send_start(scope, send, response)
+        rest = body.stop - body.start - len(chunk)
+        while rest:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await loop.read(next, chunks, b"")
+            if not chunk:
+                raise BodyMissing(body.operation_id, body.fence)
+            rest -= len(chunk)
+        await send({"type": "http.response.body", "body": chunk, "more_body": False})
+        if with_trailers:
+            await send_trailers(send, response)
+
+
+def _unanswered(error: Exception) -> Response:
+    logger.error("a poll could not be answered: %s", error)
+    return unreadable(error)

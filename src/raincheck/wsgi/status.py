@@ -1,0 +1,155 @@
+"""The status monitor's routes: a poll comes in, and the response goes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from raincheck.errors import BodyMissing, StoreError
+from raincheck.http.messages import Response, StoredBody
+from raincheck.monitor.endpoint import Poll, StatusMonitor, unreadable
+from raincheck.monitor.links import Resource, fill
+from raincheck.wsgi import leaving
+from raincheck.wsgi.hooks import Hooks, hooks_of
+from raincheck.wsgi.running import Running
+from raincheck.wsgi.translation import send_response, send_start, to_request
+from raincheck.wsgi.waiting import Waiting, serving_threads
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger("raincheck")
+
+
+class Status:
+    """Answers polls, and sends whatever else is raincheck's own.
+
+    Args:
+        app: What the middleware is immediately around.
+        owner: Names the principal that a request belongs to.
+        waiting: Counts the server's threads that wait.
+        running: Is waited for as long as polls wait.
+    """
+
+    def __init__(
+        self,
+        app: object,
+        monitor: StatusMonitor,
+        owner: Callable[[Any], str | None],
+        waiting: Waiting,
+        running: Running,
+    ) -> None:
+        self.monitor = monitor
+        self._app = app
+        self._owner = owner
+        self._waiting = waiting
+        self._running = running
+
+    @cached_property
+    def hooks(self) -> Hooks | None:
+        """What the application does to its own responses, and has to be done to these."""
+        return hooks_of(self._app)
+
+    def show(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        operation_id: str,
+        resource: Resource,
+    ) -> Iterable[bytes]:
+        """Answer a request to the status monitor."""
+        return self.send(environ, start_response, self._look(environ, operation_id, resource))
+
+    def show_inside(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        operation_id: str,
+        resource: Resource,
+        template: str | None = None,
+        root_path: str | None = None,
+    ) -> Iterable[bytes]:
+        """Answer a request to the status monitor that the application has routed itself."""
+        response = self._look(environ, operation_id, resource, template, root_path)
+        return self._send(environ["REQUEST_METHOD"], start_response, response)
+
+    def _look(
+        self,
+        environ: WSGIEnvironment,
+        operation_id: str,
+        resource: Resource,
+        template: str | None = None,
+        root_path: str | None = None,
+    ) -> Response:
+        path, request = fill(template, operation_id), to_request(environ)
+        root_path = request.root_path if root_path is None else root_path
+        self.monitor.core.come_in_at(root_path)
+        owner = cache(partial(self._owner, environ))
+        return self.answer(Poll(request, operation_id, resource, owner, path, root_path))
+
+    def send(
+        self, environ: WSGIEnvironment, start_response: StartResponse, response: Response
+    ) -> Iterable[bytes]:
+        """Send a response of raincheck's own; returns what to return to the server."""
+        if self.hooks is not None:
+            response = self.hooks(environ, response)
+        return self._send(environ["REQUEST_METHOD"], start_response, response)
+
+    def _send(
+        self, method: str, start_response: StartResponse, response: Response
+    ) -> Iterable[bytes]:
+        if not isinstance(response.body, StoredBody):
+            return send_response(method, start_response, response)
+        try:
+            # Before the status is sent: a body that has just been purged is no 200.
+            chunks = self.open(response.body)
+        except StoreError as error:
+            return send_response(method, start_response, unreadable(error))
+        send_start(start_response, response)
+        return chunks
+
+    def answer(self, poll: Poll) -> Response:
+        """Return the response to a poll; where its client would rather wait, wait in this thread.
+
+        Not where too many threads wait already, and not in a server's only one: nobody else could
+        say anything to it meanwhile.
+        """
+        answer = self.monitor.look(poll)
+        if not answer.wait or not self._may_wait():
+            return answer.response
+        leaving.wait_for(self._running)
+        try:
+            return self.monitor.wait(poll, answer.wait)
+        finally:
+            self._waiting.end()
+
+    def _may_wait(self) -> bool:
+        if self.monitor.core.limits.waiters is None and serving_threads() == 1:
+            return False
+        return self._waiting.begin()
+
+    def open(self, body: StoredBody) -> Iterator[bytes]:
+        """Return a stored body's chunks, the first of which is there.
+
+        Raises:
+            StoreError: It is not.
+        """
+        chunks = self.monitor.read(body)
+        try:
+            first = next(chunks, b"")
+        except StoreError as error:
+            logger.error("a response could not be read: %s", error)
+            raise
+        return _rest(first, chunks, body)
+
+
+def _rest(first: bytes, chunks: Iterator[bytes], body: StoredBody) -> Iterator[bytes]:
+    yield first
+    rest = body.stop - body.start - len(first)
+    for chunk in chunks:
+        yield chunk
+        rest -= len(chunk)
+    if rest:
+        raise BodyMissing(body.operation_id, body.fence)
