@@ -14,7 +14,13 @@ from raincheck.errors import (
     StoreError,
     StoreUnavailable,
 )
-from raincheck.handler import CurrentOperation, current_operation, is_replay, long_running
+from raincheck.handler import (
+    CurrentOperation,
+    current_operation,
+    is_replay,
+    is_rerun,
+    long_running,
+)
 
 if TYPE_CHECKING:
     from raincheck.config.limits import Limits
@@ -30,6 +36,7 @@ __all__ = [
     "StoreUnavailable",
     "current_operation",
     "is_replay",
+    "is_rerun",
     "long_running",
     "open_store",
 ]

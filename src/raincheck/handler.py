@@ -31,7 +31,7 @@ _MARKS_AT_ONCE = 16  # in one event loop, where they have to be recorded
 MESSAGE_LIMIT = 1_000  # characters of a progress message
 
 
-class Terms(NamedTuple):
+class Marking(NamedTuple):
     """What a handler says of itself where it is marked.
 
     Attributes:
@@ -45,13 +45,13 @@ class Terms(NamedTuple):
     is_said: bool = False
 
 
-NO_TERMS = Terms()
-_known_terms: set[Terms] = {NO_TERMS}  # of all handlers that are marked in this process
+UNMARKED = Marking()
+_known_markings: set[Marking] = {UNMARKED}  # of all handlers that are marked in this process
 
 
 def may_be_repeatable() -> bool:
     """Tell whether a handler of this process is marked `retry=True`, whatever its method."""
-    return any(terms.retry for terms in _known_terms)
+    return any(marking.retry for marking in _known_markings)
 
 
 class Deferrable(Protocol):
@@ -64,7 +64,7 @@ class Deferrable(Protocol):
     """
 
     over: bool
-    is_replay: bool
+    is_rerun: bool
     protocol: str
 
     @property
@@ -76,7 +76,7 @@ class Deferrable(Protocol):
         """Tell whether this is the very task or thread of its handler, which may be deferred."""
         ...
 
-    def defer(self, terms: Terms) -> None:
+    def defer(self, marking: Marking) -> None:
         """Have the request answered 202 now, if it still can be.
 
         Blocks on the store if it was deferred before and `terms` say something new.
@@ -172,18 +172,18 @@ def long_running(
             framework's decorator made of it.
         ValueError: `timeout` is not a number of seconds above 0.
     """
-    terms = Terms(retry, timeout, is_said=True)
+    marking = Marking(retry, timeout, is_said=True)
     if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     if handler is None:
-        return functools.partial(_mark, terms=terms)
-    return _mark(handler, terms)
+        return functools.partial(_mark, marking=marking)
+    return _mark(handler, marking)
 
 
-def _mark(handler: Any, terms: Terms) -> Any:
+def _mark(handler: Any, marking: Marking) -> Any:
     _check(handler)
-    _known_terms.add(terms)
-    wrapper = _adopt(_wrapper(handler, terms), handler)
+    _known_markings.add(marking)
+    wrapper = _adopt(_wrapper(handler, marking), handler)
     setattr(wrapper, MARK, EFFECTIVE)
     # Bound methods and builtins take no attributes. What is marked twice stays effective.
     if isinstance(handler, (FunctionType, functools.partial)) and not is_marked(handler):
@@ -206,12 +206,12 @@ def _check(handler: Any) -> None:
     )
 
 
-def _wrapper(handler: Any, terms: Terms) -> FunctionType:
+def _wrapper(handler: Any, marking: Marking) -> FunctionType:
     # The bodies below may use nothing but closure variables: `_adopt` exchanges their globals.
-    defer, defer_in_thread = functools.partial(_defer, terms), _defer_in_thread
+    defer, defer_in_thread = functools.partial(_defer, marking), _defer_in_thread
 
     async def wait_for(*args: Any, **kwargs: Any) -> Any:
-        if (may_block := defer_in_thread(terms)) is None:
+        if (may_block := defer_in_thread(marking)) is None:
             defer()
         else:
             await may_block
@@ -277,23 +277,23 @@ def _adopt(wrapper: FunctionType, handler: Any) -> Any:
     return wrapper
 
 
-def _defer(terms: Terms) -> Deferrable | None:
+def _defer(marking: Marking) -> Deferrable | None:
     request = CURRENT.get()
     if request is not None:
-        request.defer(terms)
+        request.defer(marking)
     return request
 
 
-def _defer_in_thread(terms: Terms) -> Awaitable[object] | None:
+def _defer_in_thread(marking: Marking) -> Awaitable[object] | None:
     """Return what does so without keeping the event loop; None if it would not anyway."""
     request = CURRENT.get()
     if request is None or request.operation_id is None:
         return None
-    if terms.retry is None and terms.timeout is None and not may_be_repeatable():
+    if marking.retry is None and marking.timeout is None and not may_be_repeatable():
         return None
     from anyio import to_thread  # there is a gateway, so it is imported already
 
-    return to_thread.run_sync(request.defer, terms, limiter=_threads_of_loop())
+    return to_thread.run_sync(request.defer, marking, limiter=_threads_of_loop())
 
 
 @functools.cache
@@ -381,13 +381,16 @@ def _text(message: object) -> str:
     return str(message)[:MESSAGE_LIMIT].encode("utf-8", "replace").decode("utf-8")
 
 
-def is_replay() -> bool:
+def is_rerun() -> bool:
     """Tell whether the running handler is run again, because the process of its last run was lost.
 
     No client can bring this about, or keep it from being so.
     """
     request = CURRENT.get()
-    return request is not None and request.is_replay
+    return request is not None and request.is_rerun
+
+
+is_replay = is_rerun  # its former name
 
 
 def current_operation() -> CurrentOperation:

@@ -8,7 +8,7 @@ import pytest
 
 from raincheck.asgi import RaincheckMiddleware, stopping
 from raincheck.engine.heartbeat import Heartbeat
-from tests.support.asgi import core_of
+from tests.support.asgi import engine_of
 from tests.support.wire import Clock, Handler, wrap
 
 
@@ -41,4 +41,4 @@ async def app(handler: Handler, clock: Clock) -> AsyncIterator[RaincheckMiddlewa
     """Wrap the handler so that all its requests are deferred."""
     wrapped = wrap(handler, clock)
     yield wrapped
-    core_of(wrapped).close()
+    engine_of(wrapped).close()

@@ -10,7 +10,7 @@ import pytest
 
 from raincheck.config import options
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import PATIENT, call, core_of, follow, path_of
+from tests.support.asgi import PATIENT, call, engine_of, follow, path_of
 from tests.support.handlers import slow, wrap
 from tests.support.wire import Clock, assert_problem
 
@@ -23,7 +23,7 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def beat(app: Any) -> None:
-    await anyio.to_thread.run_sync(core_of(app).beat)
+    await anyio.to_thread.run_sync(engine_of(app).beat)
     await anyio.sleep(0.02)
 
 

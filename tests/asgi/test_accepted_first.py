@@ -20,7 +20,7 @@ from raincheck.config import options
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
+from tests.support.asgi import PATIENT, Call, call, engine_of, follow, http_scope, path_of
 from tests.support.handlers import answer, read_body, wrap
 
 pytestmark = pytest.mark.anyio
@@ -352,7 +352,7 @@ async def test_what_there_is_no_room_for_is_refused_before_anything_runs(
     app = wrap(handler, budget=0, limits={"spooled": IN_MEMORY})
     done = await call(app, "/", "POST", headers, [b"x" * size, b"x" * size])
     assert (done.status, done.header(b"retry-after"), handler.calls) == (503, b"5", 0)
-    assert core_of(app).admission.spooled.add(IN_MEMORY)  # all of it was let go of
+    assert engine_of(app).admission.spooled.add(IN_MEMORY)  # all of it was let go of
 
 
 async def test_a_body_that_is_too_large_to_be_compared_is_refused(handler: Handler) -> None:
@@ -475,7 +475,7 @@ async def test_neither_timeout_nor_abandonment_counts_while_the_client_waits(
         group.start_soon(calling.run)
         await handler.begun.wait()
         await anyio.sleep(0.1)
-        await anyio.to_thread.run_sync(core_of(app).beat)
+        await anyio.to_thread.run_sync(engine_of(app).beat)
         handler.go.set()
     assert calling.status == 201
 
@@ -483,8 +483,8 @@ async def test_neither_timeout_nor_abandonment_counts_while_the_client_waits(
 async def until_late(app: RaincheckMiddleware, operation_id: str) -> None:
     """Have the clockwork turn until the timeout of an operation was taken note of."""
     with anyio.fail_after(PATIENT):
-        while not core_of(app).store.get(operation_id).is_terminal:  # type: ignore[union-attr]
-            await anyio.to_thread.run_sync(core_of(app).beat)
+        while not engine_of(app).store.get(operation_id).is_terminal:  # type: ignore[union-attr]
+            await anyio.to_thread.run_sync(engine_of(app).beat)
 
 
 class Gate(MemoryStore):
@@ -532,7 +532,7 @@ async def test_both_count_from_the_202(handler: Handler) -> None:
     app = wrap(handler, budget=0.05, timeout=0.05)
     accepted = await call(app, "/", "POST", [KEY])
     await anyio.sleep(0.1)
-    await anyio.to_thread.run_sync(core_of(app).beat)
+    await anyio.to_thread.run_sync(engine_of(app).beat)
     done = await follow(app, accepted)
     assert (done.status, b'"timeout"' in done.content) == (500, True)
 
@@ -563,4 +563,4 @@ async def test_a_send_that_its_handler_gives_up_loses_nothing(tmp_path: Any) -> 
     wrapped = wrap(app, budget=0, store=f"sqlite:///{tmp_path}/operations.db")
     done = await follow(wrapped, await call(wrapped))
     assert done.content == b"".join(parts)
-    core_of(wrapped).close()
+    engine_of(wrapped).close()

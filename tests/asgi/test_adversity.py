@@ -17,7 +17,7 @@ from raincheck import StoreUnavailable, current_operation, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.contracts import Filter
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import PATIENT, Call, Message, call, core_of, follow, http_scope, path_of
+from tests.support.asgi import PATIENT, Call, Message, call, engine_of, follow, http_scope, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, read_body, slow, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ async def until_asked(store: Gate) -> None:
 
 async def until_idle(app: RaincheckMiddleware) -> None:
     with anyio.fail_after(PATIENT):
-        while core_of(app).is_busy:  # noqa: ASYNC110 - no event tells
+        while engine_of(app).is_busy:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
 
 
@@ -178,7 +178,7 @@ async def test_a_202_that_cannot_be_sent_does_not_end_its_handler() -> None:
         await wrapped(server.scope, server.receive, broken)
     event.set()
     await until_idle(wrapped)
-    records, _ = core_of(wrapped).store.find(Filter())
+    records, _ = engine_of(wrapped).store.find(Filter())
     assert [record.state.value for record in records] == ["succeeded"]
 
 
@@ -310,7 +310,7 @@ async def test_progress_of_any_kind_breaks_neither_poll_nor_operation(
             event.set()
             assert (await follow(wrapped, accepted)).content == b"done"
     finally:
-        core_of(wrapped).close()
+        engine_of(wrapped).close()
 
 
 # --- hostile requests --------------------------------------------------------------------------
@@ -349,7 +349,7 @@ async def test_no_id_makes_a_poll_fail(name: str, tmp_path: Any) -> None:
     for method in ("GET", "HEAD", "DELETE", "POST"):
         scope = http_scope(method=method) | {"path": f"/operations/{name}"}
         assert (await Call(wrapped, scope).run()).status == 404
-    core_of(wrapped).close()
+    engine_of(wrapped).close()
 
 
 async def test_an_absurd_content_length_is_the_applications_affair() -> None:

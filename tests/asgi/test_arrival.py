@@ -7,10 +7,10 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck import is_replay
+from raincheck import is_rerun
 from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import Call, call, core_of, follow, http_scope, lose, path_of, recover
+from tests.support.asgi import Call, call, engine_of, follow, http_scope, lose, path_of, recover
 from tests.support.handlers import SHORT, answer, read_body, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +104,7 @@ async def test_an_owner_may_be_whom_a_middleware_inside_has_found() -> None:
 
     app = wrap(logs_in, owner=owner)
     accepted = await call(app)
-    record = core_of(app).store.get(path_of(accepted).rpartition("/")[2])
+    record = engine_of(app).store.get(path_of(accepted).rpartition("/")[2])
     assert record is not None
     assert record.owner == "eve"
 
@@ -176,7 +176,7 @@ async def test_a_scope_that_is_handed_on_is_the_servers_own() -> None:
 
 async def test_a_request_that_is_run_again_has_the_fields_of_an_iterator() -> None:
     async def handler(scope: Any, receive: Any, send: Any) -> None:
-        if not is_replay():
+        if not is_rerun():
             await anyio.sleep_forever()
         await says_fields(scope, receive, send)
 

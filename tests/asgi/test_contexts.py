@@ -11,7 +11,7 @@ from asgiref.wsgi import WsgiToAsgi
 
 from raincheck import current_operation, long_running
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
-from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
+from tests.support.asgi import PATIENT, Call, call, engine_of, follow, http_scope, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, read_body, until_deferred, wrap
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +80,7 @@ async def test_a_request_that_is_not_deferred_says_nothing_to_the_operation_of_i
     seen = Seen("/excluded", exclude=["/excluded"])
     stranger = await seen.stranger("deferred")
     assert stranger.content == b"None"
-    operation = core_of(seen.app).store.get(seen.mine or "")
+    operation = engine_of(seen.app).store.get(seen.mine or "")
     assert operation is not None
     assert operation.progress is None or operation.progress.completed == 1
 

@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from raincheck import is_replay
+from raincheck import is_rerun
 from raincheck.asgi import RaincheckMiddleware
-from tests.support.asgi import PATIENT, call, core_of, follow, lose, recover
+from tests.support.asgi import PATIENT, call, engine_of, follow, lose, recover
 from tests.support.handlers import answer, until_deferred, wrap
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("by_hand")]
@@ -24,7 +24,7 @@ async def until_nothing_runs(app: RaincheckMiddleware) -> None:
     with anyio.fail_after(PATIENT):
         while app._gateway.running._handlers:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
-    assert not core_of(app).is_busy
+    assert not engine_of(app).is_busy
 
 
 @pytest.mark.parametrize("budget", [0, 0.02])
@@ -57,7 +57,7 @@ async def test_so_does_one_that_is_run_again() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(listen, receive)
-            if not is_replay():
+            if not is_rerun():
                 await anyio.sleep_forever()
             await answer(send)
 

@@ -15,7 +15,7 @@ from raincheck.asgi import RaincheckMiddleware
 from raincheck.asgi.loops import AsyncioLoop, TrioLoop
 from raincheck.contracts import Filter
 from raincheck.operations.operation import Operation, Reason, State
-from tests.support.asgi import BACKENDS, PATIENT, call, core_of, follow, lose, recover
+from tests.support.asgi import BACKENDS, PATIENT, call, engine_of, follow, lose, recover
 from tests.support.handlers import answer, wrap
 
 pytestmark = [
@@ -29,7 +29,7 @@ async def sleeper(scope: Any, receive: Any, send: Any) -> None:
 
 
 def only_one(app: RaincheckMiddleware) -> Operation:
-    (operation,), _ = core_of(app).store.find(Filter())
+    (operation,), _ = engine_of(app).store.find(Filter())
     return operation
 
 
@@ -59,16 +59,16 @@ def test_what_is_taken_up_while_the_loop_ends_is_released(
         await call(app)
         await lose(app)
         monkeypatch.setattr(loop, "call", tell)
-        recovering = threading.Thread(target=core_of(app).recover)
+        recovering = threading.Thread(target=engine_of(app).recover)
         recovering.start()
         called.wait(PATIENT)  # the loop has no turn to begin it before it ends
         return recovering
 
     anyio.run(main, backend=backend).join()
     gc.collect()
-    core_of(app).beat()
+    engine_of(app).beat()
     assert only_one(app).state is State.ACCEPTED
-    assert not core_of(app).is_busy
+    assert not engine_of(app).is_busy
     assert not app._gateway.running._handlers
 
 
@@ -93,7 +93,7 @@ def test_a_handler_of_a_closed_loop_is_run_again_in_the_next() -> None:
         return response
 
     accepted = run_and_close(once)
-    core_of(wrapped).beat()
+    engine_of(wrapped).beat()
     assert only_one(wrapped).state is State.ACCEPTED
     assert run_and_close(again) == b"at last"
     gc.collect()
@@ -102,10 +102,10 @@ def test_a_handler_of_a_closed_loop_is_run_again_in_the_next() -> None:
 def test_one_that_may_not_be_run_again_is_interrupted() -> None:
     app = wrap(sleeper, budget=0)
     run_and_close(lambda: call(app, method="POST"))
-    core_of(app).beat()
+    engine_of(app).beat()
     ended = only_one(app)
     assert (ended.state, ended.reason) == (State.FAILED, Reason.SHUTDOWN)
-    assert not core_of(app).is_busy
+    assert not engine_of(app).is_busy
     gc.collect()
 
 
@@ -113,7 +113,7 @@ def test_one_of_a_loop_that_only_pauses_goes_on() -> None:
     app, loop = wrap(sleeper, budget=0), asyncio.new_event_loop()
     try:
         loop.run_until_complete(call(app))
-        core_of(app).beat()
+        engine_of(app).beat()
         assert only_one(app).state is State.RUNNING
         loop.run_until_complete(lose(app))
     finally:

@@ -26,7 +26,7 @@ from raincheck.engine import heartbeat
 from raincheck.engine.start import Start
 from raincheck.operations.operation import Reason
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
+from tests.support.asgi import PATIENT, Call, call, engine_of, follow, http_scope, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, slow, until_deferred, wrap
 from tests.support.wsgi import until
 
@@ -57,7 +57,7 @@ def without_collector() -> Iterator[None]:
 
 async def until_idle(app: RaincheckMiddleware) -> None:
     with anyio.fail_after(PATIENT):
-        while core_of(app).is_busy or app._gateway.running._handlers:  # noqa: ASYNC110 - no event tells
+        while engine_of(app).is_busy or app._gateway.running._handlers:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
 
 
@@ -152,10 +152,10 @@ async def test_a_middleware_that_is_dropped_takes_its_thread_along(
     await follow(wrapped, await call(wrapped))
     await until_idle(wrapped)
     beaters = [t for t in threading.enumerate() if t not in before and "heartbeat" in t.name]
-    core = weakref.ref(core_of(wrapped))
+    engine = weakref.ref(engine_of(wrapped))
     del wrapped
     with anyio.fail_after(PATIENT):
-        while core() is not None or any(thread.is_alive() for thread in beaters):
+        while engine() is not None or any(thread.is_alive() for thread in beaters):
             gc.collect()
             await anyio.sleep(0.01)
     assert len(beaters) == 1
@@ -180,7 +180,7 @@ def test_one_middleware_serves_two_event_loops_at_once() -> None:
     for thread in threads:
         thread.join(PATIENT)
     assert done == [b"done"] * 15
-    until(lambda: not core_of(wrapped).is_busy)  # they land after their ends are recorded
+    until(lambda: not engine_of(wrapped).is_busy)  # they land after their ends are recorded
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -198,7 +198,7 @@ def test_a_loop_that_is_closed_ends_what_was_deferred_in_it(backend: str) -> Non
     accepted = anyio.run(run, backend=backend)
     assert b"shutdown" in anyio.run(look, backend=backend).content
     assert not wrapped._gateway.running._handlers
-    until(lambda: not core_of(wrapped).is_busy)
+    until(lambda: not engine_of(wrapped).is_busy)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -246,9 +246,9 @@ async def test_an_ending_that_the_store_chokes_on_still_ends_the_operation() -> 
     wrapped = wrap(deferred, store=Choking())
     accepted = await call(wrapped)
     with anyio.fail_after(PATIENT):
-        while len(core_of(wrapped).flights):  # noqa: ASYNC110 - no event tells
+        while len(engine_of(wrapped).running):  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
-        core_of(wrapped).beat()
+        engine_of(wrapped).beat()
         assert (await follow(wrapped, accepted)).status == 500
 
 
@@ -259,15 +259,15 @@ async def test_without_a_heartbeat_thread_there_is_no_operation(
         raise RuntimeError("can't start new thread")
 
     wrapped = wrap(quick)
-    core = core_of(wrapped)
+    engine = engine_of(wrapped)
     with monkeypatch.context() as patch:
         patch.setattr("raincheck.engine.heartbeat.threading.Thread.start", refuse)
         with pytest.raises(RuntimeError):
-            core.accept(_Nobody(), Start(method="GET", route="/"))
-    assert core.store.find(Filter())[0] == []
-    assert not core.is_busy
-    core.heartbeat.ensure()
-    core.heartbeat.stop()
+            engine.accept(_Nobody(), Start(method="GET", route="/"))
+    assert engine.store.find(Filter())[0] == []
+    assert not engine.is_busy
+    engine.heartbeat.ensure()
+    engine.heartbeat.stop()
 
 
 class _Nobody:
@@ -307,8 +307,8 @@ async def test_middlewares_that_share_a_store_leave_each_others_operations_alone
     store, event = MemoryStore(), anyio.Event()
     one, other = wrap(slow(event), store=store), wrap(slow(event), store=store)
     accepted = await call(one)
-    assert core_of(other).recover() == 0
-    core_of(other).beat()
+    assert engine_of(other).recover() == 0
+    engine_of(other).beat()
     assert (await call(other, path_of(accepted))).status == 202
     event.set()
     assert (await follow(other, accepted)).content == b"done"

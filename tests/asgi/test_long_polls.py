@@ -20,7 +20,7 @@ from raincheck.monitor import waiters as watching
 from raincheck.monitor.waiters import Waiter
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
-from tests.support.asgi import Call, call, core_of, http_scope, path_of
+from tests.support.asgi import Call, call, engine_of, http_scope, path_of
 from tests.support.wire import BODY, Handler, assert_problem, document
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ async def app(handler: Handler, store: Store) -> AsyncIterator[RaincheckMiddlewa
     with anyio.fail_after(PATIENCE):
         yield wrapped
     wrapped._gateway.monitor.close()
-    core_of(wrapped).close()
+    engine_of(wrapped).close()
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def impatient(handler: Handler) -> Iterator[RaincheckMiddleware]:
     """Wrap the handler so that nobody waits for long."""
     wrapped = RaincheckMiddleware(handler, store=MemoryStore(), budget=0, max_wait=0.05)
     yield wrapped
-    core_of(wrapped).close()
+    engine_of(wrapped).close()
 
 
 def waiters(app: RaincheckMiddleware) -> int:
@@ -241,7 +241,7 @@ async def test_what_is_unknown_or_anothers_is_not_waited_for(
             assert_problem(answer, 404, "not-found")
             assert answer.header(b"preference-applied") is None
     assert store.watches == 0
-    core_of(app).close()
+    engine_of(app).close()
 
 
 async def test_above_the_limit_of_pollers_a_poll_is_answered_at_once(
@@ -262,7 +262,7 @@ async def test_above_the_limit_of_pollers_a_poll_is_answered_at_once(
             async with polling(app, ("GET", path)) as [late]:
                 handler.go.set()
     assert [staying.status, late.status] == [200, 200]
-    core_of(app).close()
+    engine_of(app).close()
 
 
 # --- hints are only hints ----------------------------------------------------------------------
@@ -276,7 +276,7 @@ async def test_an_end_before_the_watch_listens_is_not_missed(
     async with polling(app, ("GET", path)) as [answer]:
         handler.go.set()
         await handler.ended.wait()
-        while core_of(app).is_busy:  # noqa: ASYNC110 - no event tells
+        while engine_of(app).is_busy:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
         assert not answer.sent
         store.listening.set()
@@ -302,7 +302,7 @@ async def test_news_that_are_no_end_end_no_waiting(
     async with polling(app, ("GET", path)) as [answer]:
         for n in range(3):
             handler.operation.progress(n, 4, "going on")
-            core_of(app).beat()
+            engine_of(app).beat()
         assert not answer.sent
         handler.go.set()
     assert answer.status == 200
@@ -451,4 +451,4 @@ async def test_a_thousand_clients_can_wait_without_a_thread_of_their_own(
     del calls
     await until_nothing_is_left()
     app._gateway.monitor.close()
-    core_of(app).close()
+    engine_of(app).close()

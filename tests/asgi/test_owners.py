@@ -11,7 +11,7 @@ import pytest
 
 from raincheck import OperationCancelled, current_operation, long_running
 from raincheck.asgi import RaincheckMiddleware
-from tests.support.asgi import PATIENT, Call, call, core_of, follow, lose, path_of, recover
+from tests.support.asgi import PATIENT, Call, call, engine_of, follow, lose, path_of, recover
 from tests.support.handlers import SHORT, answer, until_deferred, wrap
 from tests.support.wire import assert_problem, document
 
@@ -67,7 +67,7 @@ class Site:
         """Let the handler end, and wait until that is recorded."""
         self.door.set()
         self.go.set()
-        store, operation_id = core_of(self.app).store, path_of(accepted).rpartition("/")[2]
+        store, operation_id = engine_of(self.app).store, path_of(accepted).rpartition("/")[2]
         with anyio.fail_after(PATIENT):
             while not store.get(operation_id).is_terminal:  # type: ignore[union-attr] # noqa: ASYNC110
                 await anyio.sleep(SHORT / 10)
@@ -119,7 +119,7 @@ async def test_polls_whose_owner_takes_its_time_keep_no_other_request_waiting() 
         polls.append(await call(app, path_of(first)))
 
     async def ended(answered: Call) -> None:
-        store, location = core_of(app).store, answered.header(b"location") or b""
+        store, location = engine_of(app).store, answered.header(b"location") or b""
         with anyio.fail_after(PATIENT):
             while answered.status == 202 and not _has_ended(store, location):  # noqa: ASYNC110
                 await anyio.sleep(SHORT / 10)
@@ -193,7 +193,7 @@ async def test_an_owner_that_can_not_be_told_leaves_no_response() -> None:
     await site.ended(accepted)
     answered = await follow(site.app, accepted)
     assert_problem(answered, 500, "owner_unknown")
-    assert not list(core_of(site.app).store.read_chunks(path_of(accepted)[-32:], 1, 0, 0))
+    assert not list(engine_of(site.app).store.read_chunks(path_of(accepted)[-32:], 1, 0, 0))
 
 
 async def test_an_owner_who_was_not_known_has_a_limit_all_the_same() -> None:

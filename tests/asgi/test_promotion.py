@@ -12,7 +12,7 @@ import pytest
 from raincheck import StoreUnavailable, current_operation, long_running
 from raincheck.handler import CURRENT
 from raincheck.stores.memory import MemoryStore
-from tests.support.asgi import PATIENT, Call, call, core_of, follow, http_scope, path_of
+from tests.support.asgi import PATIENT, Call, call, engine_of, follow, http_scope, path_of
 from tests.support.handlers import (
     SHORT,
     Untouchable,
@@ -218,7 +218,7 @@ async def test_frameworks_may_change_the_scope_in_place() -> None:
     done = await follow(wrapped, accepted, root_path="/v1")
     assert done.content == b"done"
     with anyio.fail_after(PATIENT):
-        while core_of(wrapped).is_busy:  # noqa: ASYNC110 - it lands after its end is recorded
+        while engine_of(wrapped).is_busy:  # noqa: ASYNC110 - it lands after its end is recorded
             await anyio.sleep(SHORT / 10)
 
 
@@ -258,6 +258,6 @@ async def test_a_stream_of_events_is_not_counted_among_those_that_a_failing_stor
     async with anyio.create_task_group() as group:
         group.start_soon(calling.run)
         await anyio.sleep(4 * SHORT)
-        assert core_of(app).health.staying == 0
+        assert engine_of(app).health.staying == 0
         go.set()
     assert calling.status == 200

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from raincheck import is_replay, long_running
+from raincheck import is_rerun, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, call, follow, inside, lose, recover
@@ -77,10 +77,10 @@ async def test_a_replay_receives_what_the_middleware_around_hands_on(
     around: Any, size: int
 ) -> None:
     async def put(request: Request) -> Response:
-        if not is_replay():
+        if not is_rerun():
             await anyio.sleep_forever()
         body = await request.body()
-        return JSONResponse([is_replay(), len(body), body.decode()[:3]])
+        return JSONResponse([is_rerun(), len(body), body.decode()[:3]])
 
     done = await again(
         around, [Route("/x", put, methods=["PUT"])], "/x", "PUT", LENGTHS[size], [b"x" * size]
@@ -93,7 +93,7 @@ async def test_a_handler_of_a_replay_sees_no_disconnect_when_it_has_read_everyth
     received = list[str]()
 
     async def put(request: Request) -> Response:
-        if is_replay():
+        if is_rerun():
             await request.body()
             with anyio.move_on_after(0.1):
                 received.append((await request.receive())["type"])
@@ -115,10 +115,10 @@ async def test_a_body_that_is_not_handed_on_whole_the_second_time_is_a_failure(
             async def gone() -> Any:
                 return {"type": "http.disconnect"}
 
-            await self.app(scope, gone if is_replay() else receive, send)
+            await self.app(scope, gone if is_rerun() else receive, send)
 
     async def put(request: Request) -> Response:
-        assert not is_replay(), "it has not got its body"
+        assert not is_rerun(), "it has not got its body"
         await anyio.sleep_forever()
         return Response()
 
@@ -145,7 +145,7 @@ async def test_a_request_of_what_is_around_is_not_taken_for_the_one_that_is_run_
 
     @long_running
     async def x(request: Request) -> Response:
-        if not is_replay():
+        if not is_rerun():
             await anyio.sleep_forever()
         return PlainTextResponse("the right one")
 
@@ -178,7 +178,7 @@ async def test_handlers_in_all_threads_get_the_bodies_of_their_replays() -> None
         return await read_body(receive)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if not is_replay():
+        if not is_rerun():
             await anyio.sleep_forever()
         read = lambda: anyio.from_thread.run(body_of, receive)  # noqa: E731
         await answer(send, await anyio.to_thread.run_sync(read, abandon_on_cancel=True))

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from raincheck import is_replay, long_running
+from raincheck import is_rerun, long_running
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.contracts import REQUEST_FENCE, Filter
 from raincheck.engine import heartbeat
@@ -30,7 +30,7 @@ from tests.support.asgi import (
     PATIENT,
     Call,
     call,
-    core_of,
+    engine_of,
     follow,
     http_scope,
     inside,
@@ -55,7 +55,7 @@ class Handler:
         while more:
             message = await receive()
             body, more = body + message["body"], message["more_body"]
-        self.runs.append(scope | {"body": body, "is_replay": is_replay()})
+        self.runs.append(scope | {"body": body, "is_replay": is_rerun()})
         self.begun.set()
         if len(self.runs) == 1:
             await anyio.sleep_forever()
@@ -176,7 +176,7 @@ async def test_a_handler_is_begun_as_often_as_it_may_be(store: MemoryStore) -> N
 
 async def test_no_client_can_pretend_to_be_a_replay(store: MemoryStore) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await JSONResponse(is_replay())(scope, receive, send)
+        await JSONResponse(is_rerun())(scope, receive, send)
 
     names = ("x-raincheck-replay", "raincheck", "x-is-replay", "prefer", "via")
     headers = [(name.encode(), b"replay") for name in names]
@@ -276,7 +276,7 @@ async def test_a_replay_comes_in_from_outside_whatever_mounted_applications_have
 
     async def top(request: Request) -> Response:
         seen.append(request.app is app)
-        if not is_replay():
+        if not is_rerun():
             await anyio.sleep_forever()
         return Response("again")
 
@@ -358,7 +358,7 @@ async def test_a_replay_that_is_cancelled_before_it_has_come_in_is_stopped(
             self.app = app
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            if is_replay():
+            if is_rerun():
                 outside.set()
                 await anyio.sleep(0.3)
             await self.app(scope, receive, send)
@@ -367,7 +367,7 @@ async def test_a_replay_that_is_cancelled_before_it_has_come_in_is_stopped(
         try:
             await anyio.sleep_forever()
         finally:
-            if is_replay():
+            if is_rerun():
                 stopped.set()
         return Response()
 
@@ -430,7 +430,7 @@ async def test_a_mark_that_can_not_be_recorded_leaves_nothing_behind(
         await work(send)
 
     wrapped = wrap(app, store=store, budget=0.02)
-    core = core_of(wrapped)
+    engine = engine_of(wrapped)
     create = store.create
 
     def create_and_be_marked(*args: Any) -> Any:
@@ -443,9 +443,9 @@ async def test_a_mark_that_can_not_be_recorded_leaves_nothing_behind(
         raise StoreUnavailable("down")
 
     monkeypatch.setattr(store, "create", create_and_be_marked)
-    monkeypatch.setattr(core, "mark", refuse)
+    monkeypatch.setattr(engine, "mark", refuse)
     done = await call(wrapped, "/", "PUT")
-    assert (done.status, core.is_busy) == (200, False)
+    assert (done.status, engine.is_busy) == (200, False)
     (operation,), _ = store.find(Filter())
     assert operation.is_terminal
 

@@ -9,7 +9,7 @@ import pytest
 from raincheck.asgi import MOUNTED, RaincheckMiddleware
 from raincheck.monitor.links import Resource
 from tests.support import handlers
-from tests.support.asgi import call, core_of, follow, path_of
+from tests.support.asgi import call, engine_of, follow, path_of
 from tests.support.wire import BODY, Clock, Handler, assert_problem, document, finished, names, wrap
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ async def test_progress_is_seen_after_a_beat(app: Any, handler: Handler) -> None
     path = path_of(await call(app, "/thing"))
     await handler.begun.wait()
     handler.operation.progress(2, 4)
-    core_of(app).beat()
+    engine_of(app).beat()
     status = await call(app, f"{path}/status")
     assert document(status)["progress"] == {"completed": 2, "total": 4}
 

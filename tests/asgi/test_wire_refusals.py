@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from raincheck.http.problems import PROBLEM
-from tests.support.asgi import PATIENT, call, core_of, follow, path_of
+from tests.support.asgi import PATIENT, call, engine_of, follow, path_of
 from tests.support.wire import BODY, Clock, Handler, assert_problem, document, finished, wrap
 
 pytestmark = pytest.mark.anyio
@@ -99,10 +99,10 @@ async def test_a_response_is_410_after_its_retention_and_404_much_later(
     clock.now += 1
     for url in (path, f"{path}/status", f"{path}/result"):
         assert_problem(await call(app, url), 410, "gone")
-    core_of(app).purge()
+    engine_of(app).purge()
     assert_problem(await call(app, path), 410, "gone")
     clock.now += 86_400
-    core_of(app).purge()
+    engine_of(app).purge()
     assert_problem(await call(app, path), 404, "not-found")
 
 

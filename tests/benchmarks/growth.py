@@ -20,9 +20,9 @@ from typing import IO, Any
 from raincheck import open_store
 from raincheck.config.options import Settings
 from raincheck.contracts import Filter, Store
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.outbox import Ending
-from raincheck.engine.running import Flight
+from raincheck.engine.running import RunningOperation
 from raincheck.engine.start import Start
 from raincheck.http.messages import Request
 from raincheck.monitor.endpoint import Poll, StatusMonitor
@@ -35,7 +35,7 @@ from raincheck.stores.redis import RedisStore
 from raincheck.stores.sqlite import SQLiteStore
 from tests.benchmarks.stores import new_operation, open_all
 from tests.benchmarks.tables import Table
-from tests.unit.cores import NoHeartbeat
+from tests.unit.engines import NoHeartbeat
 
 APPLICATION = "growth"
 BATCH = 5_000
@@ -163,54 +163,54 @@ class Idle:
 
 
 @dataclass
-class Replayer:
+class Rerunner:
     """Runs again what it is given, and ends it: at once, in a thread."""
 
-    core: Raincheck
+    engine: Engine
     given: list[Operation] = field(default_factory=list)
     is_ready: bool = True
 
-    def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Idle:
+    def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Idle:
         """Take note of it."""
         body.close()
         self.given.append(operation)
         return Idle()
 
 
-def open_core(store: Store) -> Raincheck:
+def open_core(store: Store) -> Engine:
     """Return a core whose heart beats when it is told to."""
     settings = Settings(application=APPLICATION, limits=LIMITS)
-    core = Raincheck(settings, store)
-    core.heartbeat = NoHeartbeat(core)
-    core.come_in_at("")
-    return core
+    engine = Engine(settings, store)
+    engine.heartbeat = NoHeartbeat(engine)
+    engine.come_in_at("")
+    return engine
 
 
-def take_off(core: Raincheck, count: int) -> None:
+def take_off(engine: Engine, count: int) -> None:
     """Put as many operations in flight."""
-    worker = core._process.worker
-    flying = [_ours(core.store, worker=worker, owner="busy") for _ in range(count)]
-    fill(core.store, iter(flying))
+    worker = engine._process.worker
+    flying = [_ours(engine.store, worker=worker, owner="busy") for _ in range(count)]
+    fill(engine.store, iter(flying))
     for operation in flying:
-        core.flights.add(Flight(operation, Idle()))
+        engine.running.add(RunningOperation(operation, Idle()))
 
 
-def accept(core: Raincheck) -> Operation:
+def accept(engine: Engine) -> Operation:
     """Accept one, as a request does that is deferred."""
     start = Start(method="POST", route="/reports", owner="ada")
-    return core.accept(Idle(), start).operation
+    return engine.accept(Idle(), start).operation
 
 
-def poll(core: Raincheck, operation: Operation) -> None:
+def poll(engine: Engine, operation: Operation) -> None:
     """Answer a poll of its status."""
     request = Request("GET", "/", headers=((b"host", b"example.org"),))
-    StatusMonitor(core).look(Poll(request, operation.id, Resource.STATUS, lambda: "ada"))
+    StatusMonitor(engine).look(Poll(request, operation.id, Resource.STATUS, lambda: "ada"))
 
 
-def end(core: Raincheck, operation: Operation) -> None:
+def end(engine: Engine, operation: Operation) -> None:
     """End one with an empty response."""
     result = Result(200, (), 0, 262_144, operation.fence)
-    core.finish(operation, Ending(Responded(result)))
+    engine.finish(operation, Ending(Responded(result)))
 
 
 # --- measuring ---------------------------------------------------------------------------------
@@ -229,9 +229,9 @@ def ms(work: Callable[[], object], times: int) -> float:
 class Others:
     """Accept and poll in a thread of their own, and note how long it takes."""
 
-    def __init__(self, core: Raincheck) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.taken: list[float] = []
-        self._core = core
+        self._engine = engine
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._live)
 
@@ -246,10 +246,10 @@ class Others:
     def _live(self) -> None:
         while not self._is_over.wait(PAUSE):
             begun = time.perf_counter()
-            operation = accept(self._core)
-            poll(self._core, operation)
+            operation = accept(self._engine)
+            poll(self._engine, operation)
             self.taken.append((time.perf_counter() - begun) * 1000)
-            end(self._core, operation)
+            end(self._engine, operation)
 
     @property
     def shown(self) -> str:
@@ -258,56 +258,56 @@ class Others:
         return f"{taken[len(taken) * 99 // 100]:,.0f}/{taken[-1]:,.0f}" if taken else "-"
 
 
-def purge_all(core: Raincheck) -> float:
+def purge_all(engine: Engine) -> float:
     """Purge until nothing is left, and return seconds."""
     begun = time.perf_counter()
-    while not core.purge():
+    while not engine.purge():
         pass
     return time.perf_counter() - begun
 
 
-def rerun_all(core: Raincheck, count: int) -> float:
+def rerun_all(engine: Engine, count: int) -> float:
     """Leave operations of a process that died, and return seconds until the last is begun."""
-    store, left = core.store, []
+    store, left = engine.store, []
     for _ in range(count):
         operation = _ours(
             store, method="GET", worker=DEAD, lease=store.now() - 1, repeatable=True, captured=True
         )
         left.append(store.create(operation, Request("GET", "/reports")))
-    replayer = Replayer(core)
-    core.recovery.replayer = replayer
-    core.health._steady_since, core.health._answered_at = store.now() - 60, store.now()
+    rerunner = Rerunner(engine)
+    engine.recovery.rerunner = rerunner
+    engine.health._steady_since, engine.health._answered_at = store.now() - 60, store.now()
     begun = time.perf_counter()
-    while len(replayer.given) < count and time.perf_counter() - begun < 600:
-        core.recover()
-        core.beat()
+    while len(rerunner.given) < count and time.perf_counter() - begun < 600:
+        engine.recover()
+        engine.beat()
     taken = time.perf_counter() - begun
-    for operation in replayer.given:
-        end(core, operation)
-    core.recovery.replayer = None
+    for operation in rerunner.given:
+        end(engine, operation)
+    engine.recovery.rerunner = None
     return taken
 
 
 def column(url: str, finished_count: int, flying: int, arguments: argparse.Namespace) -> list[str]:
     """Fill a store and measure it."""
-    with closing(open_store(url)) as store, closing(open_core(store)) as core:
+    with closing(open_store(url)) as store, closing(open_core(store)) as engine:
         begun = time.monotonic()
         fill_finished(store, finished_count)
         print(f"filled in {time.monotonic() - begun:.0f} s", file=sys.stderr)
-        take_off(core, flying)
+        take_off(engine, flying)
         all_, hers = Filter(states=IN_FLIGHT), Filter(IN_FLIGHT, "busy", application=APPLICATION)
-        running, times = accept(core), arguments.times
-        core.recover(), core.purge()  # what is done once
+        running, times = accept(engine), arguments.times
+        engine.recover(), engine.purge()  # what is done once
         cells = [
-            f"{ms(lambda: accept(core), times):.2f}",
-            f"{ms(lambda: poll(core, running), times):.2f}",
-            f"{ms(lambda: core.ledger.count(all_, 10**7), times):.2f}",
-            f"{ms(lambda: core.ledger.count(hers, 10**7), times):.2f}",
-            f"{ms(core.beat, 9):.1f}",
-            f"{ms(core.recover, 9):.1f}",
-            f"{ms(core.purge, 9):.1f}",
+            f"{ms(lambda: accept(engine), times):.2f}",
+            f"{ms(lambda: poll(engine, running), times):.2f}",
+            f"{ms(lambda: engine.repository.count(all_, 10**7), times):.2f}",
+            f"{ms(lambda: engine.repository.count(hers, 10**7), times):.2f}",
+            f"{ms(engine.beat, 9):.1f}",
+            f"{ms(engine.recover, 9):.1f}",
+            f"{ms(engine.purge, 9):.1f}",
         ]
-        with Others(core) as others:
+        with Others(engine) as others:
             time.sleep(WATCHED / 3)
         cells.append(others.shown)
         expired = (
@@ -315,11 +315,11 @@ def column(url: str, finished_count: int, flying: int, arguments: argparse.Names
             for n, it in enumerate(finished(store, arguments.expired))
         )
         fill(store, expired)
-        with Others(core) as others:
-            cells.append(f"{purge_all(core):.1f}")
+        with Others(engine) as others:
+            cells.append(f"{purge_all(engine):.1f}")
         cells.append(others.shown)
-        with Others(core) as others:
-            cells.append(f"{rerun_all(core, arguments.reruns):.1f}")
+        with Others(engine) as others:
+            cells.append(f"{rerun_all(engine, arguments.reruns):.1f}")
         return [*cells, others.shown]
 
 

@@ -26,7 +26,7 @@ import redis
 from raincheck import open_store
 from raincheck.config.options import Settings
 from raincheck.contracts import Liveness, Store
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.errors import ConfigurationError, StoreError
 from raincheck.http.messages import Request
 from raincheck.monitor.endpoint import Poll, StatusMonitor
@@ -35,7 +35,7 @@ from raincheck.operations.operation import Operation, Result, State
 from raincheck.operations.transitions import Responded, advance
 from tests.benchmarks.tables import Scale, Table
 from tests.support.real_servers import postgresql_url, redis_url
-from tests.unit.cores import NoHeartbeat
+from tests.unit.engines import NoHeartbeat
 
 LANES = (1, 20)
 NO_SERVER = (pytest.skip.Exception, pytest.fail.Exception)  # as tests are told so
@@ -178,9 +178,9 @@ def finish(store: Store, number: int) -> Step:
 def poll(store: Store, _: int) -> Step:
     """Answer polls of the status of an operation that runs."""
     operation = store.create(new_operation(store))
-    core = Raincheck(Settings(), store)
-    core.heartbeat = NoHeartbeat(core)  # it would look after thousands that only seem to run
-    monitor = StatusMonitor(core)
+    engine = Engine(Settings(), store)
+    engine.heartbeat = NoHeartbeat(engine)  # it would look after thousands that only seem to run
+    monitor = StatusMonitor(engine)
     asked = Poll(POLL, operation.id, Resource.STATUS)
 
     def step() -> None:

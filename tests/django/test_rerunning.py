@@ -17,9 +17,9 @@ from django.test import RequestFactory
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from raincheck import is_replay
+from raincheck import is_rerun
 from raincheck.engine import heartbeat
-from raincheck.engine.repository import Ledger
+from raincheck.engine.repository import Repository
 from raincheck.operations.transitions import Released
 from raincheck.stores.memory import MemoryStore
 from tests.django.site import Site, field, path_of, serving, until
@@ -46,11 +46,11 @@ def outer(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
     def middleware(request: HttpRequest) -> HttpResponse:
         if Seen.is_refusing and not request.path.startswith("/operations/"):
             return HttpResponse("not today", status=403)
-        if Seen.is_asking and is_replay():
+        if Seen.is_asking and is_rerun():
             Seen.told = get_response(RequestFactory().get("/token")).content
         request.let_in = True
         response = get_response(request)
-        if is_replay() and request.path == "/upload":
+        if is_rerun() and request.path == "/upload":
             assert Seen.taken_apart.wait(10)
         Seen.statuses.append(response.status_code)
         return response
@@ -62,10 +62,10 @@ def outer(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
 def tell(request: HttpRequest) -> HttpResponse:
     """Tell what is known of the request; the first time, when the gate is open."""
     body = request.body  # after which Django has closed where it was
-    if not is_replay():
+    if not is_rerun():
         Gate.wait()
     told = {
-        "again": is_replay(),
+        "again": is_rerun(),
         "user": str(request.user.pk) if hasattr(request, "user") else None,
         "let in": hasattr(request, "let_in"),
         "path": request.path,
@@ -86,12 +86,12 @@ def token(request: HttpRequest) -> HttpResponse:
 def upload(request: HttpRequest) -> HttpResponse:
     """Tell of an uploaded file, taken apart before the gate is open."""
     [file] = request.FILES.values()
-    if is_replay():
+    if is_rerun():
         Seen.taken_apart.set()
         until(lambda: len(Seen.statuses) > 1)  # Django has closed what it closes by then
     else:
         Gate.wait()
-    return JsonResponse({"again": is_replay(), "file": [file.name, len(file.read())]})
+    return JsonResponse({"again": is_rerun(), "file": [file.name, len(file.read())]})
 
 
 urlpatterns = [path("tell/é你", tell), path("upload", upload), path("token", token)]
@@ -119,7 +119,7 @@ def losing(way: str, **more: Any) -> Iterator[tuple[Site, Callable[[Any], Any]]]
 
         def lose(accepted: Any, headers: Any = ()) -> Any:
             operation_id = path_of(accepted).rpartition("/")[2]
-            assert Ledger(store).change(operation_id, Released()) is not None
+            assert Repository(store).change(operation_id, Released()) is not None
             Gate.opened.set()
             return site.follow(accepted, headers)
 

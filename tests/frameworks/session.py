@@ -29,9 +29,9 @@ class Session:
         self._app = app
 
     @property
-    def core(self) -> Any:
+    def engine(self) -> Any:
         """The core of the middleware, whose heartbeat need not be waited for."""
-        return self._app._gateway.core
+        return self._app._gateway.engine
 
     async def post(self, path: str, order: str = "tea", **headers: str) -> httpx.Response:
         """Order something."""
@@ -58,7 +58,7 @@ class Session:
 
     async def progress(self, accepted: httpx.Response) -> dict[str, Any]:
         """Have the heartbeat beat, and wait until M tells of progress."""
-        self.core.beat()
+        self.engine.beat()
         async with asyncio.timeout(PATIENCE):
             while "progress" not in (document := await self.status(accepted)):  # noqa: ASYNC110
                 await asyncio.sleep(LOOK)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from raincheck.engine.repository import Ledger
+from raincheck.engine.repository import Repository
 from raincheck.errors import abbreviate
 from raincheck.http.messages import Request
 from raincheck.operations.transitions import Released
@@ -26,7 +26,7 @@ def lose(site: Site, accepted: httpx.Response) -> None:
     """Have an operation look as if its process had released it; its handler's end is refused."""
     operation_id = accepted.json()["id"]
     with closing(SQLiteStore(str(site.store))) as store:
-        released = Ledger(store).change(operation_id, Released())
+        released = Repository(store).change(operation_id, Released())
         assert released is not None, abbreviate(operation_id)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raincheck.handler import CURRENT, Terms
+from raincheck.handler import CURRENT, Marking
 from raincheck.inspection import find_directory, marked_requests
 
 WSGIApp = Callable[..., Any]
@@ -39,7 +39,7 @@ class Watcher:
     """Stands for a request: notices that it is deferred."""
 
     over = False
-    is_replay = False
+    is_rerun = False
     protocol = "wsgi"
     sign = None
 
@@ -52,7 +52,7 @@ class Watcher:
     def __init__(self) -> None:
         self.is_deferred = False
 
-    def defer(self, terms: Terms) -> None:
+    def defer(self, marking: Marking) -> None:
         self.is_deferred = True
 
     def enter(self) -> None: ...

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from raincheck import is_replay
+from raincheck import is_rerun
 from raincheck.asgi import RaincheckMiddleware as AsgiMiddleware
 from raincheck.wsgi import RaincheckMiddleware as WsgiMiddleware
 
@@ -35,13 +35,13 @@ def _fields() -> list[tuple[str, str]]:
 
 
 def _ran() -> str:
-    return "again" if is_replay() else "first"
+    return "again" if is_rerun() else "first"
 
 
 def _wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     _note(f"{_ran()} {environ['PATH_INFO']}")
-    while not is_replay():
+    while not is_rerun():
         time.sleep(0.05)
     start_response("201 Created", _fields())
     return [environ["QUERY_STRING"].encode("latin-1"), body]
@@ -55,7 +55,7 @@ async def _asgi(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
     _note(f"{_ran()} {scope['path']}")
-    if not is_replay():
+    if not is_rerun():
         await anyio.sleep_forever()
     fields = [(name.lower().encode(), value.encode()) for name, value in _fields()]
     await send({"type": "http.response.start", "status": 201, "headers": fields})

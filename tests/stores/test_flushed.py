@@ -13,11 +13,11 @@ import pytest
 import redis
 
 from raincheck.config.options import Settings
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.stores import open_store
 from raincheck.stores.objects import with_bodies_at
 from tests.support.real_servers import postgresql_url, redis_url
-from tests.unit.cores import accept, answer, body, poll
+from tests.unit.engines import accept, answer, body, poll
 
 Flushed = tuple[str, Callable[[], None]]
 
@@ -100,11 +100,11 @@ def test_an_operation_that_runs_here_is_never_unknown_whatever_its_store_forgot(
 ) -> None:
     url, flush = flushed
     store = with_bodies_at(open_store(url), "memory:///") if has_objects else open_store(url)
-    core = Raincheck(Settings(), store)
-    operation = accept(core, owner="anne")
+    engine = Engine(Settings(), store)
+    operation = accept(engine, owner="anne")
     flush()
-    assert poll(core, operation.id, owner="bob").status == 404
-    assert poll(core, operation.id, owner="anne").status == 202
-    core.finish(operation, answer(operation))
-    assert body(core, poll(core, operation.id, owner="anne")) == b"done"
-    core.close()
+    assert poll(engine, operation.id, owner="bob").status == 404
+    assert poll(engine, operation.id, owner="anne").status == 202
+    engine.finish(operation, answer(operation))
+    assert body(engine, poll(engine, operation.id, owner="anne")) == b"done"
+    engine.close()

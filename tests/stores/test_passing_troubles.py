@@ -17,12 +17,12 @@ from raincheck.operations.operation import State
 from raincheck.stores.default import _choose_path
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import MIB, make_operation
-from tests.stores.test_unreadable import make_core
-from tests.support.asgi import call, core_of, follow, path_of
+from tests.stores.test_unreadable import make_engine
+from tests.support.asgi import call, engine_of, follow, path_of
 from tests.support.handlers import answer, wrap
-from tests.unit.cores import answer as response_of
-from tests.unit.cores import body, poll
-from tests.unit.test_recovery import Replayer, lost, start
+from tests.unit.engines import answer as response_of
+from tests.unit.engines import body, poll
+from tests.unit.test_recovery import Rerunner, lost, start
 
 
 @contextmanager
@@ -56,16 +56,16 @@ def test_a_body_is_not_missing_while_there_are_no_descriptors(path: Path) -> Non
 
 def test_a_request_is_run_again_when_there_are_descriptors(path: Path) -> None:
     with closing(SQLiteStore(path)) as store:
-        core, other, replayer = make_core(store), make_core(store), Replayer()
-        operation = lost(core, start(core, "GET"))
-        other.recovery.replayer = replayer
+        engine, other, rerunner = make_engine(store), make_engine(store), Rerunner()
+        operation = lost(engine, start(engine, "GET"))
+        other.recovery.rerunner = rerunner
         with no_descriptors(), pytest.raises(StoreUnavailable):
             other.recover()
         left = store.get(operation.id)
         assert left is not None
         assert (left.state, left.reason) == (State.ACCEPTED, None)
         other.recover()
-        ((again, _, _),) = replayer.runs
+        ((again, _, _),) = rerunner.runs
         other.finish(again, response_of(again))
         assert body(other, poll(other, operation.id)) == b"done"
 
@@ -111,10 +111,10 @@ async def test_a_poll_is_answered_while_there_are_no_threads(
     wrapped = wrap(app, budget=0, store=f"sqlite://{path}")
     accepted = await call(wrapped)
     assert len((await follow(wrapped, accepted)).content) == MIB
-    core_of(wrapped).heartbeat.stop()
+    engine_of(wrapped).heartbeat.stop()
     with monkeypatch.context() as patch:
         patch.setattr("threading.Thread.start", fail)
         polled = await call(wrapped, path_of(accepted))
     assert polled.status in (200, 503)
     assert len((await follow(wrapped, accepted)).content) == MIB
-    core_of(wrapped).close()
+    engine_of(wrapped).close()

@@ -15,12 +15,12 @@ import pytest
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.config.options import Settings
 from raincheck.contracts import Filter
-from raincheck.engine.engine import MEMORY, Raincheck
+from raincheck.engine.engine import MEMORY, Engine
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import State
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import MIB, Clock, make_operation
-from tests.support.asgi import Call, call, core_of, follow, path_of
+from tests.support.asgi import Call, call, engine_of, follow, path_of
 from tests.support.handlers import answer, until_deferred, wrap
 
 
@@ -159,7 +159,7 @@ def test_a_disk_that_fills_up_during_a_response_delays_it_until_there_is_room(
     with mounted(disk, "size=1m"):
         app = wrap(_late, store=f"sqlite://{disk}/operations.db")
         assert len(anyio.run(run).content) == 300_000
-        core_of(app).close()
+        engine_of(app).close()
 
 
 class Disk:
@@ -167,7 +167,7 @@ class Disk:
 
     def __init__(self, path: Path, store: SQLiteStore, clock: Clock, size: int) -> None:
         self.path, self.store, self.clock, self.size = path, store, clock, size
-        self.core = Raincheck(Settings(), store)
+        self.engine = Engine(Settings(), store)
         self.taken = self.fill()
 
     def fill(self) -> int:
@@ -185,7 +185,7 @@ class Disk:
     def purge_after(self, seconds: float) -> None:
         """Purge all that is due by then."""
         self.clock.now += seconds
-        while not self.core.purge():
+        while not self.engine.purge():
             pass
 
 

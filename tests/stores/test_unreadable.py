@@ -14,8 +14,8 @@ from psycopg import sql
 
 from raincheck.config.options import Settings
 from raincheck.contracts import Filter, Store
-from raincheck.engine.engine import Raincheck
-from raincheck.engine.repository import Ledger
+from raincheck.engine.engine import Engine
+from raincheck.engine.repository import Repository
 from raincheck.errors import StoreError
 from raincheck.operations.operation import Operation, Progress, Reason, State
 from raincheck.operations.records import encode
@@ -27,8 +27,8 @@ from tests.stores.postgresql.schemas import administering, new_schema, store_at,
 from tests.stores.redis.keys import keys_on
 from tests.stores.third_party import FolderStore
 from tests.support.real_servers import postgresql_url, redis_url
-from tests.unit.cores import NoHeartbeat, poll
-from tests.unit.test_recovery import Replayer, lost, start
+from tests.unit.engines import NoHeartbeat, poll
+from tests.unit.test_recovery import Rerunner, lost, start
 
 Spoil = Callable[[str, str], None]
 Site = tuple[Store, Spoil]
@@ -90,10 +90,10 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         yield store, spoil
 
 
-def make_core(store: Store, **options: object) -> Raincheck:
-    core = Raincheck(Settings(**options), store)  # type: ignore[arg-type]
-    core.heartbeat = NoHeartbeat(core)
-    return core
+def make_engine(store: Store, **options: object) -> Engine:
+    engine = Engine(Settings(**options), store)  # type: ignore[arg-type]
+    engine.heartbeat = NoHeartbeat(engine)
+    return engine
 
 
 def left_by_the_dead(id: str, created: float, store: Store) -> Operation:
@@ -141,17 +141,17 @@ def test_others_are_recovered_counted_purged_and_polled(
         store.create(operation)
     for id in ("poison", "poisoned"):
         spoil(id, "garbage")
-    core = make_core(store, limits={"operations_in_store": 3})  # a count reads no record
-    core.admission.check(None)
-    core.recover()
-    assert core.purge()
+    engine = make_engine(store, limits={"operations_in_store": 3})  # a count reads no record
+    engine.admission.check(None)
+    engine.recover()
+    assert engine.purge()
     left = {id: store.get(id) for id in ("abandoned", "ended", "purged")}
     assert left["abandoned"] is not None
     assert left["abandoned"].reason is Reason.INTERRUPTED
     assert left["ended"] is not None
     assert left["ended"].forgotten
     assert left["purged"] is None
-    assert poll(core, "ended").status in (404, 410)
+    assert poll(engine, "ended").status in (404, 410)
     with pytest.raises(StoreError):
         store.get("poison")
 
@@ -159,24 +159,24 @@ def test_others_are_recovered_counted_purged_and_polled(
 def test_a_captured_request_of_a_newer_shape_is_left_to_those_who_understand_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, replayer = tmp_path / "operations.db", Replayer()
+    path, rerunner = tmp_path / "operations.db", Rerunner()
     with closing(SQLiteStore(path)) as store:
-        core, other = make_core(store), make_core(store)
-        operation = lost(core, start(core, "GET"))
+        engine, other = make_engine(store), make_engine(store)
+        operation = lost(engine, start(engine, "GET"))
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             [(request,)] = connection.execute("SELECT document FROM requests")
             newer = json.dumps(json.loads(request) | {"v": 2, "zipped": True})
             connection.execute("UPDATE requests SET document = ?", (newer,))
-            other.recovery.replayer = replayer
+            other.recovery.rerunner = rerunner
             for _ in range(2):
                 other.recover()
             left = store.get(operation.id)
             assert left is not None
-            assert (left.state, replayer.runs) == (State.ACCEPTED, [])
+            assert (left.state, rerunner.runs) == (State.ACCEPTED, [])
             assert caplog.text.count("can't be run again here") == 1
             connection.execute("UPDATE requests SET document = ?", (request,))
         other.recover()
-        assert len(replayer.runs) == 1
+        assert len(rerunner.runs) == 1
 
 
 def test_of_very_many_it_is_only_said_that_there_are(
@@ -204,14 +204,14 @@ def test_a_page_passes_over_so_many_at_most_and_the_next_goes_on_behind(
             spoil(f"{n}", "garbage")
         page, cursor = store.find(Filter(), limit=2)
         assert (ids(page), cursor is None) == (["0"], False)
-        assert ids(Ledger(store).find_all(Filter())) == ["0", "8"]
+        assert ids(Repository(store).find_all(Filter())) == ["0", "8"]
 
 
 def test_a_purge_looks_at_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raincheck.engine.purging.BATCH", 2)
     with ExitStack() as stack:
         store, spoil = sqlite(tmp_path, stack)
-        core, now = make_core(store), store.now()
+        engine, now = make_engine(store), store.now()
         stack.callback(store.close)
         for n in range(20):
             ended = make_operation(f"{n:02}", state=State.SUCCEEDED, expires=now - 100 + n)
@@ -225,6 +225,6 @@ def test_a_purge_looks_at_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             return read(self, document)
 
         monkeypatch.setattr(Reader, "read", note)
-        assert core.purge()
+        assert engine.purge()
         assert all(store.get(f"{n:02}").forgotten for n in range(4, 20))  # type: ignore[union-attr]
         assert met.count("garbage 0") == 1

@@ -18,7 +18,7 @@ import redis
 
 from raincheck.config.options import Settings
 from raincheck.contracts import Store
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.http.messages import Request
 from raincheck.monitor.endpoint import Poll, StatusMonitor
 from raincheck.monitor.links import Resource
@@ -54,7 +54,7 @@ import sys, time
 from raincheck.core import Raincheck
 from raincheck.options import Settings
 from raincheck.stores import open_store
-from tests.unit.cores import accept
+from tests.unit.engines import accept
 core = Raincheck(Settings(application="tests"), open_store(sys.argv[1]))
 print(accept(core).id, flush=True)
 time.sleep(600)
@@ -139,11 +139,11 @@ def end(url: str, store: Store) -> Iterator[End]:
 
 @pytest.fixture
 def monitor(store: Store) -> Iterator[StatusMonitor]:
-    core = Raincheck(Settings(), store)
-    monitor = StatusMonitor(core)
+    engine = Engine(Settings(), store)
+    monitor = StatusMonitor(engine)
     yield monitor
     monitor.close()
-    core.close()
+    engine.close()
 
 
 def running(store: Store) -> Operation:
@@ -226,8 +226,8 @@ def test_the_death_of_the_process_that_runs_an_operation_ends_the_waiting(tmp_pa
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         operation_id = process.stdout.readline().strip()
-        core = Raincheck(Settings(application="tests"), open_store(url))
-        monitor = StatusMonitor(core)
+        engine = Engine(Settings(application="tests"), open_store(url))
+        monitor = StatusMonitor(engine)
         looked, killed = threading.Event(), list[float]()
 
         def kill() -> None:
@@ -242,4 +242,4 @@ def test_the_death_of_the_process_that_runs_an_operation_ends_the_waiting(tmp_pa
         killing.join()
     assert 0 < seen - killed[0] < 0.8 * WAIT
     monitor.close()
-    core.close()
+    engine.close()

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.operations.operation import Reason
 
 Message = dict[str, Any]
@@ -20,9 +20,9 @@ PATIENT = 30.0  # seconds after which a test has failed; a machine under load is
 TURNS = 5  # of the event loop until a server says that its client has left
 
 
-def core_of(middleware: RaincheckMiddleware) -> Raincheck:
+def engine_of(middleware: RaincheckMiddleware) -> Engine:
     """Return the core of a middleware, to turn its clockwork by hand."""
-    return middleware._gateway.core
+    return middleware._gateway.engine
 
 
 def inside(app: Any) -> RaincheckMiddleware:
@@ -45,7 +45,7 @@ async def lose(app: RaincheckMiddleware) -> None:
 async def recover(app: RaincheckMiddleware) -> None:
     """Run what was lost again, here."""
     app._gateway.running.running_loop()
-    await anyio.to_thread.run_sync(core_of(app).recover)
+    await anyio.to_thread.run_sync(engine_of(app).recover)
 
 
 def http_scope(

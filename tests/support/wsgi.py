@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from wsgiref.validate import validator
 
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.errors import StoreUnavailable
 from raincheck.wsgi import RaincheckMiddleware
 from tests.support import handlers
@@ -34,9 +34,9 @@ class Untouchable(handlers.Untouchable):
         return super().__getattr__(name)
 
 
-def core_of(middleware: RaincheckMiddleware) -> Raincheck:
+def engine_of(middleware: RaincheckMiddleware) -> Engine:
     """Return the core of a middleware, to turn its clockwork by hand."""
-    return middleware._gateway.core
+    return middleware._gateway.engine
 
 
 def wrap(app: Any, **options: Any) -> RaincheckMiddleware:

@@ -25,7 +25,7 @@ from starlette.responses import Response as StarletteResponse
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from raincheck import OperationCancelled, current_operation, is_replay, long_running
+from raincheck import OperationCancelled, current_operation, is_rerun, long_running
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
 from tests.servers.material import OPTIONS, note
@@ -62,13 +62,13 @@ class Run:
         self.work = work
         self._nonce = secrets.randbits(32)
         self._received = b""
-        self._is_replay = is_replay()
+        self._is_rerun = is_rerun()
         self.note("begin")
 
     def note(self, event: str) -> None:
         """Have a side effect."""
         fields = (event, self.work.rid, os.getpid(), f"{time.monotonic():.6f}")
-        note(" ".join(map(str, (*fields, self._nonce, int(self._is_replay)))))
+        note(" ".join(map(str, (*fields, self._nonce, int(self._is_rerun)))))
 
     def beats(self) -> Iterator[float]:
         """Yield pauses, each followed by a side effect, for as long as the work takes."""

@@ -129,7 +129,7 @@ def handlers_begin_as_often_as_they_may(evidence: Evidence) -> Iterator[Violatio
         if len(begins) > most:
             text = f"its handler ({work.method} /{work.route}) was begun {len(begins)} times"
             yield Violation("handlers begin as often as they may", rid, f"{text}: {begins}")
-        if sum(not effect.is_replay for effect in begins) > 1:
+        if sum(not effect.is_rerun for effect in begins) > 1:
             text = f"a run that was no replay followed another: {begins}"
             yield Violation("handlers begin as often as they may", rid, text)
 

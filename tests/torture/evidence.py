@@ -26,7 +26,7 @@ class Effect:
     pid: int
     t: float
     nonce: int
-    is_replay: bool
+    is_rerun: bool
 
 
 @dataclass(frozen=True)
@@ -273,8 +273,8 @@ def read_effects(path: Path) -> list[Effect]:
     """Return what the handlers have noted."""
     effects = []
     for line in path.read_text().splitlines() if path.exists() else ():
-        event, rid, pid, t, nonce, replay = line.split()
-        effects.append(Effect(event, rid, int(pid), float(t), int(nonce), replay == "1"))
+        event, rid, pid, t, nonce, rerun = line.split()
+        effects.append(Effect(event, rid, int(pid), float(t), int(nonce), rerun == "1"))
     return effects
 
 

@@ -252,7 +252,7 @@ def figures(evidence: Evidence) -> dict[str, int]:
         "stops": actions["freeze"] + actions["freeze past the lease"],
         "restarts": actions["restart"],
         "store": sum(blow.pid == -1 for blow in evidence.blows),
-        "re-runs": sum(e.event == "begin" and e.is_replay for e in evidence.effects),
+        "re-runs": sum(e.event == "begin" and e.is_rerun for e in evidence.effects),
         "interrupted": sum(any(c.code in ("interrupted", "shutdown") for c in o) for o in ends),
         "cancelled": sum(any(c.state == "canceled" for c in o) for o in ends),
         "KB verified": sum(c.length for c in right) // 1024,

@@ -70,9 +70,9 @@ class Story:
         return self.asked(t, status=status, code=code, fields=(("retry-after", "5"),), **fields)
 
     def began(
-        self, t: float = 1.0, nonce: int = NONCE, pid: int = PID, replay: bool = False
+        self, t: float = 1.0, nonce: int = NONCE, pid: int = PID, rerun: bool = False
     ) -> None:
-        self.effects.append(Effect("begin", self.work.rid, pid, t, nonce, replay))
+        self.effects.append(Effect("begin", self.work.rid, pid, t, nonce, rerun))
 
     def responded(self, t: float, nonce: int = NONCE, **fields: Any) -> Call:
         return self.call("poll", t, **(self._response(nonce) | fields))
@@ -154,7 +154,7 @@ def test_a_run_full_of_excused_misfortune_breaks_nothing() -> None:
     story.call("poll", 2.5, status=503, code="unavailable", fields=(("retry-after", "5"),))
     story.call("spy", 2.6, owner="you", status=503)
     story.errors.append("raincheck.errors.StoreUnavailable: no")
-    story.began(4, nonce=8, pid=PID + 1, replay=True)
+    story.began(4, nonce=8, pid=PID + 1, rerun=True)
     story.responded(6, nonce=8)
     story.call("cancel", 7, method="DELETE", status=204)
     story.call("poll", 8, status=410, code="gone")
@@ -233,7 +233,7 @@ def cut_off_in_the_middle() -> Story:
 
 def ended_twice() -> Story:
     story = ordinary(GET)
-    story.began(4, nonce=8, replay=True)
+    story.began(4, nonce=8, rerun=True)
     story.responded(5, nonce=8)
     return story
 
@@ -252,14 +252,14 @@ def running_after_its_end_by_its_status() -> Story:
 
 def begun_twice() -> Story:
     story = ordinary()
-    story.began(2, nonce=8, replay=True)
+    story.began(2, nonce=8, rerun=True)
     return story
 
 
 def begun_too_often() -> Story:
     story = ordinary(GET)
     for nonce in (8, 9, 10):
-        story.began(2, nonce=nonce, replay=True)
+        story.began(2, nonce=nonce, rerun=True)
     return story
 
 
@@ -280,7 +280,7 @@ def two_operations_of_a_key() -> Story:
 def two_responses_of_a_key() -> Story:
     story = Story(GET)
     for nonce in (NONCE, 8):
-        story.began(nonce=nonce, replay=nonce == 8)
+        story.began(nonce=nonce, rerun=nonce == 8)
         story.asked(2, key="k", **story._response(nonce))
     return story
 

@@ -16,7 +16,7 @@ from raincheck import (
     CurrentOperation,
     Limits,
     current_operation,
-    is_replay,
+    is_rerun,
     long_running,
     open_store,
 )
@@ -33,7 +33,7 @@ async def report(request: Request, *, pages: int = 1) -> Response:
     operation.raise_if_cancelled()
     assert_type(operation.cancelled, bool)
     assert_type(operation.id, str | None)
-    assert_type(is_replay(), bool)
+    assert_type(is_rerun(), bool)
     return MonitorResponse(operation.id or "")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, assert_type
 from django.core.asgi import get_asgi_application
 from flask import Blueprint, Flask
 
-from raincheck import Limits, is_replay, long_running
+from raincheck import Limits, is_rerun, long_running
 from raincheck.django import RaincheckMiddleware as DjangoMiddleware
 from raincheck.django import with_drain
 from raincheck.flask import monitor_blueprint, status_url
@@ -30,7 +30,7 @@ flask_app = Flask(__name__)
 @flask_app.post("/exports")
 @long_running(retry=True, timeout=5)
 def export() -> str:
-    return str(is_replay())
+    return str(is_rerun())
 
 
 assert_type(export(), str)

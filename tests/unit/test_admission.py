@@ -8,34 +8,34 @@ import pytest
 
 from raincheck.config.limits import Limits
 from raincheck.contracts import Filter
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.errors import ConfigurationError, Overloaded
 from raincheck.http.spool import Spooled
 from raincheck.stores.memory import MemoryStore
-from tests.unit.cores import CoreTests, Time, accept, answer, make_core
+from tests.unit.engines import CoreTests, Time, accept, answer, make_engine
 
 
-def limited(store: MemoryStore, time: Time, **limits: Any) -> Raincheck:
-    core = make_core(store, time, limits=limits)
-    core.admission._clock = time
-    return core
+def limited(store: MemoryStore, time: Time, **limits: Any) -> Engine:
+    engine = make_engine(store, time, limits=limits)
+    engine.admission._clock = time
+    return engine
 
 
 class TestAdmission(CoreTests):
     def test_as_many_as_a_process_may_have_are_accepted(self, store: Any, time: Time) -> None:
-        core = limited(store, time, operations=2)
-        accept(core), accept(core)
+        engine = limited(store, time, operations=2)
+        accept(engine), accept(engine)
         with pytest.raises(Overloaded, match="`operations` of 2"):
-            accept(core)
+            accept(engine)
         assert len(store.find(Filter())[0]) == 2
 
     def test_one_owner_takes_no_room_from_another(self, store: Any, time: Time) -> None:
-        core = limited(store, time, operations_per_owner=2)
-        accept(core, owner="ada"), accept(core, owner="ada")
+        engine = limited(store, time, operations_per_owner=2)
+        accept(engine, owner="ada"), accept(engine, owner="ada")
         with pytest.raises(Overloaded) as caught:
-            accept(core, owner="ada")
+            accept(engine, owner="ada")
         assert caught.value.limit == "operations_per_owner"
-        accept(core, owner="bob"), accept(core), accept(core), accept(core)
+        accept(engine, owner="bob"), accept(engine), accept(engine), accept(engine)
 
     @pytest.mark.parametrize(
         ("limit", "owner"), [("operations_per_owner", "ada"), ("operations_in_store", None)]
@@ -49,14 +49,14 @@ class TestAdmission(CoreTests):
             accept(here, owner=owner)
 
     def test_what_has_ended_makes_room_within_a_second(self, store: Any, time: Time) -> None:
-        core = limited(store, time, operations_in_store=1)
-        operation = accept(core)
-        core.finish(operation, answer(operation))
+        engine = limited(store, time, operations_in_store=1)
+        operation = accept(engine)
+        engine.finish(operation, answer(operation))
         time.now += 1
-        accept(core)
+        accept(engine)
 
     def test_the_store_is_asked_at_most_once_a_second(self, store: Any, time: Time) -> None:
-        core, counted, original = limited(store, time, operations_in_store=100), [], store.count
+        engine, counted, original = limited(store, time, operations_in_store=100), [], store.count
 
         def count(*args: Any) -> Any:
             counted.append(1)
@@ -64,28 +64,28 @@ class TestAdmission(CoreTests):
 
         store.count = count
         for _ in range(10):
-            accept(core)
+            accept(engine)
         assert len(counted) == 1
 
     def test_what_has_ended_takes_no_room_from_the_next(self, store: Any, time: Time) -> None:
-        core = limited(store, time, operations_in_store=3)
+        engine = limited(store, time, operations_in_store=3)
         for _ in range(10):
-            operation = accept(core)
-            core.finish(operation, answer(operation))
+            operation = accept(engine)
+            engine.finish(operation, answer(operation))
             time.now += 0.1
 
-    def test_without_limits_the_store_is_not_asked(self, core: Raincheck, store: Any) -> None:
+    def test_without_limits_the_store_is_not_asked(self, engine: Engine, store: Any) -> None:
         store.faults = frozenset({"find", "count"})
-        accept(core, owner="ada")
+        accept(engine, owner="ada")
 
     def test_at_a_full_limit_no_record_is_read(self, store: Any, time: Time) -> None:
-        core = limited(store, time, operations_in_store=2, operations_per_owner=2)
-        accept(core, owner="ada"), accept(core, owner="ada")
+        engine = limited(store, time, operations_in_store=2, operations_per_owner=2)
+        accept(engine, owner="ada"), accept(engine, owner="ada")
         store.faults = frozenset({"find", "get"})
         for owner in ("ada", "bob"):
             time.now += 2
             with pytest.raises(Overloaded):
-                accept(core, owner=owner)
+                accept(engine, owner=owner)
 
 
 def test_what_does_not_fit_is_not_counted() -> None:

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raincheck.engine import outbox as backlog
-from raincheck.engine.outbox import Backlog, Ending
+from raincheck.engine import outbox as outbox
+from raincheck.engine.outbox import Ending, Outbox
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operations.operation import Operation, Reason, Result, State
 from raincheck.operations.transitions import Ended, Responded
@@ -61,7 +61,7 @@ class Taker:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "MEMORY", 64)
+    monkeypatch.setattr(outbox, "MEMORY", 64)
 
 
 STEPS = st.lists(
@@ -80,8 +80,8 @@ def test_any_order_of_writes_ends_and_failures_gives_exactly_the_bytes(
     steps: list[tuple[str, object]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backlog, "MEMORY", 64)
-        kept, taker = Backlog(), Taker()
+        patch.setattr(outbox, "MEMORY", 64)
+        kept, taker = Outbox(), Taker()
         given_bytes = {name: list[bytes]() for name in NAMES}
         ended = set[str]()
         for what, value in steps:
@@ -114,8 +114,8 @@ def last_words(pieces: list[bytes]) -> Ending:
 def test_handlers_that_race_with_the_handing_over_lose_nothing_and_hold_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backlog, "MEMORY", 4096)
-    kept, most, is_over = Backlog(), [0], threading.Event()
+    monkeypatch.setattr(outbox, "MEMORY", 4096)
+    kept, most, is_over = Outbox(), [0], threading.Event()
     faults = iter([True, False, False, True, True, False] * 1_000_000)
     taker = Taker(faults)
     names = [str(n) for n in range(200)]
@@ -148,7 +148,7 @@ def test_handlers_that_race_with_the_handing_over_lose_nothing_and_hold_the_boun
 
 
 def test_a_response_given_up_while_it_is_handed_over_disturbs_no_other(small: None) -> None:
-    kept, taker = Backlog(), Taker()
+    kept, taker = Outbox(), Taker()
     for n in range(10):
         kept.keep(operation("a"), n, b"%d" % n * 30)
         kept.keep(operation("b"), n, b"%d" % n * 30)
@@ -168,7 +168,7 @@ def test_a_response_given_up_while_it_is_handed_over_disturbs_no_other(small: No
 def test_a_response_given_up_between_any_two_steps_disturbs_no_other(small: None) -> None:
     """Whenever the lock is let go of, another thread may come."""
     for moment in range(1, 40):
-        kept, taker = Backlog(), Taker()
+        kept, taker = Outbox(), Taker()
         for n in range(5):
             kept.keep(operation("a"), n, b"a" * 30)
         lock = Interrupted(moment, partial(kept.end, operation("a"), SHUTDOWN))
@@ -201,7 +201,7 @@ class Interrupted:
 
 
 def test_what_hangs_and_fails_comes_last_at_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept, taker, tried = Backlog(), Taker(), list[str]()
+    kept, taker, tried = Outbox(), Taker(), list[str]()
     now = [0.0]
     monkeypatch.setattr("raincheck.engine.outbox.time", SimpleNamespace(monotonic=lambda: now[0]))
     for name in NAMES:
@@ -210,7 +210,7 @@ def test_what_hangs_and_fails_comes_last_at_the_next_turn(monkeypatch: pytest.Mo
     def record(which: Operation, ending: Ending) -> None:
         tried.append(which.id)
         if which.id == "a":
-            now[0] += 2 * backlog.TURN
+            now[0] += 2 * outbox.TURN
             raise StoreUnavailable("hangs")
         taker.record(which, ending)
 
@@ -225,7 +225,7 @@ def test_what_hangs_and_fails_comes_last_at_the_next_turn(monkeypatch: pytest.Mo
 def test_a_disk_that_is_full_costs_one_response_and_leaves_no_file(
     small: None, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    kept, taker = Backlog(pauses=()), Taker()
+    kept, taker = Outbox(pauses=()), Taker()
     opened: list[FullDisk] = []
 
     def open_full(**options: object) -> FullDisk:
@@ -250,7 +250,7 @@ def test_a_disk_that_is_full_costs_one_response_and_leaves_no_file(
 def test_a_file_that_can_not_be_made_for_a_moment_costs_nothing(
     small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, taker, troubles = Backlog(pauses=(0, 0)), Taker(), [errno.EMFILE, errno.ENOSPC]
+    kept, taker, troubles = Outbox(pauses=(0, 0)), Taker(), [errno.EMFILE, errno.ENOSPC]
 
     def make(**options: object) -> object:
         if troubles:
@@ -288,7 +288,7 @@ class FullDisk:
 def test_a_file_that_was_cut_short_behind_its_back_is_a_loss_and_no_wrong_bytes(
     small: None,
 ) -> None:
-    kept, taker = Backlog(), Taker()
+    kept, taker = Outbox(), Taker()
     for n in range(4):
         kept.keep(operation("a"), n, b"a" * 50)
     kept.end(operation("a"), Ending(responded(200)))
@@ -299,7 +299,7 @@ def test_a_file_that_was_cut_short_behind_its_back_is_a_loss_and_no_wrong_bytes(
 
 
 def test_what_came_too_late_for_an_end_is_dropped(small: None) -> None:
-    kept, taker = Backlog(), Taker()
+    kept, taker = Outbox(), Taker()
     kept.end(operation("a"), Ending(Ended(Reason.SHUTDOWN)))
     kept.keep(operation("a"), 0, b"late")
     kept.hand_over(taker.write, taker.record)
@@ -308,7 +308,7 @@ def test_what_came_too_late_for_an_end_is_dropped(small: None) -> None:
 
 
 def test_an_end_that_waited_is_in_doubt(small: None) -> None:
-    kept, taker = Backlog(), Taker()
+    kept, taker = Outbox(), Taker()
     ending = Ending(responded(0))
     kept.end(operation("a"), ending)
     kept.hand_over(taker.write, taker.record)
@@ -316,7 +316,7 @@ def test_an_end_that_waited_is_in_doubt(small: None) -> None:
 
 
 def test_a_store_that_refuses_even_the_end_is_asked_again(small: None) -> None:
-    kept, taker = Backlog(), Taker()
+    kept, taker = Outbox(), Taker()
     kept.end(operation("a"), Ending(responded(0)))
 
     def refuse(which: Operation, ending: Ending) -> None:

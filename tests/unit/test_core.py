@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.engine.engine import CHUNK_SIZE, MEMORY, Raincheck
+from raincheck.engine.engine import CHUNK_SIZE, MEMORY, Engine
 from raincheck.engine.outbox import Ending
 from raincheck.engine.process import LEASE
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.errors import BodyMissing, Overloaded
 from raincheck.http.messages import StoredBody
 from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
 from raincheck.operations.operation import Progress, Reason, State
 from raincheck.operations.transitions import Ended
-from tests.unit.cores import (
+from tests.unit.engines import (
     RETENTION,
     CoreTests,
     FaultyStore,
@@ -29,7 +29,7 @@ from tests.unit.cores import (
     accept,
     answer,
     body,
-    make_core,
+    make_engine,
     poll,
     stored,
 )
@@ -40,136 +40,136 @@ class TestCore(CoreTests):
 
     # --- accept and finish ---------------------------------------------------------------------
 
-    def test_an_accepted_operation_is_in_the_store_and_running(self, core: Raincheck) -> None:
-        operation = accept(core, owner="ann")
-        assert stored(core, operation) == operation
+    def test_an_accepted_operation_is_in_the_store_and_running(self, engine: Engine) -> None:
+        operation = accept(engine, owner="ann")
+        assert stored(engine, operation) == operation
         assert (operation.state, operation.fence, operation.owner) == (State.RUNNING, 1, "ann")
         assert operation.progress == Progress(0, 10)
-        assert core.is_busy
-        assert poll(core, operation.id, owner="ann").status == 202
+        assert engine.is_busy
+        assert poll(engine, operation.id, owner="ann").status == 202
 
-    def test_a_finished_operation_shows_its_response(self, core: Raincheck, time: Time) -> None:
-        operation = accept(core)
+    def test_a_finished_operation_shows_its_response(self, engine: Engine, time: Time) -> None:
+        operation = accept(engine)
         time.now += 5
-        core.finish(operation, answer(operation, 201, b"made"))
-        ended = stored(core, operation)
+        engine.finish(operation, answer(operation, 201, b"made"))
+        ended = stored(engine, operation)
         assert (ended.state, ended.expires) == (State.SUCCEEDED, time.now + RETENTION)
-        response = poll(core, operation.id)
-        assert (response.status, body(core, response)) == (201, b"made")
+        response = poll(engine, operation.id)
+        assert (response.status, body(engine, response)) == (201, b"made")
         assert response.header(b"operation-status") == b"succeeded"
-        assert not core.is_busy
+        assert not engine.is_busy
 
-    def test_a_body_of_many_chunks_is_read_as_it_was_written(self, core: Raincheck) -> None:
-        operation = accept(core)
+    def test_a_body_of_many_chunks_is_read_as_it_was_written(self, engine: Engine) -> None:
+        operation = accept(engine)
         whole = bytes(range(256)) * (CHUNK_SIZE // 100)
-        recording = Recording(core, operation)
-        recording.start(200, ())
+        writer = ResponseWriter(engine, operation)
+        writer.start(200, ())
         for start in range(0, len(whole), 100_000):
-            if recording.feed(whole[start : start + 100_000]):
-                recording.flush()
-        recording.complete()
-        response = poll(core, operation.id)
-        assert body(core, response) == whole
+            if writer.feed(whole[start : start + 100_000]):
+                writer.flush()
+        writer.complete()
+        response = poll(engine, operation.id)
+        assert body(engine, response) == whole
         assert isinstance(response.body, StoredBody)
         part = replace(response.body, start=CHUNK_SIZE - 3, stop=CHUNK_SIZE + 3)
-        assert b"".join(StatusMonitor(core).read(part)) == whole[CHUNK_SIZE - 3 : CHUNK_SIZE + 3]
+        assert b"".join(StatusMonitor(engine).read(part)) == whole[CHUNK_SIZE - 3 : CHUNK_SIZE + 3]
 
-    def test_a_failed_operation_says_why(self, core: Raincheck) -> None:
-        operation = accept(core)
-        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
-        assert stored(core, operation).reason is Reason.EXCEPTION
-        response = poll(core, operation.id)
+    def test_a_failed_operation_says_why(self, engine: Engine) -> None:
+        operation = accept(engine)
+        engine.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(engine, operation).reason is Reason.EXCEPTION
+        response = poll(engine, operation.id)
         assert response.status == 500
-        assert json.loads(body(core, response))["code"] == "exception"
+        assert json.loads(body(engine, response))["code"] == "exception"
 
-    def test_terminal_is_terminal(self, core: Raincheck) -> None:
-        operation = accept(core)
-        core.finish(operation, answer(operation))
-        ended = stored(core, operation)
-        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
-        core.finish(operation, answer(operation, 500, b""))
-        core.cancel(operation.id)
-        core.report(operation, Progress(9))
-        core.beat()
-        core.recover()
-        assert stored(core, operation) == ended
+    def test_terminal_is_terminal(self, engine: Engine) -> None:
+        operation = accept(engine)
+        engine.finish(operation, answer(operation))
+        ended = stored(engine, operation)
+        engine.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        engine.finish(operation, answer(operation, 500, b""))
+        engine.cancel(operation.id)
+        engine.report(operation, Progress(9))
+        engine.beat()
+        engine.recover()
+        assert stored(engine, operation) == ended
 
-    def test_a_finish_with_an_old_fence_is_refused(self, core: Raincheck) -> None:
-        operation = accept(core)
+    def test_a_finish_with_an_old_fence_is_refused(self, engine: Engine) -> None:
+        operation = accept(engine)
         claimed = replace(operation, fence=2, version=2, worker="other")
-        assert core.store.swap(operation, claimed)
-        core.finish(operation, answer(operation))
-        assert stored(core, operation) == claimed
-        assert not core.is_busy
+        assert engine.store.swap(operation, claimed)
+        engine.finish(operation, answer(operation))
+        assert stored(engine, operation) == claimed
+        assert not engine.is_busy
 
-    def test_the_last_progress_is_recorded_with_the_end(self, core: Raincheck) -> None:
-        operation = accept(core)
-        core.report(operation, Progress(10, 10, "done"))
-        core.finish(operation, answer(operation))
-        assert stored(core, operation).progress == Progress(10, 10, "done")
+    def test_the_last_progress_is_recorded_with_the_end(self, engine: Engine) -> None:
+        operation = accept(engine)
+        engine.report(operation, Progress(10, 10, "done"))
+        engine.finish(operation, answer(operation))
+        assert stored(engine, operation).progress == Progress(10, 10, "done")
 
     def test_no_more_is_accepted_than_may_be_in_flight(
         self, store: FaultyStore, time: Time
     ) -> None:
-        core = make_core(store, time, limits={"operations": 2})
-        first = accept(core)
-        accept(core)
-        assert core.is_full
+        engine = make_engine(store, time, limits={"operations": 2})
+        first = accept(engine)
+        accept(engine)
+        assert engine.is_full
         with pytest.raises(Overloaded):
-            accept(core)
+            accept(engine)
         assert len(store.find(Filter())[0]) == 2
-        core.finish(first, answer(first))
-        accept(core)
+        engine.finish(first, answer(first))
+        accept(engine)
 
     def test_it_is_full_at_the_limit_and_not_before(self, store: FaultyStore, time: Time) -> None:
-        core = make_core(store, time, limits={"operations": 2})
+        engine = make_engine(store, time, limits={"operations": 2})
         seen = []
         for _ in range(2):
-            seen.append(core.is_full)
-            accept(core)
-        assert [*seen, core.is_full] == [False, False, True]
+            seen.append(engine.is_full)
+            accept(engine)
+        assert [*seen, engine.is_full] == [False, False, True]
 
     # --- recover -------------------------------------------------------------------------------
 
     def test_what_a_dead_process_ran_is_interrupted(self, store: FaultyStore, time: Time) -> None:
-        operation = abandon(make_core(store, time))
-        core = make_core(store, time)
-        assert core.recover() == 1
-        ended = stored(core, operation)
+        operation = abandon(make_engine(store, time))
+        engine = make_engine(store, time)
+        assert engine.recover() == 1
+        ended = stored(engine, operation)
         assert (ended.state, ended.reason) == (State.FAILED, Reason.INTERRUPTED)
         assert ended.expires == time.now + RETENTION
         with pytest.raises(BodyMissing):
             list(store.read_chunks(operation.id, operation.fence, 0, 1))
-        assert core.recover() == 0
+        assert engine.recover() == 0
 
     def test_what_was_to_be_cancelled_when_its_process_died_is_cancelled(
         self, store: FaultyStore, time: Time
     ) -> None:
-        operation = abandon(make_core(store, time), state=State.CANCELLING)
-        core = make_core(store, time)
-        assert core.recover() == 1
-        assert stored(core, operation).state is State.CANCELLED
+        operation = abandon(make_engine(store, time), state=State.CANCELLING)
+        engine = make_engine(store, time)
+        assert engine.recover() == 1
+        assert stored(engine, operation).state is State.CANCELLED
 
     def test_a_poll_sees_at_once_that_the_process_died(
         self, store: FaultyStore, time: Time
     ) -> None:
-        operation = abandon(make_core(store, time))
-        core = make_core(store, time)
-        response = poll(core, operation.id)
+        operation = abandon(make_engine(store, time))
+        engine = make_engine(store, time)
+        response = poll(engine, operation.id)
         assert response.status == 500
-        assert json.loads(body(core, response))["code"] == "interrupted"
+        assert json.loads(body(engine, response))["code"] == "interrupted"
 
     def test_what_runs_is_not_interrupted(self, store: FaultyStore, time: Time) -> None:
-        operation = accept(make_core(store, time))
+        operation = accept(make_engine(store, time))
         time.now += 100 * LEASE
-        other = make_core(store, time)
+        other = make_engine(store, time)
         assert other.recover() == 0
         assert poll(other, operation.id).status == 202
 
     def test_a_lease_protects_until_it_ends(self, time: Time) -> None:
         store = LeaseOnlyStore(clock=time)
-        operation = accept(make_core(store, time))
-        other = make_core(store, time)
+        operation = accept(make_engine(store, time))
+        other = make_engine(store, time)
         for _ in range(int(LEASE)):
             assert other.recover() == 0
             time.now += 1
@@ -177,93 +177,93 @@ class TestCore(CoreTests):
         assert stored(other, operation).reason is Reason.INTERRUPTED
 
     def test_more_than_a_page_is_recovered(self, store: FaultyStore, time: Time) -> None:
-        gone = make_core(store, time)
+        gone = make_engine(store, time)
         for _ in range(250):
             abandon(gone)
-        assert make_core(store, time).recover() == 250
+        assert make_engine(store, time).recover() == 250
 
     # --- cancel and forget ---------------------------------------------------------------------
 
     def test_a_cancelled_operation_is_cancelled_only_when_its_handler_has_stopped(
-        self, core: Raincheck, run: Run
+        self, engine: Engine, run: Run
     ) -> None:
-        operation = accept(core, run)
-        assert poll(core, operation.id, "DELETE").status == 202
+        operation = accept(engine, run)
+        assert poll(engine, operation.id, "DELETE").status == 202
         assert run.cancels == 1
-        assert stored(core, operation).state is State.CANCELLING
-        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
-        assert stored(core, operation).state is State.CANCELLED
-        assert poll(core, operation.id).status == 410
+        assert stored(engine, operation).state is State.CANCELLING
+        engine.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(engine, operation).state is State.CANCELLED
+        assert poll(engine, operation.id).status == 410
 
     def test_the_response_of_a_handler_that_outran_its_cancellation_is_dropped(
-        self, core: Raincheck, store: FaultyStore
+        self, engine: Engine, store: FaultyStore
     ) -> None:
-        operation = accept(core)
-        core.cancel(operation.id)
-        core.finish(operation, answer(operation))
-        assert stored(core, operation).result is None
+        operation = accept(engine)
+        engine.cancel(operation.id)
+        engine.finish(operation, answer(operation))
+        assert stored(engine, operation).result is None
         with pytest.raises(BodyMissing):
             list(store.read_chunks(operation.id, operation.fence, 0, 1))
-        assert poll(core, operation.id).status == 410
+        assert poll(engine, operation.id).status == 410
 
-    def test_a_forgotten_response_is_gone(self, core: Raincheck, store: FaultyStore) -> None:
-        operation = accept(core)
-        core.finish(operation, answer(operation))
-        assert poll(core, operation.id, "DELETE").status == 204
+    def test_a_forgotten_response_is_gone(self, engine: Engine, store: FaultyStore) -> None:
+        operation = accept(engine)
+        engine.finish(operation, answer(operation))
+        assert poll(engine, operation.id, "DELETE").status == 204
         for method in ("GET", "DELETE"):
-            assert poll(core, operation.id, method).status == 410
+            assert poll(engine, operation.id, method).status == 410
         with pytest.raises(BodyMissing):
             list(store.read_chunks(operation.id, operation.fence, 0, 1))
 
-    def test_what_still_runs_cannot_be_forgotten(self, core: Raincheck, store: FaultyStore) -> None:
-        operation = accept(core)
-        core.write(operation, 0, b"half")
-        assert core.forget(operation.id) is None
-        assert stored(core, operation) == operation
+    def test_what_still_runs_cannot_be_forgotten(self, engine: Engine, store: FaultyStore) -> None:
+        operation = accept(engine)
+        engine.write(operation, 0, b"half")
+        assert engine.forget(operation.id) is None
+        assert stored(engine, operation) == operation
         assert list(store.read_chunks(operation.id, operation.fence, 0, 1)) == [b"half"]
 
     @pytest.mark.parametrize("step", ["cancel", "forget"])
     def test_an_unknown_operation_can_be_neither_cancelled_nor_forgotten(
-        self, core: Raincheck, step: str
+        self, engine: Engine, step: str
     ) -> None:
-        assert getattr(core, step)("unknown") is None
+        assert getattr(engine, step)("unknown") is None
 
     # --- expiry --------------------------------------------------------------------------------
 
     def test_a_response_is_kept_for_its_retention_then_known_for_a_day(
-        self, core: Raincheck, time: Time
+        self, engine: Engine, time: Time
     ) -> None:
-        operation = accept(core)
-        core.finish(operation, answer(operation))
+        operation = accept(engine)
+        engine.finish(operation, answer(operation))
         time.now += RETENTION - 1
-        core.purge()
-        assert poll(core, operation.id).status == 200
+        engine.purge()
+        assert poll(engine, operation.id).status == 200
         time.now += 1
-        assert poll(core, operation.id).status == 410
-        core.purge()
-        assert poll(core, operation.id).status == 410
+        assert poll(engine, operation.id).status == 410
+        engine.purge()
+        assert poll(engine, operation.id).status == 410
         time.now += MEMORY - 1
-        core.purge()
-        assert poll(core, operation.id).status == 410
+        engine.purge()
+        assert poll(engine, operation.id).status == 410
         time.now += 1
-        assert core.purge()
-        assert poll(core, operation.id).status == 404
+        assert engine.purge()
+        assert poll(engine, operation.id).status == 404
 
-    def test_what_runs_is_never_purged(self, core: Raincheck, time: Time) -> None:
-        operation = accept(core)
+    def test_what_runs_is_never_purged(self, engine: Engine, time: Time) -> None:
+        operation = accept(engine)
         time.now += 10 * MEMORY
-        core.purge()
-        assert stored(core, operation) == operation
+        engine.purge()
+        assert stored(engine, operation) == operation
 
-    def test_a_purge_leaves_no_memory_that_is_over(self, core: Raincheck, time: Time) -> None:
+    def test_a_purge_leaves_no_memory_that_is_over(self, engine: Engine, time: Time) -> None:
         for _ in range(1001):
-            operation = accept(core)
-            core.finish(operation, answer(operation, body=b""))
+            operation = accept(engine)
+            engine.finish(operation, answer(operation, body=b""))
         time.now += RETENTION
-        core.purge()
+        engine.purge()
         time.now += MEMORY
-        core.purge()
-        assert core.store.find(Filter()) == ([], None)
+        engine.purge()
+        assert engine.store.find(Filter()) == ([], None)
 
     # --- owners --------------------------------------------------------------------------------
 
@@ -273,25 +273,25 @@ class TestCore(CoreTests):
     @pytest.mark.parametrize("stage", ["running", "ended", "expired", "forgotten"])
     def test_somebody_elses_operation_is_like_none(
         self,
-        core: Raincheck,
+        engine: Engine,
         time: Time,
         owner: str | None,
         method: str,
         resource: Resource,
         stage: str,
     ) -> None:
-        operation = accept(core, owner="ann")
+        operation = accept(engine, owner="ann")
         if stage != "running":
-            core.finish(operation, answer(operation))
+            engine.finish(operation, answer(operation))
         if stage == "expired":
             time.now += RETENTION
         if stage == "forgotten":
-            core.forget(operation.id)
-        before = stored(core, operation)
-        unknown = poll(core, "0" * 32, method, resource, owner)
-        assert poll(core, operation.id, method, resource, owner) == unknown
-        assert stored(core, operation) == before
+            engine.forget(operation.id)
+        before = stored(engine, operation)
+        unknown = poll(engine, "0" * 32, method, resource, owner)
+        assert poll(engine, operation.id, method, resource, owner) == unknown
+        assert stored(engine, operation) == before
 
-    def test_an_operation_without_owner_is_anybodys_who_knows_its_id(self, core: Raincheck) -> None:
-        operation = accept(core)
-        assert poll(core, operation.id, owner="bob").status == 202
+    def test_an_operation_without_owner_is_anybodys_who_knows_its_id(self, engine: Engine) -> None:
+        operation = accept(engine)
+        assert poll(engine, operation.id, owner="bob").status == 202

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from raincheck.engine import outbox as backlog
-from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine import outbox as outbox
+from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.process import LEASE
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.errors import StoreError
 from raincheck.operations.operation import Operation, Progress, Reason, State
-from tests.unit.cores import (
+from tests.unit.engines import (
     CoreTests,
     FaultyStore,
     Run,
@@ -51,12 +51,12 @@ class TestDefects(CoreTests):
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
     @pytest.mark.parametrize("method", ["swap", "write_chunk"])
     def test_a_response_that_is_never_taken_is_lost_and_holds_up_no_other(
-        self, core: Raincheck, store: FaultyStore, error: Exception, method: str
+        self, engine: Engine, store: FaultyStore, error: Exception, method: str
     ) -> None:
-        refused, fine = accept(core), accept(core)
+        refused, fine = accept(engine), accept(engine)
         store.faults = frozenset({"write_chunk"})
         for operation in (refused, fine):
-            core.finish(operation, answer(operation))
+            engine.finish(operation, answer(operation))
         store.faults = frozenset()
         swap = store.swap
 
@@ -69,45 +69,45 @@ class TestDefects(CoreTests):
             store.swap = refuse  # type: ignore[method-assign]
         else:
             fail_for(store, "write_chunk", refused, error)
-        core.beat()
-        assert stored(core, refused).reason is Reason.RESPONSE_LOST
-        assert body(core, poll(core, fine.id)) == b"done"
-        assert not core.is_busy
+        engine.beat()
+        assert stored(engine, refused).reason is Reason.RESPONSE_LOST
+        assert body(engine, poll(engine, fine.id)) == b"done"
+        assert not engine.is_busy
 
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
     def test_an_end_that_is_never_taken_holds_up_no_other(
-        self, core: Raincheck, store: FaultyStore, error: Exception
+        self, engine: Engine, store: FaultyStore, error: Exception
     ) -> None:
-        refused, fine = accept(core), accept(core)
+        refused, fine = accept(engine), accept(engine)
         store.faults = frozenset({"write_chunk"})
         for operation in (refused, fine):
-            core.finish(operation, answer(operation))
+            engine.finish(operation, answer(operation))
         store.faults = frozenset()
         swap = store.swap
         fail_for(store, "swap", refused, error)
         with pytest.raises(type(error)):
-            core.beat()
-        assert body(core, poll(core, fine.id)) == b"done"
+            engine.beat()
+        assert body(engine, poll(engine, fine.id)) == b"done"
         store.swap = swap  # type: ignore[method-assign]
-        core.beat()
-        assert stored(core, refused).is_terminal
+        engine.beat()
+        assert stored(engine, refused).is_terminal
 
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
     def test_a_chunk_that_meets_a_defect_ends_its_operation_and_not_its_handler(
-        self, core: Raincheck, store: FaultyStore, error: Exception
+        self, engine: Engine, store: FaultyStore, error: Exception
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         fail_for(store, "write_chunk", operation, error)
-        recording = Recording(core, operation)
-        recording.start(200, ())
-        recording.feed(CHUNK)
-        recording.flush()
-        recording.complete()
-        assert stored(core, operation).reason is Reason.RESPONSE_LOST
+        writer = ResponseWriter(engine, operation)
+        writer.start(200, ())
+        writer.feed(CHUNK)
+        writer.flush()
+        writer.complete()
+        assert stored(engine, operation).reason is Reason.RESPONSE_LOST
 
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
     def test_one_lease_that_cannot_be_renewed_costs_no_other(
-        self, lease_only: Raincheck, time: Time, error: Exception
+        self, lease_only: Engine, time: Time, error: Exception
     ) -> None:
         assert isinstance(lease_only.store, FaultyStore)
         run = Run()
@@ -126,85 +126,85 @@ class TestDefects(CoreTests):
 
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
     def test_one_operation_that_cannot_be_ended_keeps_no_other_from_it(
-        self, core: Raincheck, store: FaultyStore, error: Exception
+        self, engine: Engine, store: FaultyStore, error: Exception
     ) -> None:
-        refused, other = abandon(core), abandon(core)
-        core.flights._of.clear()
+        refused, other = abandon(engine), abandon(engine)
+        engine.running._of.clear()
         fail_for(store, "swap", refused, error)
         with pytest.raises(type(error)):
-            core.recover()
-        assert stored(core, other).reason is Reason.INTERRUPTED
+            engine.recover()
+        assert stored(engine, other).reason is Reason.INTERRUPTED
 
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
     @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
     def test_a_poll_that_meets_a_defect_is_not_told_that_the_operation_has_failed(
-        self, core: Raincheck, store: FaultyStore, error: Exception, method: str
+        self, engine: Engine, store: FaultyStore, error: Exception, method: str
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         fail_for(store, "get", operation, error)
-        response = poll(core, operation.id, method)
+        response = poll(engine, operation.id, method)
         assert response.status == 503
         assert response.header(b"retry-after") == b"5"
 
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
     def test_closing_ends_well_whatever_the_store_raises(
-        self, core: Raincheck, store: FaultyStore, error: Exception
+        self, engine: Engine, store: FaultyStore, error: Exception
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         closed: list[bool] = []
         store.close = lambda: closed.append(True)  # type: ignore[method-assign]
         fail_for(store, "swap", operation, error)
-        core.finish(operation, answer(operation))
-        core.close()
+        engine.finish(operation, answer(operation))
+        engine.close()
         assert closed == [True]
 
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
     def test_a_body_that_meets_a_defect_is_told_like_one_that_cannot_be_read(
-        self, core: Raincheck, store: FaultyStore, error: Exception
+        self, engine: Engine, store: FaultyStore, error: Exception
     ) -> None:
-        operation = accept(core)
-        core.finish(operation, answer(operation))
-        response = poll(core, operation.id)
+        operation = accept(engine)
+        engine.finish(operation, answer(operation))
+        response = poll(engine, operation.id)
         fail_for(store, "read_chunks", operation, error)
         with pytest.raises(StoreError):
-            body(core, response)
+            body(engine, response)
 
 
 class TestForks(CoreTests):
     """A fork that comes while responses wait, and while other threads hold every lock."""
 
     def test_a_fork_has_none_of_what_waits_and_can_work_on_its_own(
-        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(backlog, "MEMORY", 10)
-        waiting, running = accept(core), accept(core)
+        monkeypatch.setattr(outbox, "MEMORY", 10)
+        waiting, running = accept(engine), accept(engine)
         store.faults = frozenset({"write_chunk"})
-        core.finish(waiting, answer(waiting, body=CHUNK))
+        engine.finish(waiting, answer(waiting, body=CHUNK))
         store.faults = frozenset()
-        locks = [core._backlog._lock, core._backlog._handing_over]
-        locks.append(core.flights.all()[-1].lock)
-        assert core.flights.all()[-1].operation is running
+        locks = [engine._outbox._lock, engine._outbox._handing_over]
+        locks.append(engine.running.all()[-1].lock)
+        assert engine.running.all()[-1].operation is running
         for lock in locks:
             lock.acquire()
 
         def work_as_a_fork() -> None:
-            assert not core.is_busy
-            own = accept(core)
+            assert not engine.is_busy
+            own = accept(engine)
             store.faults = frozenset({"write_chunk"})
-            core.finish(own, answer(own, body=CHUNK))
+            engine.finish(own, answer(own, body=CHUNK))
             store.faults = frozenset()
-            core.beat()
-            assert body(core, poll(core, own.id)) == CHUNK
-            assert not stored(core, waiting).is_terminal
-            core.close()
+            engine.beat()
+            assert body(engine, poll(engine, own.id)) == CHUNK
+            assert not stored(engine, waiting).is_terminal
+            engine.close()
 
         exit_code = run_in_fork(work_as_a_fork)
         for lock in locks:
             lock.release()
         assert exit_code == 0
-        core.beat()
-        assert body(core, poll(core, waiting.id)) == CHUNK
-        assert stored(core, running).state is State.RUNNING
+        engine.beat()
+        assert body(engine, poll(engine, waiting.id)) == CHUNK
+        assert stored(engine, running).state is State.RUNNING
 
 
 def run_in_fork(work: Callable[[], None]) -> int:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.process import LEASE, LONG_LEASE
 from raincheck.errors import StoreError
 from raincheck.operations.operation import Progress, State
-from tests.unit.cores import (
+from tests.unit.engines import (
     CoreTests,
     FaultyStore,
     LeaseOnlyStore,
@@ -21,7 +21,7 @@ from tests.unit.cores import (
     accept,
     answer,
     body,
-    make_core,
+    make_engine,
     poll,
     stored,
 )
@@ -34,120 +34,120 @@ class TestFaultsAndBeats(CoreTests):
 
     @pytest.mark.parametrize("fault", ["create", "now", "incarnation"])
     def test_what_the_store_does_not_take_is_no_operation(
-        self, core: Raincheck, store: FaultyStore, fault: str
+        self, engine: Engine, store: FaultyStore, fault: str
     ) -> None:
         store.faults = frozenset({fault})
         with pytest.raises(StoreError):
-            accept(core)
+            accept(engine)
         store.faults = frozenset()
         assert store.find(Filter()) == ([], None)
-        assert not core.is_busy
+        assert not engine.is_busy
 
     @pytest.mark.parametrize("fault", ["write_chunk", "get", "swap", "now"])
     def test_an_end_that_meets_a_failing_store_is_recorded_when_it_is_back(
-        self, core: Raincheck, store: FaultyStore, fault: str
+        self, engine: Engine, store: FaultyStore, fault: str
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         store.faults = frozenset({fault})
-        core.finish(operation, answer(operation, body=b"the last chunk"))
+        engine.finish(operation, answer(operation, body=b"the last chunk"))
         with pytest.raises(StoreError):
-            core.beat()
-        waiting = core.is_busy
+            engine.beat()
+        waiting = engine.is_busy
         store.faults = frozenset()
-        core.beat()
-        assert (waiting, core.is_busy) == (True, False)
-        response = poll(core, operation.id)
-        assert (response.status, body(core, response)) == (200, b"the last chunk")
+        engine.beat()
+        assert (waiting, engine.is_busy) == (True, False)
+        response = poll(engine, operation.id)
+        assert (response.status, body(engine, response)) == (200, b"the last chunk")
 
     def test_an_end_that_waits_is_not_taken_for_abandoned(
-        self, lease_only: Raincheck, time: Time
+        self, lease_only: Engine, time: Time
     ) -> None:
-        core = lease_only
-        assert isinstance(core.store, LeaseOnlyStore)
-        operation = accept(core)
-        core.store.faults = frozenset({"swap"})
-        core.finish(operation, answer(operation))
-        core.store.faults = frozenset()
+        engine = lease_only
+        assert isinstance(engine.store, LeaseOnlyStore)
+        operation = accept(engine)
+        engine.store.faults = frozenset({"swap"})
+        engine.finish(operation, answer(operation))
+        engine.store.faults = frozenset()
         time.now += 2 * LEASE
-        assert core.recover() == 0
-        assert poll(core, operation.id).status == 202
-        core.beat()
-        assert poll(core, operation.id).status == 200
+        assert engine.recover() == 0
+        assert poll(engine, operation.id).status == 202
+        engine.beat()
+        assert poll(engine, operation.id).status == 200
 
     def test_one_end_that_cannot_be_recorded_costs_no_other_its_lease(
-        self, lease_only: Raincheck, time: Time
+        self, lease_only: Engine, time: Time
     ) -> None:
-        core = lease_only
-        assert isinstance(core.store, LeaseOnlyStore)
-        stuck, other = accept(core), accept(core)
-        core.store.faults = frozenset({"write_chunk"})
-        core.finish(stuck, answer(stuck))
+        engine = lease_only
+        assert isinstance(engine.store, LeaseOnlyStore)
+        stuck, other = accept(engine), accept(engine)
+        engine.store.faults = frozenset({"write_chunk"})
+        engine.finish(stuck, answer(stuck))
         time.now += LEASE / 2
         with pytest.raises(StoreError):
-            core.beat()
-        assert stored(core, other).lease == time.now + LEASE
+            engine.beat()
+        assert stored(engine, other).lease == time.now + LEASE
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
     def test_a_poll_that_meets_a_failing_store_may_come_again(
-        self, core: Raincheck, store: FaultyStore, method: str
+        self, engine: Engine, store: FaultyStore, method: str
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         store.faults = frozenset({"get"})
-        response = poll(core, operation.id, method)
+        response = poll(engine, operation.id, method)
         assert response.status == 503
         assert response.header(b"retry-after") == b"5"
 
     def test_progress_is_not_lost_to_a_beat_that_fails(
-        self, core: Raincheck, store: FaultyStore
+        self, engine: Engine, store: FaultyStore
     ) -> None:
-        operation = accept(core)
-        core.report(operation, Progress(5, 10))
+        operation = accept(engine)
+        engine.report(operation, Progress(5, 10))
         store.faults = frozenset({"swap"})
         with pytest.raises(StoreError):
-            core.beat()
+            engine.beat()
         store.faults = frozenset()
-        core.beat()
-        assert stored(core, operation).progress == Progress(5, 10)
+        engine.beat()
+        assert stored(engine, operation).progress == Progress(5, 10)
 
-    def test_closing_records_what_waits(self, core: Raincheck, store: FaultyStore) -> None:
-        operation = accept(core)
+    def test_closing_records_what_waits(self, engine: Engine, store: FaultyStore) -> None:
+        operation = accept(engine)
         store.faults = frozenset({"swap"})
-        core.finish(operation, answer(operation))
-        core.close()
-        assert stored(core, operation).state is State.RUNNING
+        engine.finish(operation, answer(operation))
+        engine.close()
+        assert stored(engine, operation).state is State.RUNNING
         store.faults = frozenset()
-        core.close()
-        assert stored(core, operation).state is State.SUCCEEDED
+        engine.close()
+        assert stored(engine, operation).state is State.SUCCEEDED
 
     # --- the beat ------------------------------------------------------------------------------
 
-    def test_a_beat_carries_progress_up(self, core: Raincheck, time: Time) -> None:
-        operation = accept(core)
-        core.report(operation, Progress(3, 10))
-        core.report(operation, Progress(4, 10))
+    def test_a_beat_carries_progress_up(self, engine: Engine, time: Time) -> None:
+        operation = accept(engine)
+        engine.report(operation, Progress(3, 10))
+        engine.report(operation, Progress(4, 10))
         time.now += 1
-        core.beat()
-        assert stored(core, operation).progress == Progress(4, 10)
-        assert stored(core, operation).updated == time.now
+        engine.beat()
+        assert stored(engine, operation).progress == Progress(4, 10)
+        assert stored(engine, operation).updated == time.now
 
-    def test_a_beat_writes_nothing_where_nothing_is_new(self, core: Raincheck, time: Time) -> None:
-        operation = accept(core)
+    def test_a_beat_writes_nothing_where_nothing_is_new(self, engine: Engine, time: Time) -> None:
+        operation = accept(engine)
         time.now += LEASE / 4
-        core.beat()
-        assert stored(core, operation) == operation
+        engine.beat()
+        assert stored(engine, operation) == operation
 
     def test_a_beat_renews_leases_well_before_they_run_out(
-        self, core: Raincheck, time: Time
+        self, engine: Engine, time: Time
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         time.now += LEASE / 2
-        core.beat()
-        assert stored(core, operation).lease == time.now + LONG_LEASE
+        engine.beat()
+        assert stored(engine, operation).lease == time.now + LONG_LEASE
 
     def test_a_beat_carries_a_cancellation_down(
         self, store: FaultyStore, time: Time, run: Run
     ) -> None:
-        here, there = make_core(store, time), make_core(store, time)
+        here, there = make_engine(store, time), make_engine(store, time)
         operation = accept(here, run)
         assert poll(there, operation.id, "DELETE").status == 202
         assert run.cancels == 0
@@ -155,7 +155,7 @@ class TestFaultsAndBeats(CoreTests):
         assert run.cancels == 1
 
     def test_a_beat_renews_leases_where_only_they_tell_who_lives(
-        self, lease_only: Raincheck, time: Time
+        self, lease_only: Engine, time: Time
     ) -> None:
         operation = accept(lease_only)
         for _ in range(10):
@@ -166,7 +166,7 @@ class TestFaultsAndBeats(CoreTests):
 
     @pytest.mark.parametrize("changes", [{"fence": 2}, {"state": State.FAILED, "expires": 2e6}])
     def test_a_handler_whose_lease_is_lost_is_asked_to_stop(
-        self, lease_only: Raincheck, time: Time, run: Run, changes: dict[str, Any]
+        self, lease_only: Engine, time: Time, run: Run, changes: dict[str, Any]
     ) -> None:
         operation = accept(lease_only, run)
         taken = replace(operation, version=2, **changes)

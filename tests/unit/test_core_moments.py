@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from raincheck.contracts import Filter
-from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.heartbeat import Heartbeat, _Beater
 from raincheck.engine.outbox import Ending
 from raincheck.engine.process import LEASE
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation, Reason, Result, State
 from raincheck.operations.transitions import Ended, Responded
-from tests.unit.cores import (
+from tests.unit.engines import (
     CoreTests,
     FaultyStore,
     LeaseOnlyStore,
@@ -24,7 +24,7 @@ from tests.unit.cores import (
     accept,
     answer,
     body,
-    make_core,
+    make_engine,
     poll,
     stored,
 )
@@ -58,110 +58,110 @@ class TestAnEmptyStoreThatFails(CoreTests):
 
     @pytest.mark.parametrize("fault", ["swap", "read_chunks"])
     def test_a_loss_is_not_forgotten_when_the_store_fails_after_it_was_noticed(
-        self, core: Raincheck, store: FaultyStore, fault: str
+        self, engine: Engine, store: FaultyStore, fault: str
     ) -> None:
-        operation = accept(core)
-        core.write(operation, 0, CHUNK)
+        operation = accept(engine)
+        engine.write(operation, 0, CHUNK)
         wipe(store)
-        core.write(operation, 1, CHUNK)
+        engine.write(operation, 1, CHUNK)
         store.faults = frozenset({fault})
-        core.finish(operation, two_chunks(operation))
+        engine.finish(operation, two_chunks(operation))
         store.faults = frozenset()
-        core.beat()
-        assert stored(core, operation).reason is Reason.RESPONSE_LOST
+        engine.beat()
+        assert stored(engine, operation).reason is Reason.RESPONSE_LOST
 
     def test_a_record_made_again_whose_answer_is_lost_is_not_taken_for_whole(
-        self, core: Raincheck, store: FaultyStore
+        self, engine: Engine, store: FaultyStore
     ) -> None:
-        operation = accept(core)
-        core.write(operation, 0, CHUNK)
+        operation = accept(engine)
+        engine.write(operation, 0, CHUNK)
         wipe(store)
-        core.write(operation, 1, CHUNK)
+        engine.write(operation, 1, CHUNK)
         lose_one_answer(store, "create")
-        core.finish(operation, two_chunks(operation))
-        core.beat()
-        assert stored(core, operation).reason is Reason.RESPONSE_LOST
+        engine.finish(operation, two_chunks(operation))
+        engine.beat()
+        assert stored(engine, operation).reason is Reason.RESPONSE_LOST
 
     @pytest.mark.parametrize("moment", [1, 2, 3])
     def test_a_beat_that_comes_between_the_steps_of_an_end_loses_nothing(
-        self, lease_only: Raincheck, time: Time, moment: int
+        self, lease_only: Engine, time: Time, moment: int
     ) -> None:
-        core, store = lease_only, lease_only.store
+        engine, store = lease_only, lease_only.store
         assert isinstance(store, FaultyStore)
-        operation = accept(core)
+        operation = accept(engine)
         wipe(store)
         time.now += LEASE / 2
-        flight, calls, get = core.flights.all()[0], [], store.get
+        running, calls, get = engine.running.all()[0], [], store.get
 
         def get_with_a_beat_before(operation_id: str) -> Operation | None:
             calls.append(operation_id)
             if len(calls) == moment:
                 store.get = get  # type: ignore[method-assign]
-                core.upkeep._renew(flight)
+                engine.upkeep._renew(running)
             return get(operation_id)
 
         store.get = get_with_a_beat_before  # type: ignore[method-assign]
-        core.finish(operation, answer(operation))
-        core.beat()
-        assert body(core, poll(core, operation.id)) == b"done"
+        engine.finish(operation, answer(operation))
+        engine.beat()
+        assert body(engine, poll(engine, operation.id)) == b"done"
 
     def test_a_beat_that_records_again_just_before_an_end_is_noted_by_it(
-        self, lease_only: Raincheck, time: Time
+        self, lease_only: Engine, time: Time
     ) -> None:
-        core, store = lease_only, lease_only.store
+        engine, store = lease_only, lease_only.store
         assert isinstance(store, FaultyStore)
-        operation = accept(core)
-        core.write(operation, 0, CHUNK)
+        operation = accept(engine)
+        engine.write(operation, 0, CHUNK)
         wipe(store)
         time.now += LEASE / 2
-        flight, get = core.flights.all()[0], store.get
+        running, get = engine.running.all()[0], store.get
 
         def get_with_a_beat_before(operation_id: str) -> Operation | None:
             store.get = get  # type: ignore[method-assign]
-            core.upkeep._renew(flight)
+            engine.upkeep._renew(running)
             return get(operation_id)
 
         store.get = get_with_a_beat_before  # type: ignore[method-assign]
-        core.finish(operation, two_chunks(operation))
-        assert stored(core, operation).reason is Reason.RESPONSE_LOST
+        engine.finish(operation, two_chunks(operation))
+        assert stored(engine, operation).reason is Reason.RESPONSE_LOST
 
 
 class TestAnswersThatAreLost(CoreTests):
     """A change that happened although the store failed."""
 
     def test_an_end_that_was_recorded_is_not_taken_for_somebody_elses(
-        self, core: Raincheck, store: FaultyStore, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, store: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         lose_one_answer(store, "swap")
-        core.finish(operation, answer(operation))
-        core.beat()
-        assert body(core, poll(core, operation.id)) == b"done"
+        engine.finish(operation, answer(operation))
+        engine.beat()
+        assert body(engine, poll(engine, operation.id)) == b"done"
         assert "ended by others" not in caplog.text
 
     def test_what_an_end_without_response_leaves_is_discarded_all_the_same(
-        self, core: Raincheck, store: FaultyStore, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, store: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        operation = accept(core)
-        core.write(operation, 0, CHUNK)
+        operation = accept(engine)
+        engine.write(operation, 0, CHUNK)
         lose_one_answer(store, "swap")
-        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
-        core.beat()
-        assert stored(core, operation).reason is Reason.EXCEPTION
+        engine.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        engine.beat()
+        assert stored(engine, operation).reason is Reason.EXCEPTION
         assert store._shelves[operation.id].chunks == {}
         assert "ended by others" not in caplog.text
 
     def test_an_end_after_somebody_elses_is_told(
-        self, core: Raincheck, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, caplog: pytest.LogCaptureFixture
     ) -> None:
-        operation = accept(core)
-        core.ledger.change(operation.id, Ended(Reason.INTERRUPTED))
-        core.finish(operation, answer(operation))
-        assert stored(core, operation).reason is Reason.INTERRUPTED
+        operation = accept(engine)
+        engine.repository.change(operation.id, Ended(Reason.INTERRUPTED))
+        engine.finish(operation, answer(operation))
+        assert stored(engine, operation).reason is Reason.INTERRUPTED
         assert "ended by others" in caplog.text
 
     def test_an_operation_whose_acceptance_was_not_heard_of_ends_by_its_lease(
-        self, lease_only: Raincheck, time: Time
+        self, lease_only: Engine, time: Time
     ) -> None:
         assert isinstance(lease_only.store, FaultyStore)
         lease_only.recover()
@@ -180,32 +180,32 @@ class TestTheTurnOfAHeartbeat(CoreTests):
     """What one duty that fails costs the others."""
 
     def test_a_purge_comes_although_there_is_no_room_for_what_waits(
-        self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        old = accept(core)
-        core.finish(old, answer(old))
-        waiting = accept(core)
+        old = accept(engine)
+        engine.finish(old, answer(old))
+        waiting = accept(engine)
         write = store.write_chunk
 
         def write_if_there_is_room(*arguments: Any) -> None:
-            if stored(core, old).result is not None:
+            if stored(engine, old).result is not None:
                 raise StoreUnavailable("the disk is full")
             write(*arguments)
 
         monkeypatch.setattr(store, "write_chunk", write_if_there_is_room)
-        core.finish(waiting, answer(waiting))
+        engine.finish(waiting, answer(waiting))
         time.now += 10_000
-        beater = Heartbeat(core)
+        beater = Heartbeat(engine)
         turn(beater)
         turn(beater)
-        assert stored(core, waiting).state is State.SUCCEEDED
+        assert stored(engine, waiting).state is State.SUCCEEDED
 
     def test_a_store_that_is_away_is_logged_once(
-        self, core: Raincheck, store: FaultyStore, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, store: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.WARNING)
-        accept(core)
-        beater = Heartbeat(core)
+        accept(engine)
+        beater = Heartbeat(engine)
         store.faults = frozenset({"find", "purge", "now", "get", "swap"})
         for _ in range(3):
             turn(beater)
@@ -239,7 +239,7 @@ class TestAClockThatLeaps(CoreTests):
         self, time: Time, clock: Time, leap: float
     ) -> None:
         store = LeaseOnlyStore(clock=clock)
-        here, there = make_core(store, time), make_core(store, time)
+        here, there = make_engine(store, time), make_engine(store, time)
         operation = accept(here)
         for second in range(120):
             time.now += 1
@@ -257,7 +257,7 @@ class TestAClockThatLeaps(CoreTests):
         self, time: Time, clock: Time, leap: float
     ) -> None:
         store = LeaseOnlyStore(clock=clock)
-        gone, there = make_core(store, time), make_core(store, time)
+        gone, there = make_engine(store, time), make_engine(store, time)
         operation = None
         for turn in range(30):
             time.now += 5
@@ -274,9 +274,9 @@ class TestAnEndOfMany(CoreTests):
     """Handlers that end one after another, in a shutdown, while each call of the store hangs."""
 
     def test_a_store_that_hangs_is_not_waited_for_by_each(
-        self, core: Raincheck, store: FaultyStore, time: Time
+        self, engine: Engine, store: FaultyStore, time: Time
     ) -> None:
-        operations = [accept(core) for _ in range(1000)]
+        operations = [accept(engine) for _ in range(1000)]
         get = store.get
 
         def hang(operation_id: str) -> Operation | None:
@@ -286,20 +286,20 @@ class TestAnEndOfMany(CoreTests):
         store.get = hang  # type: ignore[method-assign]
         begin = time.now
         for operation in operations:
-            core.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+            engine.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
         assert time.now - begin <= 20
         store.get = get  # type: ignore[method-assign]
-        core.beat()
-        assert {stored(core, each).reason for each in operations} == {Reason.SHUTDOWN}
+        engine.beat()
+        assert {stored(engine, each).reason for each in operations} == {Reason.SHUTDOWN}
 
     def test_closing_does_not_wait_for_a_store_that_is_too_slow(
-        self, core: Raincheck, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("raincheck.engine.outbox.time", SimpleNamespace(monotonic=time))
-        operations = [accept(core) for _ in range(100)]
+        operations = [accept(engine) for _ in range(100)]
         store.faults = frozenset({"get"})
         for operation in operations:
-            core.finish(operation, answer(operation))
+            engine.finish(operation, answer(operation))
         store.faults = frozenset()
         get = store.get
 
@@ -309,14 +309,14 @@ class TestAnEndOfMany(CoreTests):
 
         store.get = get_slowly  # type: ignore[method-assign]
         begin = time.now
-        core.close()
-        assert time.now - begin <= core.settings.drain + 10
+        engine.close()
+        assert time.now - begin <= engine.settings.drain + 10
 
-    def test_closing_is_bounded_too(self, core: Raincheck, store: FaultyStore, time: Time) -> None:
-        operations = [accept(core) for _ in range(100)]
+    def test_closing_is_bounded_too(self, engine: Engine, store: FaultyStore, time: Time) -> None:
+        operations = [accept(engine) for _ in range(100)]
         store.faults = frozenset({"get"})
         for operation in operations:
-            core.finish(operation, answer(operation))
+            engine.finish(operation, answer(operation))
         begin = time.now
-        core.close()
-        assert time.now - begin <= core.settings.drain + 1
+        engine.close()
+        assert time.now - begin <= engine.settings.drain + 1

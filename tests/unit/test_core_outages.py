@@ -14,20 +14,20 @@ import pytest
 
 from raincheck.config.policy import Candidate
 from raincheck.engine import errands
-from raincheck.engine import outbox as backlog
+from raincheck.engine import outbox as outbox
 from raincheck.engine.awake import Deadline
-from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.outbox import Ending
 from raincheck.engine.process import LEASE
 from raincheck.engine.recovery import STEADY
 from raincheck.engine.refusals import may_begin
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.engine.start import Key, Start
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.monitor.links import Resource
 from raincheck.operations.operation import Operation, Reason, Result, State
 from raincheck.operations.transitions import Ended, Responded
-from tests.unit.cores import (
+from tests.unit.engines import (
     CoreTests,
     FaultyStore,
     LeaseOnlyStore,
@@ -36,7 +36,7 @@ from tests.unit.cores import (
     accept,
     answer,
     body,
-    make_core,
+    make_engine,
     poll,
     stored,
 )
@@ -46,14 +46,14 @@ CHUNKS = [bytes([n]) * CHUNK_SIZE for n in range(5)]
 WHOLE = b"".join(CHUNKS) + b"and the rest"
 
 
-def respond(core: Raincheck, operation: Operation, content: bytes = WHOLE) -> None:
+def respond(engine: Engine, operation: Operation, content: bytes = WHOLE) -> None:
     """Record a response as a gateway does."""
-    recording = Recording(core, operation)
-    recording.start(200, ())
+    writer = ResponseWriter(engine, operation)
+    writer.start(200, ())
     for start in range(0, len(content), 100_000):
-        if recording.feed(content[start : start + 100_000]):
-            recording.flush()
-    recording.complete()
+        if writer.feed(content[start : start + 100_000]):
+            writer.flush()
+    writer.complete()
 
 
 class Outages(CoreTests):
@@ -72,61 +72,61 @@ class TestWhatIsKept(Outages):
     """A response that comes while the store is away."""
 
     def test_a_response_of_many_chunks_is_written_when_the_store_is_back(
-        self, core: Raincheck, store: FaultyStore
+        self, engine: Engine, store: FaultyStore
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         self.leave(store)
-        respond(core, operation)
-        assert poll(core, operation.id).status == 503
-        assert core.is_busy
+        respond(engine, operation)
+        assert poll(engine, operation.id).status == 503
+        assert engine.is_busy
         self.come_back(store)
-        assert poll(core, operation.id).status == 202
-        core.beat()
-        assert body(core, poll(core, operation.id)) == WHOLE
-        assert not core.is_busy
+        assert poll(engine, operation.id).status == 202
+        engine.beat()
+        assert body(engine, poll(engine, operation.id)) == WHOLE
+        assert not engine.is_busy
 
     @pytest.mark.parametrize("written", range(1, 6))
     def test_a_store_may_leave_in_the_middle_of_a_response(
-        self, core: Raincheck, store: FaultyStore, written: int
+        self, engine: Engine, store: FaultyStore, written: int
     ) -> None:
-        operation = accept(core)
-        recording = Recording(core, operation)
-        recording.start(200, ())
+        operation = accept(engine)
+        writer = ResponseWriter(engine, operation)
+        writer.start(200, ())
         for n, chunk in enumerate(CHUNKS):
             if n == written:
                 self.leave(store)
-            recording.feed(chunk)
-            recording.flush()
+            writer.feed(chunk)
+            writer.flush()
         self.leave(store)
-        recording.complete()
+        writer.complete()
         self.come_back(store)
-        core.beat()
-        assert body(core, poll(core, operation.id)) == b"".join(CHUNKS)
+        engine.beat()
+        assert body(engine, poll(engine, operation.id)) == b"".join(CHUNKS)
 
     def test_chunks_are_handed_over_while_the_handler_goes_on(
-        self, core: Raincheck, store: FaultyStore
+        self, engine: Engine, store: FaultyStore
     ) -> None:
-        operation = accept(core)
-        recording = Recording(core, operation)
-        recording.start(200, ())
+        operation = accept(engine)
+        writer = ResponseWriter(engine, operation)
+        writer.start(200, ())
         for n, chunk in enumerate(CHUNKS):
             (self.come_back if n % 2 else self.leave)(store)
-            recording.feed(chunk)
-            recording.flush()
+            writer.feed(chunk)
+            writer.flush()
             if n % 2:
-                core.beat()
+                engine.beat()
                 assert list(store.read_chunks(operation.id, 1, 0, n + 1)) == CHUNKS[: n + 1]
         self.come_back(store)
-        recording.complete()
-        core.beat()
-        assert body(core, poll(core, operation.id)) == b"".join(CHUNKS)
+        writer.complete()
+        engine.beat()
+        assert body(engine, poll(engine, operation.id)) == b"".join(CHUNKS)
 
     def test_a_store_that_leaves_again_loses_nothing(
-        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         self.leave(store)
-        respond(core, operation)
+        respond(engine, operation)
         self.come_back(store)
         write, calls = store.write_chunk, []
 
@@ -139,52 +139,52 @@ class TestWhatIsKept(Outages):
         monkeypatch.setattr(store, "write_chunk", write_some)
         for _ in range(6):
             with pytest.raises(StoreUnavailable):
-                core.beat()
-        core.beat()
+                engine.beat()
+        engine.beat()
         assert calls == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
-        assert body(core, poll(core, operation.id)) == WHOLE
+        assert body(engine, poll(engine, operation.id)) == WHOLE
 
     def test_what_memory_may_not_hold_goes_to_a_file_that_goes_again(
-        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(backlog, "MEMORY", 2 * CHUNK_SIZE)
-        operations = [accept(core) for _ in range(3)]
+        monkeypatch.setattr(outbox, "MEMORY", 2 * CHUNK_SIZE)
+        operations = [accept(engine) for _ in range(3)]
         before = open_files()
         self.leave(store)
         for n, operation in enumerate(operations):
-            respond(core, operation, WHOLE + b"%d" % n)
+            respond(engine, operation, WHOLE + b"%d" % n)
         assert len(open_files()) == len(before) + 1
         self.come_back(store)
-        core.beat()
+        engine.beat()
         for n, operation in enumerate(operations):
-            assert body(core, poll(core, operation.id)) == WHOLE + b"%d" % n
+            assert body(engine, poll(engine, operation.id)) == WHOLE + b"%d" % n
         assert open_files() == before
 
     def test_a_response_for_which_there_is_no_room_is_lost_and_says_so(
-        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def no_file(**options: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(backlog, "MEMORY", 2 * CHUNK_SIZE)
+        monkeypatch.setattr(outbox, "MEMORY", 2 * CHUNK_SIZE)
         monkeypatch.setattr("tempfile.TemporaryFile", no_file)
-        lost, kept = accept(core), accept(core)
+        lost, kept = accept(engine), accept(engine)
         self.leave(store)
-        respond(core, lost)
-        respond(core, kept, b"small")
+        respond(engine, lost)
+        respond(engine, kept, b"small")
         self.come_back(store)
-        core.beat()
-        assert stored(core, lost).reason is Reason.RESPONSE_LOST
-        assert json.loads(body(core, poll(core, lost.id)))["code"] == "response_lost"
-        assert body(core, poll(core, kept.id)) == b"small"
+        engine.beat()
+        assert stored(engine, lost).reason is Reason.RESPONSE_LOST
+        assert json.loads(body(engine, poll(engine, lost.id)))["code"] == "response_lost"
+        assert body(engine, poll(engine, kept.id)) == b"small"
 
     def test_a_chunk_that_the_store_will_never_take_costs_its_operation_only(
-        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        refused, fine = accept(core), accept(core)
+        refused, fine = accept(engine), accept(engine)
         self.leave(store)
-        respond(core, refused)
-        respond(core, fine)
+        respond(engine, refused)
+        respond(engine, fine)
         self.come_back(store)
         write = store.write_chunk
 
@@ -194,35 +194,35 @@ class TestWhatIsKept(Outages):
             write(operation_id, *arguments)
 
         monkeypatch.setattr(store, "write_chunk", refuse)
-        core.beat()
-        assert stored(core, refused).reason is Reason.RESPONSE_LOST
-        assert body(core, poll(core, fine.id)) == WHOLE
+        engine.beat()
+        assert stored(engine, refused).reason is Reason.RESPONSE_LOST
+        assert body(engine, poll(engine, fine.id)) == WHOLE
 
     def test_much_is_handed_over_in_turns(
-        self, core: Raincheck, store: FaultyStore, monkeypatch: pytest.MonkeyPatch, time: Time
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch, time: Time
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         self.leave(store)
-        respond(core, operation)
+        respond(engine, operation)
         self.come_back(store)
         write, turns = store.write_chunk, 0
 
         def write_slowly(*arguments: Any) -> None:
-            time.now += backlog.TURN / 2
+            time.now += outbox.TURN / 2
             write(*arguments)
 
         monkeypatch.setattr("raincheck.engine.outbox.time", SimpleNamespace(monotonic=time))
         monkeypatch.setattr(store, "write_chunk", write_slowly)
-        while core.is_busy:
-            core.beat()
+        while engine.is_busy:
+            engine.beat()
             turns += 1
         assert turns == 4  # six chunks by two, and the ending
-        assert body(core, poll(core, operation.id)) == WHOLE
+        assert body(engine, poll(engine, operation.id)) == WHOLE
 
-    def test_closing_waits_for_the_store(self, core: Raincheck, store: FaultyStore) -> None:
-        operation = accept(core)
+    def test_closing_waits_for_the_store(self, engine: Engine, store: FaultyStore) -> None:
+        operation = accept(engine)
         self.leave(store)
-        respond(core, operation)
+        respond(engine, operation)
         naps: list[float] = []
 
         def nap(seconds: float) -> None:
@@ -230,9 +230,9 @@ class TestWhatIsKept(Outages):
             if len(naps) == 3:
                 self.come_back(store)
 
-        core._sleep = nap
-        core.close()
-        assert body(core, poll(core, operation.id)) == WHOLE
+        engine._sleep = nap
+        engine.close()
+        assert body(engine, poll(engine, operation.id)) == WHOLE
 
 
 class TestWhoLives(Outages):
@@ -240,14 +240,14 @@ class TestWhoLives(Outages):
 
     def test_an_outage_ends_no_operation_of_those_who_live(self, time: Time) -> None:
         store = LeaseOnlyStore(clock=time)
-        here, there = make_core(store, time), make_core(store, time)
+        here, there = make_engine(store, time), make_engine(store, time)
         operation = accept(here)
         there.recover()
         time.now += LEASE / 2
         self.leave(store)
-        for core in (here, there):
+        for engine in (here, there):
             with pytest.raises(StoreUnavailable):
-                core.beat() if core is here else core.recover()
+                engine.beat() if engine is here else engine.recover()
         time.now += 2 * LEASE
         self.come_back(store)
         assert there.recover() == 0
@@ -262,7 +262,7 @@ class TestWhoLives(Outages):
         self, time: Time
     ) -> None:
         store = LeaseOnlyStore(clock=time)
-        here, there = make_core(store, time), make_core(store, time)
+        here, there = make_engine(store, time), make_engine(store, time)
         operation = accept(here)
         self.leave(store)
         here.finish(operation, answer(operation))
@@ -279,7 +279,7 @@ class TestWhoLives(Outages):
 
     def test_after_an_outage_those_who_are_gone_are_still_found(self, time: Time) -> None:
         store = LeaseOnlyStore(clock=time)
-        gone, there = make_core(store, time), make_core(store, time)
+        gone, there = make_engine(store, time), make_engine(store, time)
         operation = accept(gone)
         self.leave(store)
         with pytest.raises(StoreUnavailable):
@@ -293,9 +293,9 @@ class TestWhoLives(Outages):
 
     def test_a_process_that_has_just_begun_ends_nobody_elses_operation(self, time: Time) -> None:
         store = LeaseOnlyStore(clock=time)
-        operation = accept(make_core(store, time))
+        operation = accept(make_engine(store, time))
         time.now += 2 * LEASE
-        fresh = make_core(store, time)
+        fresh = make_engine(store, time)
         assert poll(fresh, operation.id).status == 202
         assert fresh.recover() == 0
         time.now += STEADY
@@ -311,15 +311,15 @@ class TestAnEmptyStore(Outages):
         store._shelves.clear()
 
     def test_an_operation_that_ends_is_recorded_again(
-        self, core: Raincheck, store: FaultyStore
+        self, engine: Engine, store: FaultyStore
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         self.wipe(store)
-        core.finish(operation, answer(operation, body=b"all of it"))
-        assert body(core, poll(core, operation.id)) == b"all of it"
+        engine.finish(operation, answer(operation, body=b"all of it"))
+        assert body(engine, poll(engine, operation.id)) == b"all of it"
 
     def test_a_beat_records_an_operation_again(
-        self, lease_only: Raincheck, run: Run, time: Time
+        self, lease_only: Engine, run: Run, time: Time
     ) -> None:
         assert isinstance(lease_only.store, FaultyStore)
         operation = accept(lease_only, run)
@@ -333,7 +333,7 @@ class TestAnEmptyStore(Outages):
         assert body(lease_only, poll(lease_only, operation.id)) == WHOLE
 
     def test_what_was_lost_in_an_outage_is_recorded_again_at_the_first_beat_after_it(
-        self, lease_only: Raincheck, time: Time
+        self, lease_only: Engine, time: Time
     ) -> None:
         assert isinstance(lease_only.store, FaultyStore)
         operation = accept(lease_only)
@@ -348,7 +348,7 @@ class TestAnEmptyStore(Outages):
 
     @pytest.mark.parametrize("beats", [0, 1])
     def test_a_response_of_which_a_part_is_gone_is_lost_and_says_so(
-        self, lease_only: Raincheck, time: Time, beats: int
+        self, lease_only: Engine, time: Time, beats: int
     ) -> None:
         assert isinstance(lease_only.store, FaultyStore)
         operation = accept(lease_only)
@@ -365,12 +365,12 @@ class TestAnEmptyStore(Outages):
             list(lease_only.store.read_chunks(operation.id, operation.fence, 1, 2))
 
     def test_an_operation_that_ends_without_a_response_is_recorded_again(
-        self, core: Raincheck, store: FaultyStore
+        self, engine: Engine, store: FaultyStore
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         self.wipe(store)
-        core.finish(operation, Ending(Ended(Reason.EXCEPTION)))
-        assert stored(core, operation).state is State.FAILED
+        engine.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(engine, operation).state is State.FAILED
 
 
 class TestWhatTheStoreForgot(Outages):
@@ -382,58 +382,58 @@ class TestWhatTheStoreForgot(Outages):
 
     @pytest.mark.parametrize("resource", [Resource.RESPONSE, Resource.STATUS])
     def test_what_runs_here_is_never_unknown(
-        self, core: Raincheck, store: FaultyStore, resource: Resource
+        self, engine: Engine, store: FaultyStore, resource: Resource
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         self.wipe(store)
         expected = 202 if resource is Resource.RESPONSE else 200
-        assert poll(core, operation.id, resource=resource).status == expected
-        assert stored(core, operation).state is State.RUNNING, "and others know it again"
+        assert poll(engine, operation.id, resource=resource).status == expected
+        assert stored(engine, operation).state is State.RUNNING, "and others know it again"
 
-    def test_nor_if_it_can_not_be_recorded_again(self, core: Raincheck, store: FaultyStore) -> None:
-        operation = accept(core)
+    def test_nor_if_it_can_not_be_recorded_again(self, engine: Engine, store: FaultyStore) -> None:
+        operation = accept(engine)
         self.wipe(store)
         store.faults = frozenset({"create"})
-        assert poll(core, operation.id).status == 202
+        assert poll(engine, operation.id).status == 202
 
     def test_nor_if_it_has_ended_and_that_waits_for_the_store(
-        self, core: Raincheck, store: FaultyStore
+        self, engine: Engine, store: FaultyStore
     ) -> None:
-        operation = accept(core)
+        operation = accept(engine)
         self.leave(store)
-        respond(core, operation)
+        respond(engine, operation)
         self.come_back(store)
         self.wipe(store)
-        assert poll(core, operation.id).status == 202
-        core.beat()
-        assert body(core, poll(core, operation.id)) == WHOLE
+        assert poll(engine, operation.id).status == 202
+        engine.beat()
+        assert body(engine, poll(engine, operation.id)) == WHOLE
 
-    def test_it_can_be_cancelled(self, core: Raincheck, store: FaultyStore, run: Run) -> None:
-        operation = accept(core, run)
+    def test_it_can_be_cancelled(self, engine: Engine, store: FaultyStore, run: Run) -> None:
+        operation = accept(engine, run)
         self.wipe(store)
-        assert poll(core, operation.id, "DELETE").status == 202
+        assert poll(engine, operation.id, "DELETE").status == 202
         assert run.cancels == 1
 
-    def test_to_all_but_its_owner_it_is_unknown(self, core: Raincheck, store: FaultyStore) -> None:
-        operation = accept(core, owner="anne")
+    def test_to_all_but_its_owner_it_is_unknown(self, engine: Engine, store: FaultyStore) -> None:
+        operation = accept(engine, owner="anne")
         self.wipe(store)
-        unknown = poll(core, "0" * 32)
+        unknown = poll(engine, "0" * 32)
         for stranger in ("bob", None):
-            assert poll(core, operation.id, owner=stranger) == unknown
-        assert poll(core, operation.id, owner="anne").status == 202
+            assert poll(engine, operation.id, owner=stranger) == unknown
+        assert poll(engine, operation.id, owner="anne").status == 202
 
     def test_to_another_application_it_is_unknown(self, store: FaultyStore, time: Time) -> None:
-        core = make_core(store, time, application="one")
-        operation = accept(core)
+        engine = make_engine(store, time, application="one")
+        operation = accept(engine)
         self.wipe(store)
-        core.application.__dict__["name"] = "another"
-        assert poll(core, operation.id).status == 404
+        engine.application.__dict__["name"] = "another"
+        assert poll(engine, operation.id).status == 404
 
-    def test_what_has_ended_before_is_unknown(self, core: Raincheck, store: FaultyStore) -> None:
-        operation = accept(core)
-        respond(core, operation)
+    def test_what_has_ended_before_is_unknown(self, engine: Engine, store: FaultyStore) -> None:
+        operation = accept(engine)
+        respond(engine, operation)
         self.wipe(store)
-        assert poll(core, operation.id).status == 404
+        assert poll(engine, operation.id).status == 404
 
 
 class TestAStoreThatHangs(Outages):
@@ -447,77 +447,79 @@ class TestAStoreThatHangs(Outages):
         hang.over.set()
 
     def test_what_is_recorded_when_its_request_has_gone_on_is_ended_and_lets_its_key_go(
-        self, core: Raincheck, store: FaultyStore, hang: Hang
+        self, engine: Engine, store: FaultyStore, hang: Hang
     ) -> None:
         key = Key("k", "fingerprint")
         hang.at("create")
         with pytest.raises(StoreUnavailable):
-            core.accept(Run(), Start(method="POST", route="/", key=key))
-        assert not core.health.takes_operations
+            engine.accept(Run(), Start(method="POST", route="/", key=key))
+        assert not engine.health.takes_operations
         hang.end()
         wait_until(lambda: hang.created)
         [lost] = hang.created
-        wait_until(lambda: (found := core.store.get(lost.id)) and found.is_terminal)
-        assert stored(core, lost).reason is Reason.INTERRUPTED
-        assert not len(core.flights)
-        again = core.accept(Run(), Start(method="POST", route="/", key=key))
+        wait_until(lambda: (found := engine.store.get(lost.id)) and found.is_terminal)
+        assert stored(engine, lost).reason is Reason.INTERRUPTED
+        assert not len(engine.running)
+        again = engine.accept(Run(), Start(method="POST", route="/", key=key))
         assert again.is_new
 
     def test_who_comes_again_is_not_given_what_is_about_to_be_taken_back(
-        self, core: Raincheck, store: FaultyStore, hang: Hang, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, store: FaultyStore, hang: Hang, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         start, create = Start(method="POST", route="/", key=Key("k", "fingerprint")), store.create
         hang.at("create", is_done=True)
         with pytest.raises(StoreUnavailable):
-            core.accept(Run(), start)
+            engine.accept(Run(), start)
         [late] = hang.created
         monkeypatch.setattr(store, "create", create)  # it answers others again
-        core.health.writes._refuse_for(0)
-        core.recover()  # what is still under way is not forgotten
+        engine.health.writes._refuse_for(0)
+        engine.recover()  # what is still under way is not forgotten
         with pytest.raises(StoreUnavailable, match="taken back"):
-            core.accept(Run(), start)
+            engine.accept(Run(), start)
         hang.end()
-        wait_until(lambda: stored(core, late).is_terminal)
-        assert core.accept(Run(), start).is_new
+        wait_until(lambda: stored(engine, late).is_terminal)
+        assert engine.accept(Run(), start).is_new
 
     def test_what_nobody_waits_for_any_more_is_not_recorded(
-        self, core: Raincheck, store: FaultyStore, hang: Hang
+        self, engine: Engine, store: FaultyStore, hang: Hang
     ) -> None:
         hang.at("now")
         with pytest.raises(StoreUnavailable):
-            core.accept(Run(), Start(method="POST", route="/"))
-        [unanswered] = core._process.unanswered
+            engine.accept(Run(), Start(method="POST", route="/"))
+        [unanswered] = engine._process.unanswered
         hang.end()
-        wait_until(lambda: core.health.writes._may_begin())
-        assert core.store.get(unanswered) is None
-        assert not len(core.flights)
+        wait_until(lambda: engine.health.writes._may_begin())
+        assert engine.store.get(unanswered) is None
+        assert not len(engine.running)
 
     def test_a_response_for_which_its_client_waits_goes_on_and_is_recorded_later(
-        self, core: Raincheck, hang: Hang
+        self, engine: Engine, hang: Hang
     ) -> None:
-        operation = core.accept(Run(), Start(method="POST", route="/", is_attended=True)).operation
+        operation = engine.accept(
+            Run(), Start(method="POST", route="/", is_attended=True)
+        ).operation
         hang.at("write_chunk")
-        respond(core, operation)
-        assert core.is_busy
+        respond(engine, operation)
+        assert engine.is_busy
         hang.end()
-        core.beat()
-        assert body(core, poll(core, operation.id)) == WHOLE
+        engine.beat()
+        assert body(engine, poll(engine, operation.id)) == WHOLE
 
-    def test_a_poll_is_told_so_and_may_come_again(self, core: Raincheck, hang: Hang) -> None:
-        operation = accept(core)
+    def test_a_poll_is_told_so_and_may_come_again(self, engine: Engine, hang: Hang) -> None:
+        operation = accept(engine)
         hang.at("get")
-        assert poll(core, operation.id).status == 503
+        assert poll(engine, operation.id).status == 503
         hang.end()
-        wait_until(lambda: poll(core, operation.id).status == 202)
+        wait_until(lambda: poll(engine, operation.id).status == 202)
 
     def test_a_poll_is_answered_though_nobody_can_note_that_it_came(
         self, store: FaultyStore, time: Time, hang: Hang
     ) -> None:
-        core = make_core(store, time, abandon_after=60.0)
-        operation = accept(core)
+        engine = make_engine(store, time, abandon_after=60.0)
+        operation = accept(engine)
         time.now += 30.0
         hang.at("swap")
-        assert poll(core, operation.id).status == 202
+        assert poll(engine, operation.id).status == 202
 
 
 class TestRequestsThatStaySynchronous(Outages):
@@ -528,39 +530,39 @@ class TestRequestsThatStaySynchronous(Outages):
     def test_a_few_go_on_and_the_next_is_refused_before_it_begins(
         self, store: FaultyStore, time: Time
     ) -> None:
-        core = make_core(store, time, limits={"synchronous": 2})
+        engine = make_engine(store, time, limits={"synchronous": 2})
         self.leave(store)
         with pytest.raises(StoreUnavailable):
-            accept(core)
-        with core.health.stay():
-            assert may_begin(self.AT_ONCE, core, None)
-            with core.health.stay():
-                assert not may_begin(self.AT_ONCE, core, None)
-                assert may_begin(Candidate(2.0), core, None)
-            assert may_begin(self.AT_ONCE, core, None)
+            accept(engine)
+        with engine.health.stay():
+            assert may_begin(self.AT_ONCE, engine, None)
+            with engine.health.stay():
+                assert not may_begin(self.AT_ONCE, engine, None)
+                assert may_begin(Candidate(2.0), engine, None)
+            assert may_begin(self.AT_ONCE, engine, None)
 
     def test_a_store_that_takes_operations_again_is_noticed(
         self, store: FaultyStore, time: Time
     ) -> None:
-        core = make_core(store, time, limits={"synchronous": 0})
-        assert may_begin(self.AT_ONCE, core, None)
+        engine = make_engine(store, time, limits={"synchronous": 0})
+        assert may_begin(self.AT_ONCE, engine, None)
         self.leave(store)
         with pytest.raises(StoreUnavailable):
-            accept(core)
+            accept(engine)
         self.come_back(store)
-        core.recover()  # that it can be read says nothing
-        assert not may_begin(self.AT_ONCE, core, None)
-        accept(core)
-        assert may_begin(self.AT_ONCE, core, None)
+        engine.recover()  # that it can be read says nothing
+        assert not may_begin(self.AT_ONCE, engine, None)
+        accept(engine)
+        assert may_begin(self.AT_ONCE, engine, None)
 
     def test_now_and_then_one_request_finds_out(self, store: FaultyStore, time: Time) -> None:
-        core = make_core(store, time, limits={"synchronous": 0})
+        engine = make_engine(store, time, limits={"synchronous": 0})
         self.leave(store)
         for _ in range(3):
-            assert may_begin(self.AT_ONCE, core, None)
+            assert may_begin(self.AT_ONCE, engine, None)
             with pytest.raises(StoreUnavailable):
-                accept(core)
-            assert not may_begin(self.AT_ONCE, core, None)
+                accept(engine)
+            assert not may_begin(self.AT_ONCE, engine, None)
             time.now += 6
 
 

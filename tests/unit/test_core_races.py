@@ -9,7 +9,7 @@ import pytest
 
 from raincheck.config.policy import Candidate
 from raincheck.contracts import Filter
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.outbox import Ending
 from raincheck.engine.process import LEASE
 from raincheck.engine.recovery import UNHEARD
@@ -19,7 +19,7 @@ from raincheck.http.messages import Request
 from raincheck.monitor.endpoint import Repeat, StatusMonitor
 from raincheck.operations.operation import Operation, Reason, State
 from raincheck.operations.transitions import Ended
-from tests.unit.cores import (
+from tests.unit.engines import (
     CoreTests,
     FaultyStore,
     LeaseOnlyStore,
@@ -28,20 +28,20 @@ from tests.unit.cores import (
     accept,
     answer,
     body,
-    make_core,
+    make_engine,
     poll,
     stored,
 )
 from tests.unit.test_core_outages import AWAY
-from tests.unit.test_recovery import Replayer, start
+from tests.unit.test_recovery import Rerunner, start
 
 ANY = Filter()
 
 
-def look(core: Raincheck, time: Time, seconds: float) -> None:
+def look(engine: Engine, time: Time, seconds: float) -> None:
     """Let a process look every few seconds for what nobody runs."""
     for _ in range(int(seconds // 5) + 1):
-        core.recover()
+        engine.recover()
         time.now += 5
 
 
@@ -53,29 +53,29 @@ class TestTwoRuns(CoreTests):
         return LeaseOnlyStore(clock=time)
 
     @pytest.fixture
-    def frozen(self, leases: LeaseOnlyStore, time: Time) -> Raincheck:
-        core = make_core(leases, time)
-        core.recovery.replayer = Replayer()
-        return core
+    def frozen(self, leases: LeaseOnlyStore, time: Time) -> Engine:
+        engine = make_engine(leases, time)
+        engine.recovery.rerunner = Rerunner()
+        return engine
 
     @pytest.fixture
-    def first(self, frozen: Raincheck, leases: LeaseOnlyStore, time: Time) -> Operation:
+    def first(self, frozen: Engine, leases: LeaseOnlyStore, time: Time) -> Operation:
         """Return an operation of the frozen process that another one has released."""
         operation = start(frozen)
-        look(make_core(leases, time), time, LEASE + 5)
+        look(make_engine(leases, time), time, LEASE + 5)
         assert stored(frozen, operation).state is State.ACCEPTED
         return operation
 
     @staticmethod
-    def second(core: Raincheck) -> Operation:
+    def second(engine: Engine) -> Operation:
         """Return the operation as the process runs it again."""
-        replayer: Any = core.recovery.replayer
-        ((again, *_),) = replayer.runs
+        rerunner: Any = engine.recovery.rerunner
+        ((again, *_),) = rerunner.runs
         assert isinstance(again, Operation)
         return again
 
     def test_the_late_end_of_the_first_leaves_the_second_in_flight(
-        self, frozen: Raincheck, first: Operation, time: Time
+        self, frozen: Engine, first: Operation, time: Time
     ) -> None:
         frozen.finish(first, answer(first))
         frozen.recover()
@@ -86,10 +86,10 @@ class TestTwoRuns(CoreTests):
         assert stored(frozen, again).lease == time.now + LEASE
         frozen.finish(again, answer(again, body=b"second"))
         assert body(frozen, poll(frozen, again.id)) == b"second"
-        assert len(frozen.flights) == 0
+        assert len(frozen.running) == 0
 
     def test_an_end_of_the_first_that_waits_is_not_taken_for_the_seconds(
-        self, frozen: Raincheck, first: Operation, leases: LeaseOnlyStore
+        self, frozen: Engine, first: Operation, leases: LeaseOnlyStore
     ) -> None:
         leases.faults = frozenset({"get"})  # it blinks as the first run ends
         frozen.finish(first, answer(first))
@@ -110,29 +110,29 @@ class TestWhatTakesLong(CoreTests):
         self, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         leases = LeaseOnlyStore(clock=time)
-        core, other = make_core(leases, time), make_core(leases, time)
+        engine, other = make_engine(leases, time), make_engine(leases, time)
         look(other, time, 20)
         write = leases.write_chunk
 
         def write_slowly(*chunk: Any) -> None:
             time.now += LEASE / 2 - 1
-            core.beat()
+            engine.beat()
             other.recover()
             write(*chunk)
 
         with monkeypatch.context() as patched:
             patched.setattr(leases, "write_chunk", write_slowly)
-            operation = start(core)  # of three chunks
+            operation = start(engine)  # of three chunks
         other.recover()
-        assert stored(core, operation).state is State.RUNNING
-        assert stored(core, operation).lease == time.now + LEASE
+        assert stored(engine, operation).state is State.RUNNING
+        assert stored(engine, operation).lease == time.now + LEASE
 
     def test_a_purge_lets_go_after_some_seconds_and_goes_on_at_the_next(
         self, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        core = make_core(store, time, retention=60)
+        engine = make_engine(store, time, retention=60)
         for _ in range(20):
-            core.finish(operation := accept(core), answer(operation))
+            engine.finish(operation := accept(engine), answer(operation))
         time.now += 61
         discard = store.discard
 
@@ -142,7 +142,7 @@ class TestWhatTakesLong(CoreTests):
 
         monkeypatch.setattr(store, "discard", discard_slowly)
         began, turns = time.now, 0
-        while not core.purge():
+        while not engine.purge():
             assert time.now - began < 4
             began, turns = time.now, turns + 1
         assert turns > 5
@@ -153,7 +153,7 @@ class TestLimits(CoreTests):
     """Limits hold however things meet."""
 
     def test_a_burst_exceeds_no_limit_of_a_process(self, store: FaultyStore, time: Time) -> None:
-        core, together = make_core(store, time, limits={"operations": 3}), threading.Barrier(8)
+        engine, together = make_engine(store, time, limits={"operations": 3}), threading.Barrier(8)
         accepted, refused = list[Operation](), list[Overloaded]()
 
         def meet() -> None:
@@ -162,7 +162,7 @@ class TestLimits(CoreTests):
         def begin() -> None:
             given = Start(method="GET", route="/x", capture=meet)
             try:
-                accepted.append(core.accept(Run(), given).operation)
+                accepted.append(engine.accept(Run(), given).operation)
             except Overloaded as error:
                 refused.append(error)
 
@@ -171,27 +171,27 @@ class TestLimits(CoreTests):
             thread.start()
         for thread in threads:
             thread.join()
-        assert (len(accepted), len(refused), len(core.flights)) == (3, 5, 3)
+        assert (len(accepted), len(refused), len(engine.running)) == (3, 5, 3)
 
     def test_a_handler_has_its_time_while_the_store_is_away(
         self, store: FaultyStore, time: Time, run: Run
     ) -> None:
-        core = make_core(store, time, timeout=10)
-        accept(core, run)
+        engine = make_engine(store, time, timeout=10)
+        accept(engine, run)
         store.faults = AWAY
         time.now += 11
         with pytest.raises(StoreUnavailable):
-            core.beat()
+            engine.beat()
         assert run.given_up is Reason.TIMEOUT
 
     def test_what_is_being_cancelled_and_runs_too_long_has_failed(
         self, store: FaultyStore, time: Time
     ) -> None:
-        core = make_core(store, time, timeout=10)
-        operation = accept(core)
-        core.cancel(operation.id)
-        core.finish(operation, Ending(Ended(Reason.TIMEOUT)))
-        ended = stored(core, operation)
+        engine = make_engine(store, time, timeout=10)
+        operation = accept(engine)
+        engine.cancel(operation.id)
+        engine.finish(operation, Ending(Ended(Reason.TIMEOUT)))
+        ended = stored(engine, operation)
         assert (ended.state, ended.reason) == (State.FAILED, Reason.TIMEOUT)
 
 
@@ -201,7 +201,7 @@ class TestLostAnswers(CoreTests):
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a driver's defect")])
     def test_whatever_is_raised_after_the_record_leaves_nothing_running(
         self,
-        core: Raincheck,
+        engine: Engine,
         store: FaultyStore,
         error: BaseException,
         monkeypatch: pytest.MonkeyPatch,
@@ -214,15 +214,15 @@ class TestLostAnswers(CoreTests):
 
         monkeypatch.setattr(store, "create", create_and_fail)
         with pytest.raises(type(error)):
-            start(core)
-        core.recover()
+            start(engine)
+        engine.recover()
         ((operation,), _) = store.find(ANY)
         assert operation.reason is Reason.INTERRUPTED
 
     def test_a_record_that_comes_late_is_noticed_too(
         self, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        core, create, late = make_core(store, time), store.create, list[Any]()
+        engine, create, late = make_engine(store, time), store.create, list[Any]()
 
         def create_later(*given: Any) -> Operation:
             late.append(given)
@@ -230,16 +230,16 @@ class TestLostAnswers(CoreTests):
 
         monkeypatch.setattr(store, "create", create_later)
         with pytest.raises(StoreUnavailable):
-            start(core)
+            start(engine)
         time.now += UNHEARD / 2
-        core.recover()
+        engine.recover()
         create(*late[0])
-        core.recover()
+        engine.recover()
         ((operation,), _) = store.find(ANY)
         assert operation.reason is Reason.INTERRUPTED
         time.now += UNHEARD
-        core.recover()
-        assert not core._process.unanswered
+        engine.recover()
+        assert not engine._process.unanswered
 
 
 class TestAttendance(CoreTests):
@@ -248,14 +248,14 @@ class TestAttendance(CoreTests):
     def test_who_is_answered_202_under_the_same_key_ends_it(
         self, store: FaultyStore, time: Time, run: Run
     ) -> None:
-        core = make_core(store, time, timeout=10)
+        engine = make_engine(store, time, timeout=10)
         key = Key("value", "fingerprint")
-        operation = start(core, "POST", run, key=key, is_attended=True)
+        operation = start(engine, "POST", run, key=key, is_attended=True)
         time.now += 60  # the first client has left, and nobody has noticed
         repeat = Repeat(Request("POST", "/reports"), operation.id, key=key, candidate=Candidate(0))
-        assert StatusMonitor(core).look(repeat).response.status == 202
-        core.beat()
+        assert StatusMonitor(engine).look(repeat).response.status == 202
+        engine.beat()
         assert run.given_up is None
         time.now += 11
-        core.beat()
+        engine.beat()
         assert run.given_up is Reason.TIMEOUT

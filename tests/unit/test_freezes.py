@@ -7,20 +7,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.process import LEASE
 from raincheck.engine.start import Start
-from raincheck.engine.store_health import DOUBT, Health
+from raincheck.engine.store_health import DOUBT, StoreHealth
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation
-from tests.unit.cores import (
+from tests.unit.engines import (
     CoreTests,
     FaultyStore,
     LeaseOnlyStore,
     Run,
     Time,
     keep_beating,
-    make_core,
+    make_engine,
     poll,
     stored,
 )
@@ -28,8 +28,8 @@ from tests.unit.cores import (
 FREEZE = 1000
 
 
-def start(core: Raincheck, run: Run) -> Operation:
-    return core.accept(run, Start(method="GET", route="/reports")).operation
+def start(engine: Engine, run: Run) -> Operation:
+    return engine.accept(run, Start(method="GET", route="/reports")).operation
 
 
 class Sleeping(CoreTests):
@@ -51,21 +51,21 @@ class TestThoseWhoAsk(Sleeping):
     def test_they_are_given_the_time_to_ask_again(
         self, store: FaultyStore, time: Time, awake: Time, sleeps: bool
     ) -> None:
-        core, run = make_core(store, time, abandon_after=100), Run()
-        operation = start(core, run)
-        core.beat()
+        engine, run = make_engine(store, time, abandon_after=100), Run()
+        operation = start(engine, run)
+        engine.beat()
 
         def live(seconds: int) -> None:
             for _ in range(seconds):
                 awake.now += 1
-                keep_beating(core, time, 1)
+                keep_beating(engine, time, 1)
 
         live(1)
         time.now += FREEZE
         awake.now += 0 if sleeps else FREEZE
         live(99)
         assert run.cancels == 0, "no poll has had its turn yet"
-        assert poll(core, operation.id).status == 202
+        assert poll(engine, operation.id).status == 202
         live(99)
         assert run.cancels == 0
         live(30)
@@ -74,39 +74,39 @@ class TestThoseWhoAsk(Sleeping):
     def test_while_the_store_is_away_nobody_is_heard_either(
         self, store: FaultyStore, time: Time
     ) -> None:
-        core, run = make_core(store, time, abandon_after=100), Run()
-        start(core, run)
+        engine, run = make_engine(store, time, abandon_after=100), Run()
+        start(engine, run)
         store.faults = frozenset({"find"})
         for _ in range(FREEZE):
             with suppress(StoreUnavailable):
-                keep_beating(core, time, 1)
+                keep_beating(engine, time, 1)
         store.faults = frozenset()
-        keep_beating(core, time, 99)
+        keep_beating(engine, time, 99)
         assert run.cancels == 0
-        keep_beating(core, time, 30)
+        keep_beating(engine, time, 30)
         assert run.cancels
 
 
 class TestLeases(Sleeping):
     def test_a_machine_that_has_slept_renews_its_own_at_once(self, time: Time, awake: Time) -> None:
-        core = make_core(LeaseOnlyStore(clock=time), time)
-        operation = start(core, Run())
-        core.beat()
+        engine = make_engine(LeaseOnlyStore(clock=time), time)
+        operation = start(engine, Run())
+        engine.beat()
         time.now += FREEZE
         awake.now += 1
-        core.beat()
-        assert stored(core, operation).lease == time.now + LEASE
+        engine.beat()
+        assert stored(engine, operation).lease == time.now + LEASE
 
     def test_one_that_has_not_slept_renews_them_in_their_time(
         self, time: Time, awake: Time
     ) -> None:
-        core = make_core(LeaseOnlyStore(clock=time), time)
-        operation = start(core, Run())
+        engine = make_engine(LeaseOnlyStore(clock=time), time)
+        operation = start(engine, Run())
         for _ in range(3):
             time.now += 1
             awake.now += 1
-            core.beat()
-        assert stored(core, operation).version == operation.version
+            engine.beat()
+        assert stored(engine, operation).version == operation.version
 
 
 class TestHealth(Sleeping):
@@ -114,7 +114,7 @@ class TestHealth(Sleeping):
     def test_what_was_seen_of_a_store_before_a_freeze_is_no_news(
         self, time: Time, awake: Time, sleeps: bool
     ) -> None:
-        health = Health()
+        health = StoreHealth()
         with suppress(StoreUnavailable), health.accepting():
             raise StoreUnavailable("down")
         assert (health.is_failing, health.takes_operations) == (True, False)

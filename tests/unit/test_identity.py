@@ -16,12 +16,12 @@ from starlette.routing import Route
 
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.config.options import Settings
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.identity import ROOTS_REMEMBERED, Application
 from raincheck.engine.start import Start
 from raincheck.errors import Overloaded
 from raincheck.operations.transitions import Released
-from tests.unit.cores import (
+from tests.unit.engines import (
     CoreTests,
     FaultyStore,
     LeaseOnlyStore,
@@ -31,7 +31,7 @@ from tests.unit.cores import (
     poll,
     stored,
 )
-from tests.unit.test_recovery import Replayer, start
+from tests.unit.test_recovery import Rerunner, start
 
 
 async def one(scope: Any, receive: Any, send: Any) -> None: ...
@@ -173,15 +173,15 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
 class TestOneStore(CoreTests):
     """Several applications on one store."""
 
-    def service(self, store: Any, time: Time, app: object, **options: Any) -> Raincheck:
-        core = Raincheck(Settings(**options), store, "asgi", lambda: app, sleep=time.sleep)
-        core.heartbeat = NoHeartbeat(core)
-        core.recovery.replayer = Replayer()
-        core.come_in_at("")
+    def service(self, store: Any, time: Time, app: object, **options: Any) -> Engine:
+        engine = Engine(Settings(**options), store, "asgi", lambda: app, sleep=time.sleep)
+        engine.heartbeat = NoHeartbeat(engine)
+        engine.recovery.rerunner = Rerunner()
+        engine.come_in_at("")
         # As all modules are loaded now, and another one of that name may be later.
-        assert core.application.name
-        assert core.application.code
-        return core
+        assert engine.application.name
+        assert engine.application.code
+        return engine
 
     @pytest.mark.parametrize("told", [None, "a name"])
     @pytest.mark.parametrize("other", ["the same", "another"])
@@ -191,12 +191,12 @@ class TestOneStore(CoreTests):
         store, is_same = LeaseOnlyStore(clock=time), other == "the same" or told is not None
         first = self.service(store, time, source("the same"), application=told)
         operation = start(first)
-        first.flights.drop(first.flights.get(operation.id))
-        assert first.ledger.change(operation.id, Released()) is not None
+        first.running.drop(first.running.get(operation.id))
+        assert first.repository.change(operation.id, Released()) is not None
         second = self.service(store, time, source(other), application=told)
         assert second.application.name == first.application.name
         second.recover()
-        assert len(second.recovery.replayer.runs) == is_same  # type: ignore[union-attr]
+        assert len(second.recovery.rerunner.runs) == is_same  # type: ignore[union-attr]
         time.now += 601  # those of the version before are gone by now
         second.recover()
         assert stored(first, operation).is_terminal is not is_same
@@ -226,9 +226,9 @@ class TestOneStore(CoreTests):
     def test_an_operation_is_not_shown_at_another_mount_point(
         self, store: FaultyStore, time: Time
     ) -> None:
-        core = self.service(store, time, shop)
+        engine = self.service(store, time, shop)
         begun = Start(method="GET", route="/x", root_path="/v1")
-        assert poll(core, core.accept(Run(), begun).operation.id).status == 404
+        assert poll(engine, engine.accept(Run(), begun).operation.id).status == 404
 
 
 def test_a_client_that_makes_up_mount_points_does_not_fill_the_memory() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from raincheck.config.options import Settings
 from raincheck.engine.idempotency import (
     NotAKeyError,
-    Sharer,
     Sharing,
+    SharingPolicy,
     coalescing_key,
     idempotency_key,
     is_anonymous,
@@ -260,7 +260,7 @@ def test_cookies_are_the_same_in_one_field_or_in_several_and_in_any_order() -> N
 
 def test_the_names_in_identity_headers_are_of_any_case() -> None:
     settings = Settings(identity_headers=["X-API-Key", "x_other"])
-    sharing = Sharer(settings, settings.policy()).sharing("POST", "/", b"k")
+    sharing = SharingPolicy(settings, settings.policy()).sharing("POST", "/", b"k")
     assert sharing == Sharing("k", frozenset({b"x-api-key", b"x-other"}))
     sent = [replace(REQUEST, headers=((b"x-api-key", it),)) for it in (b"ours", b"theirs")]
     assert len({key_of(sharing, it, "/reports", None, ()).value for it in sent}) == 2

@@ -15,7 +15,7 @@ import pytest
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from raincheck import OperationCancelled, current_operation, long_running
-from raincheck.handler import BYPASSED, CURRENT, EFFECTIVE, MARK, NO_TERMS, Terms, is_marked
+from raincheck.handler import BYPASSED, CURRENT, EFFECTIVE, MARK, UNMARKED, Marking, is_marked
 from raincheck.operations.operation import Progress
 
 
@@ -32,15 +32,15 @@ class FakeRequest:
         self.deferred = 0
         self.inside = 0
         self.over = False
-        self.is_replay = False
-        self.terms = NO_TERMS
+        self.is_rerun = False
+        self.marking = UNMARKED
         self.reports: list[Progress] = []
         self.operation_id: str | None = None
         self.is_cancelled = False
 
-    def defer(self, terms: Terms) -> None:
+    def defer(self, marking: Marking) -> None:
         self.deferred += 1
-        self.terms = terms
+        self.marking = marking
 
     def enter(self) -> None:
         self.inside += 1

@@ -10,7 +10,7 @@ import pytest
 
 from raincheck.config.options import Settings
 from raincheck.config.policy import Candidate
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.start import Key
 from raincheck.http.messages import Headers, Request, Response
 from raincheck.monitor.endpoint import Poll, Repeat, StatusMonitor
@@ -34,7 +34,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def monitor(store: MemoryStore) -> StatusMonitor:
-    return StatusMonitor(Raincheck(Settings(keep_cookies=True), store))
+    return StatusMonitor(Engine(Settings(keep_cookies=True), store))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 
 from raincheck.config.options import Settings
 from raincheck.contracts import Filter, Store
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.errors import InvalidTransition, NewerRecord, StoreError
 from raincheck.http.messages import Request
 from raincheck.monitor.links import Resource
@@ -42,7 +42,7 @@ from raincheck.operations.transitions import (
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import changed, hears, ids, make_operation
-from tests.unit.cores import NoHeartbeat, Time, poll
+from tests.unit.engines import NoHeartbeat, Time, poll
 from tests.unit.records.expected import ADDED, NEW, OPERATIONS, REQUESTS, RESULT, SUCCEEDED
 
 RECORDS = Path(__file__).parent / "records"
@@ -197,10 +197,10 @@ def test_what_can_not_be_read_is_a_store_error(text: str) -> None:
         decode_request(text)
 
 
-def make_core(store: Store) -> Raincheck:
-    core = Raincheck(Settings(), store)
-    core.heartbeat = NoHeartbeat(core)
-    return core
+def make_engine(store: Store) -> Engine:
+    engine = Engine(Settings(), store)
+    engine.heartbeat = NoHeartbeat(engine)
+    return engine
 
 
 # --- two versions on one store -----------------------------------------------------------------
@@ -231,9 +231,9 @@ def test_an_unknown_state_holds_up_no_recovery_and_no_purge(store: Store) -> Non
     )
     for operation in (paused, archived, decode(json.dumps(document | {"id": "abandoned"}))):
         store.create(operation)
-    core = make_core(store)
-    assert core.recover() == 1
-    assert core.purge()
+    engine = make_engine(store)
+    assert engine.recover() == 1
+    assert engine.purge()
     assert (store.get("paused"), store.get("archived")) == (paused, archived)
     abandoned = store.get("abandoned")
     assert abandoned is not None
@@ -244,9 +244,9 @@ def test_an_unknown_state_holds_up_no_recovery_and_no_purge(store: Store) -> Non
 def test_a_poll_of_an_unknown_state_is_told_to_come_again(store: Store) -> None:
     paused = of_newer(parsed(frozen("running")), id="paused", state="paused", owner=None)
     store.create(paused)
-    core = make_core(store)
+    engine = make_engine(store)
     for resource, status in ((Resource.RESPONSE, 202), (Resource.STATUS, 200)):
-        answer = poll(core, "paused", resource=resource)
+        answer = poll(engine, "paused", resource=resource)
         assert (answer.status, answer.header(b"retry-after")) == (status, b"10")
         assert isinstance(answer.body, bytes)
         assert json.loads(answer.body)["status"] == "paused"
@@ -256,7 +256,7 @@ def test_a_poll_of_an_unknown_state_is_told_to_come_again(store: Store) -> None:
 def test_a_poll_of_an_unknown_reason_is_answered(store: Store) -> None:
     failed = parsed(frozen("failed-timeout")) | {"id": "a", "owner": None}
     store.create(of_newer(failed, reason="quota_exceeded"))
-    answer = poll(make_core(store), "a")
+    answer = poll(make_engine(store), "a")
     assert answer.status == 500
     assert isinstance(answer.body, bytes)
     assert json.loads(answer.body)["code"] == "exception"
@@ -266,7 +266,7 @@ def test_what_a_newer_version_wrote_survives_a_cancellation(store: Store) -> Non
     document = parsed(frozen("running-with-progress")) | {"id": "a", "colour": "blue"}
     document["progress"]["unit"] = "pages"
     store.create(of_newer(document))
-    assert make_core(store).cancel("a") is not None
+    assert make_engine(store).cancel("a") is not None
     after = store.get("a")
     assert after is not None
     assert after.state is State.CANCELLING
@@ -296,8 +296,8 @@ def test_a_file_of_the_release_before_is_read(old_file: Path) -> None:
 def test_a_file_of_the_release_before_goes_on(old_file: Path, time: Time) -> None:
     with closing(SQLiteStore(old_file, clock=time)) as store, closing(store.watch(0.05)) as watch:
         assert next(watch) is None
-        core = make_core(store)
-        assert core.recover() == 1
+        engine = make_engine(store)
+        assert engine.recover() == 1
         assert hears(watch, "running")
         interrupted = store.get("running")
         assert interrupted is not None
@@ -306,7 +306,7 @@ def test_a_file_of_the_release_before_goes_on(old_file: Path, time: Time) -> Non
         store.create(make_operation("new"), Request("GET", "/"), "another key")
         store.write_chunk("new", 1, 0, b"x" * 100_000)
         time.now += 2 * 86_400
-        assert core.purge()
+        assert engine.purge()
         assert ids(store.find(Filter(forgotten=False))[0]) == ["new"]
         with closing(SQLiteStore(old_file)) as other:
             assert other.get("new") == store.get("new")

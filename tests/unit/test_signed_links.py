@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raincheck.config.options import Settings
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.http.messages import Request, Response
 from raincheck.monitor.endpoint import Poll, StatusMonitor
 from raincheck.monitor.links import Resource
@@ -44,7 +44,7 @@ def store(clock: Clock) -> MemoryStore:
 def asking(store: MemoryStore, **options: Any) -> Ask:
     """Return what asks a monitor with these options."""
     settings = Settings(owner=lambda request: None, **({"url_secret": SECRET} | options))
-    monitor = StatusMonitor(Raincheck(settings, store))
+    monitor = StatusMonitor(Engine(settings, store))
 
     def ask(
         owner: str | None, query: str = "", tail: Resource = Resource.RESPONSE, method: str = "GET"
@@ -240,7 +240,7 @@ def test_an_expired_signature_is_as_none(ask: Ask, clock: Clock) -> None:
 
 
 def test_a_signature_for_another_operation_is_as_none(store: MemoryStore, ask: Ask) -> None:
-    monitor = StatusMonitor(Raincheck(Settings(owner=lambda _: None, url_secret=SECRET), store))
+    monitor = StatusMonitor(Engine(Settings(owner=lambda _: None, url_secret=SECRET), store))
     asked = Request("GET", "/", query=query_for_guests(ask).encode())
     assert monitor.look(Poll(asked, OTHER, Resource.RESPONSE, lambda: BOB)).response.status == 404
 
@@ -261,7 +261,7 @@ class CarelessStore(MemoryStore):
 def test_an_operation_that_was_not_asked_for_is_shown_to_nobody() -> None:
     store = CarelessStore()
     store.create(make_operation(ID, worker=store.incarnation()))
-    monitor = StatusMonitor(Raincheck(Settings(), store))
+    monitor = StatusMonitor(Engine(Settings(), store))
     for name, status in ((ID, 202), (ID.upper(), 404)):
         poll = Poll(Request("GET", R), name, Resource.RESPONSE)
         assert monitor.look(poll).response.status == status

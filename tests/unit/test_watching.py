@@ -22,7 +22,7 @@ from raincheck.monitor.waiters import (
     LINGER,
     REREAD,
     TICK,
-    Sight,
+    Seen,
     Surroundings,
     Waiter,
     Watcher,
@@ -32,7 +32,7 @@ from raincheck.testing.material import make_operation, run_in_fork
 from tests.support.wsgi import until
 
 PATIENCE = 10.0  # seconds after which a test has failed
-GOES_ON = Sight(make_operation(state=State.RUNNING))
+GOES_ON = Seen(make_operation(state=State.RUNNING))
 
 
 class Script:
@@ -48,7 +48,7 @@ class Script:
         self.begun: SimpleQueue[None] = SimpleQueue()
         self.closed: SimpleQueue[None] = SimpleQueue()
         self.is_stopping = False
-        self.sights: dict[str, Sight] = {}
+        self.sights: dict[str, Seen] = {}
         self.looks: list[str] = []
         self._lines: SimpleQueue[tuple[float, str | Exception | None]] = SimpleQueue()
         around = Surroundings(
@@ -56,9 +56,9 @@ class Script:
         )
         self.watcher = Watcher(self._watch, self._see, around)
 
-    def _see(self, operation_id: str) -> Sight:
+    def _see(self, operation_id: str) -> Seen:
         self.looks.append(operation_id)
-        return self.sights.get(operation_id, Sight())
+        return self.sights.get(operation_id, Seen())
 
     def _watch(self, interval: float) -> Generator[str | None, None, None]:
         self.begun.put(None)
@@ -225,19 +225,19 @@ def test_only_what_ends_the_waiting_wakes_anybody(script: Script) -> None:
             catch_up(script)
         assert not woken.again
         assert script.looks.count("a") >= 2
-        ended = script.sights["a"] = Sight(make_operation(state=State.SUCCEEDED))
+        ended = script.sights["a"] = Seen(make_operation(state=State.SUCCEEDED))
         script.say("a")
         assert woken.once()
-        assert waiter.sight is ended
+        assert waiter.seen is ended
 
 
-@pytest.mark.parametrize("sight", [Sight(), Sight(failure=StoreUnavailable("it is down"))])
-def test_what_is_gone_or_cannot_be_seen_is_not_waited_for(script: Script, sight: Sight) -> None:
-    script.sights["a"] = sight
+@pytest.mark.parametrize("sight", [Seen(), Seen(failure=StoreUnavailable("it is down"))])
+def test_what_is_gone_or_cannot_be_seen_is_not_waited_for(script: Script, seen: Seen) -> None:
+    script.sights["a"] = seen
     with waiting(script) as (woken, waiter):
         script.say(None)
         assert woken.once()
-        assert waiter.sight is sight
+        assert waiter.seen is seen
 
 
 class Guest:
@@ -398,8 +398,8 @@ def test_closing_dismisses_all_who_wait_at_once(script: Script) -> None:
         script.watcher.close()
         assert first.again
         assert second.again
-        assert one.sight is None
-        assert other.sight is None
+        assert one.seen is None
+        assert other.seen is None
     script.say(None)
     script.closed.get(timeout=PATIENCE)
 
@@ -412,7 +412,7 @@ def test_who_comes_after_the_closing_waits_anew(script: Script) -> None:
     with waiting(script) as (woken, waiter):
         script.say(None)
         assert woken.once()
-        assert waiter.sight is not None
+        assert waiter.seen is not None
 
 
 def test_closing_what_nobody_has_used_does_nothing(script: Script) -> None:
@@ -427,7 +427,7 @@ def test_all_are_dismissed_when_the_server_is_stopping(script: Script, a: Woken)
         script.is_stopping = True
         script.stay_quiet()
         assert b.once()
-        assert waiter.sight is None
+        assert waiter.seen is None
     assert a.once()
 
 
@@ -440,7 +440,7 @@ def test_where_no_thread_can_be_started_nobody_waits(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with waiting(script) as (woken, waiter):
         assert woken.again
-        assert waiter.sight is None
+        assert waiter.seen is None
     assert "can't start new thread" in caplog.text
 
 
@@ -452,7 +452,7 @@ def test_a_fork_has_a_watch_of_its_own(script: Script) -> None:
         with waiting(script) as (woken, waiter):
             script.say(None)
             assert woken.once()
-            assert waiter.sight is not None
+            assert waiter.seen is not None
 
     assert run_in_fork(wait_there)
 

@@ -22,7 +22,7 @@ from raincheck.config.options import Settings
 from raincheck.contracts import Filter, Store
 from raincheck.engine.identity import Application
 from raincheck.engine.process import Process
-from raincheck.engine.webhooks import DELAYS, SPREAD, Webhooks, couriers, sending, shares
+from raincheck.engine.webhooks import DELAYS, SPREAD, Webhooks, delivery_threads, sending, shares
 from raincheck.engine.webhooks.sending import DEADLINE
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation, Result, State
@@ -80,7 +80,7 @@ def store(request: pytest.FixtureRequest, clock: Clock, path: Path) -> Iterator[
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin without threads of other tests, and leave none behind on a slow machine."""
-    monkeypatch.setattr(couriers, "CLOSING", PATIENCE)
+    monkeypatch.setattr(delivery_threads, "CLOSING", PATIENCE)
     until(lambda: not threads())
 
 
@@ -410,7 +410,7 @@ def test_many_that_hang_at_one_receiver_hold_up_no_other(
             memory.create(ended(receiver.url, clock.now))
             webhooks.wake()
             until(lambda: stored(memory).webhook is None)
-            assert len(threads()) <= couriers.MOST / 2
+            assert len(threads()) <= delivery_threads.MOST / 2
             hanging.is_answering.set()
 
 
@@ -432,7 +432,9 @@ def test_more_than_is_looked_at_at_once_holds_up_nobody_behind(
 
             until(is_told)
             left, _ = memory.find(Filter(lease_before=clock.now), limit=200)
-            assert len(left) >= 100 - couriers.MOST / 4  # nobody waited until they were put off
+            assert (
+                len(left) >= 100 - delivery_threads.MOST / 4
+            )  # nobody waited until they were put off
             hanging.is_answering.set()
 
 
@@ -500,7 +502,7 @@ def test_no_thread_is_there_before_and_after(
 def test_a_forked_process_delivers_by_itself(
     receiver: Receiver, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(couriers, "MOST", 1)
+    monkeypatch.setattr(delivery_threads, "MOST", 1)
     with (
         Receiver().running() as hanging,
         closing(SQLiteStore(path)) as store,
@@ -526,7 +528,7 @@ def test_a_forked_process_delivers_by_itself(
 def test_there_are_never_more_threads_than_a_few(
     receiver: Receiver, memory: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(couriers, "MOST", 2)
+    monkeypatch.setattr(delivery_threads, "MOST", 2)
     receiver.is_answering.clear()
     for n in range(4):
         memory.create(ended(receiver.url, clock.now, f"{n:016}"))
@@ -556,7 +558,7 @@ def test_closing_waits_for_what_is_being_told(
 def test_closing_does_not_wait_for_ever(
     receiver: Receiver, memory: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(couriers, "CLOSING", 0.05)
+    monkeypatch.setattr(delivery_threads, "CLOSING", 0.05)
     receiver.is_answering.clear()
     memory.create(ended(receiver.url, clock.now))
     with webhooks_of(memory) as webhooks:

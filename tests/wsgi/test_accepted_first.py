@@ -21,7 +21,7 @@ from tests.support.wsgi import (
     Call,
     Untouchable,
     call,
-    core_of,
+    engine_of,
     environ_of,
     follow,
     path_of,
@@ -189,7 +189,7 @@ def test_an_operation_that_nobody_polls_is_cancelled(monkeypatch: pytest.MonkeyP
 
     wrapped = wrap(app, budget=0, abandon_after=0.2)
     accepted = call(wrapped)
-    until(lambda: (core_of(wrapped).beat(), told.is_set())[1])  # type: ignore[func-returns-value]
+    until(lambda: (engine_of(wrapped).beat(), told.is_set())[1])  # type: ignore[func-returns-value]
     assert_problem(follow(wrapped, accepted), 410, "canceled")
 
 
@@ -203,7 +203,7 @@ def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch, clock: Clock
     for _ in range(12):
         clock.now += 0.1
         assert call(wrapped, path_of(accepted)).status == 202
-        core_of(wrapped).beat()
+        engine_of(wrapped).beat()
     slow.go.set()
     assert follow(wrapped, accepted).content == b"done"
 
@@ -257,7 +257,7 @@ def test_a_store_that_fails_while_others_wait_is_said_so() -> None:
     assert post(wrapped).status == 503
     store.is_failing = False
     assert post(wrapped).content == b"1"
-    core_of(wrapped).close()
+    engine_of(wrapped).close()
 
 
 class Streaming:
@@ -331,7 +331,7 @@ def test_a_stream_that_somebody_cancels_is_cut() -> None:
     app = Streaming()
     wrapped = wrap(app, budget=60)
     first, thread = streamed(wrapped)
-    [operation] = core_of(wrapped).store.find(Filter())[0]
+    [operation] = engine_of(wrapped).store.find(Filter())[0]
     assert call(wrapped, f"/operations/{operation.id}", "DELETE").status == 202
     app.go.set()
     thread.join(PATIENT)

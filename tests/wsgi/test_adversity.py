@@ -10,7 +10,7 @@ import pytest
 
 from raincheck import StoreUnavailable, long_running
 from raincheck.contracts import Filter
-from raincheck.handler import CURRENT, NO_TERMS
+from raincheck.handler import CURRENT, UNMARKED
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.race import Race
 from tests.support.wsgi import (
@@ -18,7 +18,7 @@ from tests.support.wsgi import (
     Call,
     Untouchable,
     call,
-    core_of,
+    engine_of,
     environ_of,
     follow,
     path_of,
@@ -64,12 +64,12 @@ class Server:
 
 
 def states(app: Any) -> list[str]:
-    records, _ = core_of(app).store.find(Filter())
+    records, _ = engine_of(app).store.find(Filter())
     return [record.state.value for record in records]
 
 
 def until_idle(app: Any) -> None:
-    until(lambda: not core_of(app).is_busy and not app._gateway.running)
+    until(lambda: not engine_of(app).is_busy and not app._gateway.running)
 
 
 # --- the moment of the decision ----------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_a_slow_handler_that_marks_in_a_thread_of_its_own_is_deferred_by_it() ->
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         request: Any = CURRENT.get()
-        threading.Thread(target=request.defer, args=[NO_TERMS]).start()
+        threading.Thread(target=request.defer, args=[UNMARKED]).start()
         assert release.wait(10)
         return answer(start_response)
 
@@ -183,7 +183,7 @@ def test_what_a_finished_request_left_behind_defers_nothing() -> None:
 
     wrapped = wrap(app, budget=60, store=Untouchable())
     assert call(wrapped).content == b"done"
-    left[0].defer(NO_TERMS)
+    left[0].defer(UNMARKED)
     assert not left[0]._hold
 
 

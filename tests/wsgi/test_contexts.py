@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raincheck import current_operation, long_running
-from tests.support.wsgi import SHORT, Call, Untouchable, call, core_of, environ_of, until, wrap
+from tests.support.wsgi import SHORT, Call, Untouchable, call, engine_of, environ_of, until, wrap
 from tests.support.wsgi import path_of as where
 
 
@@ -63,7 +63,7 @@ def test_a_request_that_is_not_deferred_says_nothing_to_the_operation_of_its_con
     first = site.first()
     assert site.stranger is not None
     assert site.stranger.content == b"None"
-    operation = core_of(site.app).store.get(first)
+    operation = engine_of(site.app).store.get(first)
     assert operation is not None
     assert operation.progress is None or operation.progress.completed == 1
 

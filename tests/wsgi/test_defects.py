@@ -10,7 +10,7 @@ from raincheck.config.policy import Candidate
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Reason, State
 from raincheck.wsgi.race import Race
-from tests.support.wsgi import SHORT, core_of, until, wrap
+from tests.support.wsgi import SHORT, engine_of, until, wrap
 
 
 class Broken(Race):
@@ -49,7 +49,7 @@ def test_an_operation_ends_although_handling_its_request_has_failed(
     assert operation is not None
     race.go.set()
     until(lambda: not app._gateway.running)
-    ended = core_of(app).look(operation.id)
+    ended = engine_of(app).look(operation.id)
     assert ended is not None
     assert (ended.state, ended.reason) == (State.FAILED, Reason.EXCEPTION)
     assert "a file that can't be closed" in caplog.text

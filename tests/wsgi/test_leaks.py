@@ -21,7 +21,7 @@ from tests.support.wsgi import (
     Call,
     Untouchable,
     call,
-    core_of,
+    engine_of,
     environ_of,
     follow,
     until,
@@ -96,7 +96,7 @@ def exchanges() -> int:
 
 
 def until_idle(app: Any) -> None:
-    until(lambda: not core_of(app).is_busy and not app._gateway.running)
+    until(lambda: not engine_of(app).is_busy and not app._gateway.running)
     until_free(app)
 
 
@@ -149,7 +149,7 @@ def test_memory_does_not_grow(budget: float) -> None:
     def repeat() -> int:
         for _ in range(REQUESTS):
             call(wrapped)
-            until(lambda: not core_of(wrapped).is_busy)
+            until(lambda: not engine_of(wrapped).is_busy)
         until_idle(wrapped)
         gc.collect()
         return tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0
@@ -178,10 +178,10 @@ def test_a_middleware_that_is_dropped_takes_its_threads_along(
         wrapped = wrap(quick, budget=0)
         assert follow(wrapped, call(wrapped)).content == b"done"
         until_idle(wrapped)
-    core = weakref.ref(core_of(wrapped))
+    engine = weakref.ref(engine_of(wrapped))
     del wrapped
     gc.collect()
-    until(lambda: core() is None and not any(thread.is_alive() for thread in started))
+    until(lambda: engine() is None and not any(thread.is_alive() for thread in started))
     names = {thread.name for thread in started if "store" not in thread.name}
     assert names == {"raincheck-1", "raincheck-heartbeat"}
 
@@ -202,7 +202,7 @@ def test_a_large_upload_that_a_framework_keeps_in_a_cycle_leaves_no_file_open(
     answered = call(wrapped, "/", "POST", body=b"x" * 2_000_000)
     assert (follow(wrapped, answered) if budget == 0 else answered).content == b"done"
     until_idle(wrapped)
-    assert set(core_of(wrapped).admission.spooled._bytes.values()) == {0}
+    assert set(engine_of(wrapped).admission.spooled._bytes.values()) == {0}
 
 
 def test_a_large_upload_leaves_no_file_open() -> None:
@@ -216,4 +216,4 @@ def test_a_large_upload_leaves_no_file_open() -> None:
     until_idle(wrapped)
     assert streams[0].read() == b"x" * 2_000_000  # what the handler has not read is still there
     streams.clear()
-    assert set(core_of(wrapped).admission.spooled._bytes.values()) == {0}  # there was a file
+    assert set(engine_of(wrapped).admission.spooled._bytes.values()) == {0}  # there was a file

@@ -16,7 +16,7 @@ from raincheck.errors import StoreUnavailable
 from raincheck.monitor import waiters as watching
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi import RaincheckMiddleware, leaving
-from tests.support.wsgi import Call, call, core_of, path_of, until
+from tests.support.wsgi import Call, call, engine_of, path_of, until
 
 LONG = [(b"prefer", b"wait=20")]
 PATIENT = 10.0  # seconds; less than anybody would wait in vain
@@ -71,7 +71,7 @@ class Site:
         self.go.set()
         self.app._gateway.monitor.close()
         self._pool.shutdown()
-        core_of(self.app).close()
+        engine_of(self.app).close()
 
 
 @pytest.fixture

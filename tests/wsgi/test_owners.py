@@ -10,7 +10,7 @@ import pytest
 
 from raincheck import current_operation, long_running
 from tests.support import wsgi
-from tests.support.wsgi import PATIENT, Call, core_of, path_of, until, wrap
+from tests.support.wsgi import PATIENT, Call, engine_of, path_of, until, wrap
 
 ANNE, BOB, NOBODY = [(b"x-poller", b"anne")], [(b"x-poller", b"bob")], list[tuple[bytes, bytes]]()
 SESSION = object()
@@ -69,7 +69,7 @@ class Site:
         """Let the handler end, and wait until that is recorded."""
         self.door.set()
         self.go.set()
-        store, operation_id = core_of(self.app).store, path_of(accepted).rpartition("/")[2]
+        store, operation_id = engine_of(self.app).store, path_of(accepted).rpartition("/")[2]
         until(lambda: store.get(operation_id).is_terminal)  # type: ignore[union-attr]
 
 

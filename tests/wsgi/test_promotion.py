@@ -18,7 +18,7 @@ from tests.support.wsgi import (
     Call,
     Untouchable,
     call,
-    core_of,
+    engine_of,
     environ_of,
     follow,
     path_of,
@@ -313,7 +313,7 @@ def test_over_the_limit_of_operations_what_would_be_deferred_at_once_is_503(slow
     refused = call(app)
     assert (refused.status, refused.header(b"retry-after")) == (503, b"5")
     slow.go.set()
-    until(lambda: not core_of(app).is_full)
+    until(lambda: not engine_of(app).is_full)
     assert call(app).status == 202
 
 

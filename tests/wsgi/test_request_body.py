@@ -15,8 +15,8 @@ from tests.support.wsgi import (
     Call,
     Untouchable,
     call,
-    core_of,
     deferred,
+    engine_of,
     environ_of,
     follow,
     in_time,
@@ -277,7 +277,7 @@ def test_what_the_handler_has_read_is_gone_for_who_reads_later(body: bytes) -> N
     until_free(app)
     assert [one["wsgi.input"].read() for one in (environ, *kept)] == [b"", b""]
     assert stream.read() == b""
-    assert set(core_of(app).admission.spooled._bytes.values()) <= {0}
+    assert set(engine_of(app).admission.spooled._bytes.values()) <= {0}
 
 
 def test_a_body_of_a_refused_repetition_is_there_for_who_reads_later() -> None:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raincheck import is_replay, long_running
+from raincheck import is_rerun, long_running
 from raincheck.engine import heartbeat
-from raincheck.engine.repository import Ledger
+from raincheck.engine.repository import Repository
 from raincheck.handler import REQUEST
 from raincheck.http.messages import Request
 from raincheck.http.spool import Spooled
@@ -25,7 +25,7 @@ from raincheck.operations.transitions import Released
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi.request_body import Unread, pieces, read_ahead
 from raincheck.wsgi.translation import to_environ, to_request
-from tests.support.wsgi import call, core_of, environ_of, follow, path_of, until, wrap
+from tests.support.wsgi import call, engine_of, environ_of, follow, path_of, until, wrap
 from tests.wsgi.test_promotion import answer
 
 FAST = 0.02  # seconds between what the heartbeat does here
@@ -44,14 +44,14 @@ class Lost:
     def __init__(self) -> None:
         self.go = threading.Event()
         self.environs: list[dict[str, Any]] = []
-        self.replays: list[bool] = []
+        self.reruns: list[bool] = []
         self.on_begin: Callable[[dict[str, Any]], object] = lambda environ: None
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.environs.append(dict(environ))
-        self.replays.append(is_replay())
+        self.reruns.append(is_rerun())
         self.on_begin(environ)
-        if not is_replay():
+        if not is_rerun():
             assert self.go.wait(10)
         # Not until the end, which a stream of a server need not have.
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -61,7 +61,7 @@ class Lost:
 def lose(wrapped: Any, app: Lost, accepted: Any) -> Any:
     """Have an operation released by its worker, and return R when it has ended."""
     operation_id = path_of(accepted).rpartition("/")[2]
-    assert Ledger(core_of(wrapped).store).change(operation_id, Released()) is not None
+    assert Repository(engine_of(wrapped).store).change(operation_id, Released()) is not None
     app.go.set()
     return follow(wrapped, accepted)
 
@@ -81,12 +81,12 @@ def test_the_application_sees_the_same_environ_and_body(size: int, budget: float
     until(lambda: app.environs)
     path = path_of(accepted).removeprefix("/m%C3%A9")
     operation_id = path.rpartition("/")[2]
-    assert Ledger(core_of(wrapped).store).change(operation_id, Released()) is not None
+    assert Repository(engine_of(wrapped).store).change(operation_id, Released()) is not None
     app.go.set()
     until(lambda: call(wrapped, path, SCRIPT_NAME=more["SCRIPT_NAME"]).status != 202)
     done = call(wrapped, path, SCRIPT_NAME=more["SCRIPT_NAME"])
     assert done.content == hashlib.sha256(body).hexdigest().encode()
-    assert app.replays == [False, True]
+    assert app.reruns == [False, True]
     first, again = app.environs
     assert again | {"REQUEST_URI": None} == again | first | {"REQUEST_URI": None} | {
         name: again[name] for name in SERVERS_OWN
@@ -115,7 +115,7 @@ def test_a_handler_that_has_said_no_is_not_run_again() -> None:
     accepted = call(wrapped)
     until(lambda: app.environs)
     operation_id = path_of(accepted).rpartition("/")[2]
-    operation = core_of(wrapped).store.get(operation_id)
+    operation = engine_of(wrapped).store.get(operation_id)
     assert operation is not None
     assert not operation.repeatable
     app.go.set()
@@ -167,7 +167,7 @@ def test_a_body_that_its_handler_has_closed_is_not_captured() -> None:
     app.on_begin = close_and_defer
     wrapped = wrap(app, budget=60, retry={"/**": True})
     accepted = call(wrapped, method="POST", body=b"x" * 2 * MIB)
-    operation = core_of(wrapped).store.get(path_of(accepted).rpartition("/")[2])
+    operation = engine_of(wrapped).store.get(path_of(accepted).rpartition("/")[2])
     assert operation is not None
     assert not operation.captured
     app.go.set()
@@ -193,10 +193,10 @@ def test_a_handler_that_takes_too_long_has_failed_and_counts_until_its_thread_en
     wrapped = wrap(app, budget=0, timeout=0.05)
     done = follow(wrapped, call(wrapped))
     assert (done.status, Reason.TIMEOUT.value.encode() in done.content) == (500, True)
-    assert core_of(wrapped).is_busy
+    assert engine_of(wrapped).is_busy
     assert len(wrapped._gateway.running) == 1
     app.go.set()
-    until(lambda: not core_of(wrapped).is_busy and not wrapped._gateway.running)
+    until(lambda: not engine_of(wrapped).is_busy and not wrapped._gateway.running)
 
 
 # --- between environs and requests -------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from raincheck.engine import threads
 from raincheck.engine.threads import Threads
-from tests.support.wsgi import Untouchable, call, core_of, follow, until, wrap
+from tests.support.wsgi import Untouchable, call, engine_of, follow, until, wrap
 from tests.wsgi.test_promotion import answer
 
 
@@ -127,7 +127,7 @@ def test_where_no_thread_is_left_for_the_heartbeat_the_request_stays_synchronous
     monkeypatch.setattr(threading.Thread, "start", only_handlers)
     wrapped = wrap(where, budget=0)
     assert call(wrapped).status == 200
-    assert not core_of(wrapped).is_busy
+    assert not engine_of(wrapped).is_busy
 
 
 def test_a_handler_that_raises_leaves_its_thread_fit_for_the_next(idle: Any) -> None:

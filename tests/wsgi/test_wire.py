@@ -16,7 +16,7 @@ from raincheck import StoreUnavailable, current_operation
 from raincheck.stores.memory import MemoryStore
 from raincheck.wsgi import RaincheckMiddleware
 from tests.support.wire import BODY, HEADERS, Clock, assert_problem, document, names
-from tests.support.wsgi import Call, Pairs, call, core_of, environ_of, follow, path_of
+from tests.support.wsgi import Call, Pairs, call, engine_of, environ_of, follow, path_of
 
 
 class Handler:
@@ -215,9 +215,9 @@ def test_a_response_is_410_after_its_retention(app: Any, handler: Handler, clock
     path, _ = finished(app, handler)
     clock.now += 86_400
     assert_problem(call(app, path), 410, "gone")
-    core_of(app).purge()
+    engine_of(app).purge()
     clock.now += 86_400
-    core_of(app).purge()
+    engine_of(app).purge()
     assert_problem(call(app, path), 404, "not-found")
 
 
@@ -308,7 +308,7 @@ def test_no_id_makes_a_poll_fail(name: str, tmp_path: Any) -> None:
     for method in ("GET", "HEAD", "DELETE", "POST"):
         answer = call(app, PATH_INFO=f"/operations/{name}", method=method)
         assert answer.status == 404
-    core_of(app).close()
+    engine_of(app).close()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from raincheck.config.policy import Candidate
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import key_for, refuse_unaccepted, refuse_unread
 from raincheck.engine.start import Start
-from raincheck.handler import Terms
+from raincheck.handler import Marking
 from raincheck.http.messages import Headers, Response
 from raincheck.monitor.endpoint import Repeat
 from raincheck.monitor.links import fill
@@ -72,7 +72,7 @@ class AcceptedFirst(Exchange):
             raise
         if not is_read:
             has_room = not isinstance(self.upload, Upload) or self.upload.has_room
-            limits = self.gateway.core.limits
+            limits = self.gateway.engine.limits
             self._refusal = refuse_unread(self.candidate, self._sharing, limits, has_room=has_room)
             if self.client_is_gone and self._sharing is not None:
                 await self._close_upload()
@@ -85,7 +85,7 @@ class AcceptedFirst(Exchange):
             await self._answer(self._other)
         elif self.operation is None:
             self._stays = True
-            with self.gateway.core.health.stay():
+            with self.gateway.engine.health.stay():
                 await super().serve()
         elif not await self._is_answered_in_time():
             await self._send_accepted(self.operation)
@@ -133,8 +133,8 @@ class AcceptedFirst(Exchange):
 
     def _start(self, owner: str | None, webhook: str | None) -> Start:
         if self._sharing is not None:
-            core, body = self.gateway.core, self.kept_body()
-            self._key = key_for(core, self._sharing, self.described(), self.route, owner, body)
+            engine, body = self.gateway.engine, self.kept_body()
+            self._key = key_for(engine, self._sharing, self.described(), self.route, owner, body)
         return replace(super()._start(owner, webhook), is_attended=self.passes)
 
     async def _record_message(self, capture: Capture, message: Message) -> None:
@@ -210,7 +210,7 @@ class AcceptedFirst(Exchange):
         if self._passing is not None:
             self._passing.close()
         if self.operation is not None:
-            self.gateway.core.leave_alone(self.operation)
+            self.gateway.engine.leave_alone(self.operation)
 
     @property
     def _has_ended(self) -> bool:
@@ -241,8 +241,8 @@ class AcceptedFirst(Exchange):
         self._is_due = not self.candidate.in_person
         self._wake()
 
-    def defer(self, terms: Terms) -> None:
+    def defer(self, marking: Marking) -> None:
         """Have the server's task send the 202, and take what the handler says of itself."""
         if self.operation is not None:
             self.loop.call(self.budget_is_over)
-        super().defer(terms)
+        super().defer(marking)

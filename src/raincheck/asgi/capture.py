@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from raincheck.engine.engine import CHUNK_SIZE, Raincheck
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.engine import CHUNK_SIZE, Engine
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.http.messages import Headers, Request
 from raincheck.operations.operation import Operation, Reason
 
@@ -30,9 +30,9 @@ class Capture:
         request: What is answered.
     """
 
-    def __init__(self, core: Raincheck, operation: Operation, loop: Loop, request: Request) -> None:
+    def __init__(self, engine: Engine, operation: Operation, loop: Loop, request: Request) -> None:
         self.operation = operation
-        self._recording = Recording(core, operation, request)
+        self._writer = ResponseWriter(engine, operation, request)
         self._loop = loop
         self._expects_trailers = False
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -42,22 +42,22 @@ class Capture:
     @property
     def is_given_up(self) -> bool:
         """Whether no more is wanted: the response is too large, or can't be stored."""
-        return self._recording.is_over and not self._is_complete
+        return self._writer.is_over and not self._is_complete
 
     @property
     def has_started(self) -> bool:
         """Whether the response has begun."""
-        return self._recording.has_started
+        return self._writer.has_started
 
     @property
     def is_over(self) -> bool:
         """Whether the operation has ended."""
-        return self._recording.is_over
+        return self._writer.is_over
 
     @property
     def first_headers(self) -> Headers:
         """The header fields as the handler gave them, cookies among them."""
-        return self._recording.first_headers
+        return self._writer.first_headers
 
     async def send(self, message: Message) -> None:
         """Take one message.
@@ -89,27 +89,27 @@ class Capture:
         self, error: BaseException | None, *, is_cancelled: bool, is_exit: bool
     ) -> None:
         """End the operation of an application that is over, unless its response did."""
-        if error is not None or not self._recording.is_over:
+        if error is not None or not self._writer.is_over:
             conclude = partial(
-                self._recording.conclude, error, is_cancelled=is_cancelled, is_exit=is_exit
+                self._writer.conclude, error, is_cancelled=is_cancelled, is_exit=is_exit
             )
             await self._loop.record(conclude)
 
     def give_up(self, reason: Reason) -> None:
         """End the operation without a response, unless it has one; may block."""
-        self._recording.fail(reason)
+        self._writer.fail(reason)
 
     def _start(self, message: Message) -> None:
-        if self._recording.has_started:
+        if self._writer.has_started:
             raise RuntimeError("http.response.start was sent a second time")
-        self._recording.start(message["status"], message.get("headers", ()))
+        self._writer.start(message["status"], message.get("headers", ()))
         self._expects_trailers = message.get("trailers", False)
 
     async def _body(self, message: Message) -> None:
         self._expect_body()
         data = message.get("body", b"")
-        if self._recording.feed(data):
-            await self._loop.record(self._recording.flush)
+        if self._writer.feed(data):
+            await self._loop.record(self._writer.flush)
         elif not data and message.get("more_body"):  # a handler may send nothing for ever
             await anyio.lowlevel.checkpoint()
         if not message.get("more_body", False):
@@ -120,7 +120,7 @@ class Capture:
             raise RuntimeError("trailers were sent that were not announced, or not after the body")
         self._trailers += [(bytes(n), bytes(v)) for n, v in message.get("headers", ())]
         if len(self._trailers) > MOST_TRAILERS:
-            await self._loop.record(self._recording.fail, Reason.RESPONSE_TOO_LARGE)
+            await self._loop.record(self._writer.fail, Reason.RESPONSE_TOO_LARGE)
         elif message.get("more_trailers", False):
             await anyio.lowlevel.checkpoint()
         else:
@@ -137,8 +137,8 @@ class Capture:
         pieces = _pieces(descriptor, offset, count)
         try:
             while (piece := await self._loop.record(next, pieces, b"")) != b"":
-                if self._recording.feed(piece):
-                    await self._loop.record(self._recording.flush)
+                if self._writer.feed(piece):
+                    await self._loop.record(self._writer.flush)
         finally:
             os.close(descriptor)
 
@@ -149,10 +149,10 @@ class Capture:
 
     async def _complete(self) -> None:
         self._is_complete = True
-        await self._loop.record(self._recording.complete, self._trailers)
+        await self._loop.record(self._writer.complete, self._trailers)
 
     def _expect_body(self) -> None:
-        if not self._recording.has_started:
+        if not self._writer.has_started:
             raise RuntimeError("a body was sent before http.response.start")
         if self._is_body_over:
             raise RuntimeError("a body was sent after the last one")

@@ -17,14 +17,14 @@ from asgiref.sync import markcoroutinefunction
 
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.gateway import Gateway
-from raincheck.asgi.ownership import Belonging
+from raincheck.asgi.ownership import Ownership
 from raincheck.asgi.stopping import Stopping
 from raincheck.asgi.translation import extensions_of, send_response
 from raincheck.config.policy import Candidate
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.engine.start import Key, Start
 from raincheck.errors import RaincheckError
-from raincheck.handler import CURRENT, NO_TERMS, REQUEST, Terms, outside
+from raincheck.handler import CURRENT, REQUEST, UNMARKED, Marking, outside
 from raincheck.http.messages import field_value
 from raincheck.http.preferences import asks_for_events
 from raincheck.monitor.links import fill
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-class Exchange(Belonging):
+class Exchange(Ownership):
     """Runs the application for one request, and defers it if need be."""
 
     # Only what few requests need is on the class: to set it would cost every request, but to look
     # it up here costs four times as much as on the instance.
     is_cancelled = False
-    is_replay = False
+    is_rerun = False
     passes = False  # the response may go to the client as well as into the store
-    terms = NO_TERMS
+    marking = UNMARKED
     _key: Key | None = None
     operation: Operation | None = None
     progress: Progress | None = None
     _decision: anyio.Event | None = None
     stopping: Stopping | None = None
-    _recorded = NO_TERMS
+    _recorded = UNMARKED
     _is_deciding = False
     _stays = False  # synchronous: a promotion has failed, and there is no second one
     _server_left = False
@@ -143,7 +143,7 @@ class Exchange(Belonging):
         if self.operation is not None:
             await self._send_accepted(self.operation)
             return
-        with self.gateway.core.health.stay():
+        with self.gateway.engine.health.stay():
             await self._go_on()
 
     async def _go_on(self) -> None:
@@ -166,7 +166,7 @@ class Exchange(Belonging):
     async def _record(self) -> None:
         try:
             accepted = await self._create()
-            while self.terms != self._recorded:  # its handler was called meanwhile
+            while self.marking != self._recorded:  # its handler was called meanwhile
                 await self.loop.promote(self._mark, accepted.operation)
             self._detach(accepted.operation)
         except RaincheckError as error:
@@ -185,23 +185,23 @@ class Exchange(Belonging):
 
     def _mark(self, operation: Operation) -> None:
         """Record what the handler has said of itself meanwhile, or that nobody heard of it."""
-        terms = self.terms
+        marking = self.marking
         try:
-            self.gateway.core.mark(operation, terms, in_time=True)
+            self.gateway.engine.mark(operation, marking, in_time=True)
         except BaseException:
-            Recording(self.gateway.core, operation).fail(Reason.INTERRUPTED)
+            ResponseWriter(self.gateway.engine, operation).fail(Reason.INTERRUPTED)
             raise
-        self._recorded = terms
+        self._recorded = marking
 
     def _start(self, owner: str | None, webhook: str | None) -> Start:
-        self._recorded = self.terms
+        self._recorded = self.marking
         return Start(
             method=self.arrived["method"],
             route=self.route,
             root_path=self._root_path,
             owner=owner,
             progress=self.progress,
-            terms=self._recorded,
+            marking=self._recorded,
             capture=self._capture,
             key=self._key,
             webhook=webhook,
@@ -211,7 +211,7 @@ class Exchange(Belonging):
     def _detach(self, operation: Operation) -> None:
         """From here on the application answers to the store, and nothing to the server."""
         self.operation = operation
-        self.capture = Capture(self.gateway.core, operation, self.loop, self.described())
+        self.capture = Capture(self.gateway.engine, operation, self.loop, self.described())
         self.scope["extensions"] = extensions_of(self.arrived, passes=self.passes)
         self.gateway.running.adopt(self)
         if self.progress is not None and self.progress is not operation.progress:
@@ -332,12 +332,12 @@ class Exchange(Belonging):
         """Whether it will never go on: its event loop has ended before it."""
         return self.loop.has_ended
 
-    def defer(self, terms: Terms) -> None:
+    def defer(self, marking: Marking) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
-        self.terms = terms
+        self.marking = marking
         self.reach()
         if self.operation is not None:
-            self.gateway.core.mark(self.operation, terms)
+            self.gateway.engine.mark(self.operation, marking)
         elif not (self.started or self.hold or self.over or self._stays):
             self.hold = True
             self.loop.call(self._wake)
@@ -355,7 +355,7 @@ class Exchange(Belonging):
         self.progress = progress
         self.reach()
         if self.operation is not None:
-            self.gateway.core.report(self.operation, progress)
+            self.gateway.engine.report(self.operation, progress)
 
     def request_cancel(self) -> None:
         """Have the handler stopped, from any thread."""

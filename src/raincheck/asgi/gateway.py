@@ -10,7 +10,7 @@ from raincheck.asgi.loops import Loop, running_loop
 from raincheck.asgi.running import Running
 from raincheck.asgi.status import Status
 from raincheck.asgi.surroundings import Surroundings
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.start import owner_of, webhook_of
 from raincheck.monitor.endpoint import StatusMonitor
 
@@ -32,16 +32,16 @@ class Gateway:
     def __init__(
         self,
         app: ASGIApp,
-        core: Raincheck,
+        engine: Engine,
         middleware: object = None,
         monitor: StatusMonitor | None = None,
     ) -> None:
         self.app = app
-        self.core = core
-        self.asks = core.settings.owner is not None or callable(core.settings.webhook)
+        self.engine = engine
+        self.asks = engine.settings.owner is not None or callable(engine.settings.webhook)
         self.surroundings = Surroundings(app, middleware)
-        self.monitor = monitor or StatusMonitor(core)
-        self.running = Running(core, self.monitor.close)
+        self.monitor = monitor or StatusMonitor(engine)
+        self.running = Running(engine, self.monitor.close)
         self.status = Status(self.monitor, self.owner, self.running.running_loop)
 
     def enter(self, scope: Scope) -> Loop:
@@ -51,12 +51,12 @@ class Gateway:
             running.loop = loop
             # Later may be too late: applications that are mounted change a scope in place.
             self.surroundings.know(scope)
-            self.core.come_in_at(scope.get("root_path", ""))
+            self.engine.come_in_at(scope.get("root_path", ""))
         return loop
 
     def owner(self, scope: Scope) -> str | None:
         """Name the principal that a request belongs to; may block, so not for the loop."""
-        return owner_of(self.core.settings, scope)
+        return owner_of(self.engine.settings, scope)
 
     def asking(self, scope: Scope) -> Callable[[], str | None] | None:
         """Return what asks for the owner; None if the request is not there to be asked about."""
@@ -64,4 +64,4 @@ class Gateway:
 
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""
-        return webhook_of(self.core.settings, scope)
+        return webhook_of(self.engine.settings, scope)

@@ -47,7 +47,7 @@ class _Messages:
         self.are_none = False
         message = await self._receive()
         if message["type"] == "lifespan.startup":
-            self._gateway.core.heartbeat.ensure()  # ends what an earlier process left behind
+            self._gateway.engine.heartbeat.ensure()  # ends what an earlier process left behind
         elif message["type"] == "lifespan.shutdown":
             self.told_of_shutdown = True
             await self._gateway.running.drain()
@@ -68,14 +68,14 @@ async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: S
     gateway.running.is_told_of_shutdown = True
     gateway.running.running_loop()
     gateway.surroundings.know(scope)
-    gateway.core.come_in_at("")  # what is mounted has no lifespan of its own
+    gateway.engine.come_in_at("")  # what is mounted has no lifespan of its own
     try:
         await gateway.app(scope, messages.receive, messages.send)
     finally:
         if not messages.told_of_shutdown:
             gateway.running.is_told_of_shutdown = _drain_with_the_server(gateway, receive)
     if messages.are_none:
-        gateway.core.heartbeat.ensure()
+        gateway.engine.heartbeat.ensure()
         if not gateway.running.is_told_of_shutdown:  # or there would be no drain
             await _be_a_lifespan(gateway, messages.receive, send)
 

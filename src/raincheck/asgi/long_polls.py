@@ -77,7 +77,7 @@ class LongPoll:
         try:
             with watcher.waiting(poll.operation_id, self._wake_from_anywhere) as waiter:
                 await self._pause()
-                look = partial(self._monitor.look, poll, waited=seconds, sight=waiter.sight)
+                look = partial(self._monitor.look, poll, waited=seconds, seen=waiter.seen)
                 return (await self._loop.poll(look)).response
         finally:
             timers.pop(self, None)

@@ -12,12 +12,12 @@ from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
-from raincheck.asgi.rerun import Replay, Replayer
+from raincheck.asgi.rerun import Rerun, Rerunner
 from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
-from raincheck.engine.engine import Raincheck
-from raincheck.engine.idempotency import NotAKeyError, Sharer
+from raincheck.engine.engine import Engine
+from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
 from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.handler import CURRENT, Deferrable, is_within, outside
 from raincheck.http.messages import field_value
@@ -48,13 +48,13 @@ class RaincheckMiddleware:
     def __init__(self, app: ASGIApp, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        core = Raincheck(settings, store_from(settings), "asgi", lambda: app)
-        self._gateway = Gateway(app, core, type(self))
-        core.recovery.replayer = Replayer(self._gateway)
-        self._roots = core.application.roots
+        engine = Engine(settings, store_from(settings), "asgi", lambda: app)
+        self._gateway = Gateway(app, engine, type(self))
+        engine.recovery.rerunner = Rerunner(self._gateway)
+        self._roots = engine.application.roots
         policy = self._policy = settings.policy()
-        self._sharer = Sharer(settings, policy)
-        self._plain = self._sharer.plain
+        self._sharing_policy = SharingPolicy(settings, policy)
+        self._plain = self._sharing_policy.plain
         self._unasked, self._decide = policy.unasked, policy.decide
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else ""
@@ -75,7 +75,7 @@ class RaincheckMiddleware:
         if root_path:
             path = route_path(path, root_path)
             if root_path not in self._roots:
-                self._gateway.core.come_in_at(root_path)
+                self._gateway.engine.come_in_at(root_path)
         template = None
         # `in` costs far less than `startswith`, and says no to almost all.
         if self._below in path:
@@ -117,12 +117,12 @@ class RaincheckMiddleware:
             return
         key = field_value(scope["headers"], b"idempotency-key")
         try:
-            sharing = self._sharer.sharing(method, path, key)
+            sharing = self._sharing_policy.sharing(method, path, key)
         except NotAKeyError as error:
             await send_response(scope, send, not_a_key(error))
             return
-        if not may_begin(decision, gateway.core, sharing):
-            await send_response(scope, send, refuse(decision, gateway.core))
+        if not may_begin(decision, gateway.engine, sharing):
+            await send_response(scope, send, refuse(decision, gateway.engine))
         elif is_accepted_first(decision, sharing):
             given = (gateway, scope, receive, send, decision, template)
             await AcceptedFirst(*given, sharing=sharing).serve()
@@ -135,7 +135,7 @@ class RaincheckMiddleware:
 
     async def _within(self, outer: Deferrable, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request within one that may be deferred, or is run again: once is enough."""
-        if isinstance(outer, Replay) and outer.is_for(self._gateway, scope):
+        if isinstance(outer, Rerun) and outer.is_for(self._gateway, scope):
             await outer.come_in(scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -153,7 +153,7 @@ class RaincheckMiddleware:
         headers = scope["headers"]
         if not asks_for_events(field_value(headers, b"accept")):
             return decision
-        has_key = self._sharer.has_keys and scope["method"] not in SAFE
+        has_key = self._sharing_policy.has_keys and scope["method"] not in SAFE
         has_key = has_key and field_value(headers, b"idempotency-key") is not None
         return self._policy.decide_in_person(prefer, has_key=has_key)
 

@@ -10,7 +10,7 @@ from raincheck.engine.start import Accepted, Start
 from raincheck.operations.operation import Reason
 
 
-class Belonging(Receiving):
+class Ownership(Receiving):
     """Asks for the owner as often as it takes; the rest of the exchange is with its subclass."""
 
     protocol = "asgi"
@@ -36,7 +36,7 @@ class Belonging(Receiving):
 
     async def _create(self) -> Accepted:
         start = await self.loop.ask(self._to_start) if self._asks else self._to_start()
-        return await self.loop.promote(self.gateway.core.accept, self, start)
+        return await self.loop.promote(self.gateway.engine.accept, self, start)
 
     @property
     def _asks(self) -> bool:
@@ -69,7 +69,7 @@ class Belonging(Receiving):
         return self._is_called
 
     def _is_nobodys(self) -> bool:
-        return self.operation is not None and self.gateway.core.is_nobodys(self.operation)
+        return self.operation is not None and self.gateway.engine.is_nobodys(self.operation)
 
     def reach(self) -> None:
         """Take note that the handler was reached, and ask once for that; from any thread."""
@@ -82,11 +82,11 @@ class Belonging(Receiving):
 
     async def _find_owner(self, *, is_last: bool = False) -> None:
         """Have the owner asked for again, while the operation is nobody's."""
-        operation, core = self.operation, self.gateway.core
-        if operation is None or not core.is_nobodys(operation):
+        operation, engine = self.operation, self.gateway.engine
+        if operation is None or not engine.is_nobodys(operation):
             return
         ask = self._asking()
-        reason = await self.loop.ask(partial(find_owner, core, operation, ask, is_last=is_last))
+        reason = await self.loop.ask(partial(find_owner, engine, operation, ask, is_last=is_last))
         if reason is not None:
             await self.loop.record(self.give_up, reason)
 

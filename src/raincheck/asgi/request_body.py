@@ -114,7 +114,7 @@ class Receiving(Arrival):
         if self.body_is_complete:  # what is given twice came once
             return
         if self.kept is None:
-            may = self.gateway.core.may_need_again(self.arrived["method"], self.route)
+            may = self.gateway.engine.may_need_again(self.arrived["method"], self.route)
             self._is_unkept = self._is_unkept or not may
             if self._is_unkept:
                 return
@@ -126,8 +126,8 @@ class Receiving(Arrival):
             self.kept = None
 
     def _new_upload(self) -> Upload:
-        core = self.gateway.core
-        return Upload(core.limits.request_body, core.admission.spooled)
+        engine = self.gateway.engine
+        return Upload(engine.limits.request_body, engine.admission.spooled)
 
     # --- for the application's task ------------------------------------------------------------
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-class Replayer:
+class Rerunner:
     """Runs captured requests in the event loop of one gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -43,7 +43,7 @@ class Replayer:
         loop = self._gateway.running.loop
         return loop is not None and loop.is_alive and not self._gateway.running.is_stopping
 
-    def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Replay:
+    def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Rerun:
         """Begin to run a request; from any thread.
 
         Raises:
@@ -52,15 +52,15 @@ class Replayer:
         loop = self._gateway.running.loop
         if loop is None or not self.is_ready:
             raise RuntimeError("the event loop has ended")
-        run = Replay(self._gateway, loop, operation, request, body)
+        run = Rerun(self._gateway, loop, operation, request, body)
         loop.call(run.begin)
         return run
 
 
-class Replay(Exchange):
+class Rerun(Exchange):
     """A request that is run again; nobody waits for its response but the store."""
 
-    is_replay = True
+    is_rerun = True
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Replay(Exchange):
         gateway.surroundings.add_to(scope)
         super().__init__(gateway, scope, _nothing, _nowhere, Candidate(None), loop=loop)
         self.operation = operation
-        self.capture = Capture(gateway.core, operation, loop, request)
+        self.capture = Capture(gateway.engine, operation, loop, request)
         self._stored = StoredUpload(body)
         self._is_inside = False
         self._is_entered = False
@@ -82,9 +82,9 @@ class Replay(Exchange):
     def begin(self) -> None:
         """Begin, in the loop's thread."""
         self.gateway.running.adopt(self)
-        self.task = self.loop.spawn(self._replay())
+        self.task = self.loop.spawn(self._rerun())
 
-    async def _replay(self) -> None:
+    async def _rerun(self) -> None:
         """Call the outermost application; what comes of it there is what a client would get."""
         CURRENT.set(self)
         error: BaseException | None = None
@@ -126,7 +126,7 @@ class Replay(Exchange):
             raise RuntimeError("the body of a request that is run again was not handed on whole")
 
     def _new_upload(self) -> Upload:
-        limit = self.gateway.core.limits.request_body
+        limit = self.gateway.engine.limits.request_body
         return Upload(limit, Spooled(limit))  # it was let in before, so there is room
 
     async def _keep(self, message: Message) -> None:

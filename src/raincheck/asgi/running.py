@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from raincheck.asgi.loops import Loop, running_loop
 from raincheck.asgi.reactor import drain_with_the_reactor
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.operations.operation import Operation, Reason
 
 logger = logging.getLogger("raincheck")
@@ -53,8 +53,8 @@ class Running:
         is_stopping: Whether it has begun to drain.
     """
 
-    def __init__(self, core: Raincheck, close: Callable[[], None]) -> None:
-        self.core = core
+    def __init__(self, engine: Engine, close: Callable[[], None]) -> None:
+        self.engine = engine
         self.loop: Loop | None = None
         self.is_told_of_shutdown = False
         self.is_stopping = False
@@ -79,7 +79,7 @@ class Running:
         """Let go of a handler that is over; from any thread if its loop is."""
         self._handlers.discard(handler)
         if handler.operation is not None:
-            self.core.land(handler.operation)
+            self.engine.land(handler.operation)
         if not self._handlers and self._idle is not None and self.loop is not None:
             self.loop.call(self._idle.set)
 
@@ -87,7 +87,7 @@ class Running:
         """Let running handlers end for a while, then record the rest as ended by the shutdown."""
         self.is_stopping = True
         self._close()
-        with anyio.move_on_after(self.core.settings.drain):
+        with anyio.move_on_after(self.engine.settings.drain):
             await self._until_idle()
         left = list(self._handlers)
         for handler in left:
@@ -100,7 +100,7 @@ class Running:
                 # Or a worker thread would wait for its task for ever, and the process for it.
                 handler.loop.call(handler.abort)
             await anyio.lowlevel.checkpoint()
-        await self.running_loop().record(self.core.close)
+        await self.running_loop().record(self.engine.close)
 
     async def _until_idle(self) -> None:
         while self._handlers:

@@ -50,7 +50,9 @@ class Status:
         root_path: str | None = None,
     ) -> None:
         """Answer a request to the status monitor."""
-        self.monitor.core.come_in_at(scope.get("root_path", "") if root_path is None else root_path)
+        self.monitor.engine.come_in_at(
+            scope.get("root_path", "") if root_path is None else root_path
+        )
 
         def to_poll() -> Poll:
             return Poll(

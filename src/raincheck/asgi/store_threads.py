@@ -22,7 +22,7 @@ class Threads:
 
     def __init__(self) -> None:
         kinds = (anyio.CapacityLimiter(_AT_ONCE) for _ in range(5))
-        self._polls, self._reads, self._asks, self._promotions, self._recordings = kinds
+        self._polls, self._reads, self._asks, self._promotions, self._writers = kinds
         self._thread = threading.get_ident()
 
     async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
@@ -38,7 +38,7 @@ class Threads:
         return await anyio.to_thread.run_sync(function, *args, limiter=self._promotions)
 
     async def record(self, function: Callable[..., _T], *args: Any) -> _T:
-        return await self._shielded(self._recordings, function, *args)
+        return await self._shielded(self._writers, function, *args)
 
     async def _shielded(
         self, limiter: anyio.CapacityLimiter, function: Callable[..., _T], *args: Any

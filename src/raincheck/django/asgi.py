@@ -22,18 +22,18 @@ from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
-from raincheck.asgi.rerun import Replay
+from raincheck.asgi.rerun import Rerun
 from raincheck.asgi.status import Status
 from raincheck.asgi.surroundings import Surroundings
 from raincheck.config.policy import Candidate
 from raincheck.django.bodies import Body, take_body
 from raincheck.django.conf import is_known
-from raincheck.django.contexts import Luggage, forget_caches, in_transaction
+from raincheck.django.contexts import Carried, forget_caches, in_transaction
 from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.relay import Relay
 from raincheck.django.translation import from_response, is_file, to_request, to_response
-from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import is_accepted_first
 from raincheck.errors import OperationCancelled
@@ -62,7 +62,7 @@ class _Exchange(Exchange):
     @property
     def is_reached(self) -> bool:
         """Whether its user is known: what is around has authenticated it."""
-        settings = self.gateway.core.settings
+        settings = self.gateway.engine.settings
         return super().is_reached or is_known(settings, self._conversation.request)
 
     def kept_body(self) -> Any:
@@ -158,11 +158,11 @@ class AsyncGateway(Gateway):
     def __init__(
         self,
         get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
-        core: Raincheck,
+        engine: Engine,
         to_http: Callable[[HttpRequest, Response], HttpResponseBase],
         monitor: StatusMonitor,
     ) -> None:
-        super().__init__(self._respond, core, monitor=monitor)
+        super().__init__(self._respond, engine, monitor=monitor)
         self.asks = True  # of what it asks, nothing is for the loop
         self.surroundings = _Project(self._respond)
         self.status = _Status(self, to_http)
@@ -197,7 +197,7 @@ class AsyncGateway(Gateway):
         """Return the response to a request, or a 202."""
         if getattr(AsyncToSync.executors, "current", None) and await _is_in_transaction():
             return await self._get_response(request)
-        self.core.heartbeat.ensure(soon=False)  # what others have left may be run again here
+        self.engine.heartbeat.ensure(soon=False)  # what others have left may be run again here
         conversation = Conversation(request, self._take_body(request))
         scope = self._scope(conversation)
         given = (self, scope, conversation.receive, conversation.send, candidate, template)
@@ -207,17 +207,17 @@ class AsyncGateway(Gateway):
         await exchange.serve()
         return conversation.outcome()
 
-    async def let_in(self, replay: Replay, request: HttpRequest) -> HttpResponseBase:
+    async def let_in(self, rerun: Rerun, request: HttpRequest) -> HttpResponseBase:
         """Go on with a request that is run again, where it comes to raincheck's middleware."""
         conversation = Conversation(request, self._take_body(request))
         scope = self._scope(conversation)
         conversation.keep()
-        replay.body_is_complete = True  # Django has read it
-        await replay.come_in(scope, conversation.receive, conversation.send)
+        rerun.body_is_complete = True  # Django has read it
+        await rerun.come_in(scope, conversation.receive, conversation.send)
         return conversation.outcome()
 
     def _take_body(self, request: HttpRequest) -> Body:
-        return take_body(request, self.core.limits.request_body, self.core.admission.spooled)
+        return take_body(request, self.engine.limits.request_body, self.engine.admission.spooled)
 
     def _scope(self, conversation: Conversation) -> Scope:
         request = conversation.request
@@ -239,7 +239,7 @@ class AsyncGateway(Gateway):
         try:
             with thread.entered():
                 response = await self._get_response(conversation.request)
-            conversation.luggage = Luggage()
+            conversation.carried = Carried()
             with thread.entered():
                 is_passed_on = await conversation.hand_over(response, send)
             if is_passed_on and response.streaming and not is_file(response):
@@ -260,7 +260,7 @@ class Conversation:
         self._accepted: Response | None = None
         self._kept: Kept | None = None
         self._is_over = False
-        self.luggage: Luggage | None = None
+        self.carried: Carried | None = None
         self._relay: Relay | None = None
         self._content: AsyncIterator[bytes] | None = None
         self._closers: list[Callable[[], None]] = []
@@ -289,8 +289,8 @@ class Conversation:
         """Return what the middleware around is to get."""
         if self._response is None:
             raise RuntimeError("neither the chain nor raincheck has answered")
-        if self._accepted is None and self.luggage is not None:
-            self.luggage.unpack()
+        if self._accepted is None and self.carried is not None:
+            self.carried.unpack()
         return self._response
 
     async def hand_over(self, response: HttpResponseBase, send: Send) -> bool:

@@ -59,7 +59,7 @@ class Origin:
         _use(_OWN.caches)
 
 
-class Luggage:
+class Carried:
     """What a handler has set, for the middleware around to see as without raincheck."""
 
     def __init__(self) -> None:

@@ -19,18 +19,18 @@ from django.db import connections
 from django.urls import NoReverseMatch, get_script_prefix, get_urlconf, reverse
 from django.utils.translation import get_language
 
-from raincheck.asgi.rerun import Replay as AsyncReplay
-from raincheck.asgi.rerun import Replayer as AsyncReplayer
+from raincheck.asgi.rerun import Rerun as AsyncRerun
+from raincheck.asgi.rerun import Rerunner as AsyncRerunner
 from raincheck.config.policy import Candidate, Refusal
 from raincheck.django import threads
 from raincheck.django.asgi import AsyncGateway
 from raincheck.django.bodies import take_body
 from raincheck.django.conf import USER, known_user, read_settings, settings_module
 from raincheck.django.contexts import in_transaction
-from raincheck.django.rerun import Replay, Replayer
+from raincheck.django.rerun import Rerun, Rerunner
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
-from raincheck.engine.engine import CHUNK_SIZE, Raincheck
-from raincheck.engine.idempotency import NotAKeyError, Sharer
+from raincheck.engine.engine import CHUNK_SIZE, Engine
+from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
 from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.errors import StoreError
 from raincheck.handler import CURRENT, REQUEST, Deferrable, is_within, outside
@@ -75,17 +75,17 @@ class RaincheckMiddleware:
         self._settings = read_settings()
         self.get_response = get_response
         store = store_from(self._settings)
-        core = Raincheck(self._settings, store, "django", settings_module)
-        self._gateway = Gateway(_no_application, core, connections.close_all)
+        engine = Engine(self._settings, store, "django", settings_module)
+        self._gateway = Gateway(_no_application, engine, connections.close_all)
         self._async_gateway: AsyncGateway | None = None
-        core.recovery.replayer = Replayer(self._gateway, get_response)
+        engine.recovery.rerunner = Rerunner(self._gateway, get_response)
         if iscoroutinefunction(get_response):
             monitor = self._gateway.monitor
-            self._async_gateway = AsyncGateway(get_response, core, self._to_http, monitor)
-            core.recovery.replayer = AsyncReplayer(self._async_gateway)
+            self._async_gateway = AsyncGateway(get_response, engine, self._to_http, monitor)
+            engine.recovery.rerunner = AsyncRerunner(self._async_gateway)
             markcoroutinefunction(self)
         self._policy = self._settings.policy()
-        self._sharer = Sharer(self._settings, self._policy)
+        self._sharing_policy = SharingPolicy(self._settings, self._policy)
         self._below = f"{self._settings.prefix}/"
         chosen = self._settings.status_url
         self._mount = Mount(chosen) if chosen else Mount(_included_url, _seen_by_reverse)
@@ -149,35 +149,37 @@ class RaincheckMiddleware:
         except DisallowedHost:
             return True
         if decision.in_person:
-            return not self._sharer.has_keys
+            return not self._sharing_policy.has_keys
         return decision.budget is None and not self._marked(_environ(request))
 
     def _enter_again(self, request: HttpRequest) -> Answer | None:
         """Go on with a request that is run again, if this is one and has not come here before."""
-        replay: object = CURRENT.get()
-        if isinstance(replay, Replay) and replay.is_for(request):
-            return replay.come_in(request)
+        rerun: object = CURRENT.get()
+        if isinstance(rerun, Rerun) and rerun.is_for(request):
+            return rerun.come_in(request)
         scope = getattr(request, "scope", {})
-        if isinstance(replay, AsyncReplay) and replay.is_for(replay.gateway, scope):
-            return cast(AsyncGateway, replay.gateway).let_in(replay, request)
+        if isinstance(rerun, AsyncRerun) and rerun.is_for(rerun.gateway, scope):
+            return cast(AsyncGateway, rerun.gateway).let_in(rerun, request)
         return None
 
     def _serve(
         self, request: HttpRequest, decision: Candidate | Refusal, template: str | None
     ) -> HttpResponseBase:
-        core = self._gateway.core
-        core.come_in_at(get_script_prefix())
+        engine = self._gateway.engine
+        engine.come_in_at(get_script_prefix())
         try:
-            sharing = sharing_of(self._sharer, request.META, request.path_info)
+            sharing = sharing_of(self._sharing_policy, request.META, request.path_info)
         except NotAKeyError as error:
             return to_response(not_a_key(error))
-        if not may_begin(decision, core, sharing):
-            return to_response(refuse(decision, core))
+        if not may_begin(decision, engine, sharing):
+            return to_response(refuse(decision, engine))
         try:
             patience = patience_for(str(request.method), sharing)
-            body = take_body(request, core.limits.request_body, core.admission.spooled, patience)
+            body = take_body(
+                request, engine.limits.request_body, engine.admission.spooled, patience
+            )
         except Unread as unread:
-            refusal = unread.refusal(decision, sharing, core.limits)
+            refusal = unread.refusal(decision, sharing, engine.limits)
             return self._pass(request) if refusal is None else to_response(refusal)
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, decision, method, path)
@@ -211,11 +213,11 @@ class RaincheckMiddleware:
         template: str | None,
     ) -> HttpResponseBase:
         try:
-            sharing = sharing_of(self._sharer, request.META, request.path_info)
+            sharing = sharing_of(self._sharing_policy, request.META, request.path_info)
         except NotAKeyError as error:
             return to_response(not_a_key(error))
-        if not may_begin(decision, gateway.core, sharing):
-            return to_response(refuse(decision, gateway.core))
+        if not may_begin(decision, gateway.engine, sharing):
+            return to_response(refuse(decision, gateway.engine))
         return await gateway.serve(request, decision, sharing, template)
 
     # --- polling -------------------------------------------------------------------------------
@@ -271,7 +273,7 @@ class RaincheckMiddleware:
         path = fill(place.template, operation_id) if place is not None else None
         owner = cache(partial(self._gateway.owner, request))
         described = to_request(request)
-        self._gateway.core.come_in_at(described.root_path)
+        self._gateway.engine.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)
 
     def _send(

@@ -22,7 +22,7 @@ from raincheck.django.bodies import Body
 from raincheck.django.threads import Exchange
 from raincheck.handler import CURRENT, REQUEST
 from raincheck.http.messages import Request
-from raincheck.wsgi import rerun as replay
+from raincheck.wsgi import rerun as rerun
 from raincheck.wsgi.translation import decoded, to_environ
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-class Replayer(replay.Replayer):
+class Rerunner(rerun.Rerunner):
     """Runs captured requests in threads of one gateway.
 
     Args:
@@ -55,18 +55,18 @@ class Replayer(replay.Replayer):
         # Not at construction: it makes a middleware of this kind, too.
         return WSGIHandler()
 
-    def to_race(self, request: Request, body: IO[bytes]) -> Replay:
+    def to_race(self, request: Request, body: IO[bytes]) -> Rerun:
         """Return what handles the request."""
-        return Replay(self, to_environ(request, body), body)
+        return Rerun(self, to_environ(request, body), body)
 
 
-class Replay(Exchange):
+class Rerun(Exchange):
     """A request that is run again; nobody waits for its response but the store."""
 
-    def __init__(self, replayer: Replayer, environ: WSGIEnvironment, body: IO[bytes]) -> None:
+    def __init__(self, rerunner: Rerunner, environ: WSGIEnvironment, body: IO[bytes]) -> None:
         method, path = environ["REQUEST_METHOD"], decoded(environ["PATH_INFO"])
-        super().__init__(replayer.gateway, Candidate(0), method, path)
-        self._replayer = replayer
+        super().__init__(rerunner.gateway, Candidate(0), method, path)
+        self._rerunner = rerunner
         self._environ = environ
         environ[REQUEST] = self.sign
         self._stored = body
@@ -83,7 +83,7 @@ class Replay(Exchange):
     def come_in(self, request: HttpRequest) -> HttpResponseBase:
         """Go on at raincheck's middleware: as after a 202, of which nobody hears."""
         self.is_inside = True
-        self._bind(request, self._replayer.get_response)
+        self._bind(request, self._rerunner.get_response)
         self.detached()
         if not self._in_thread(self.run):
             self.run()
@@ -97,7 +97,7 @@ class Replay(Exchange):
         response: Any = None
         error: BaseException | None = None
         try:
-            response = self._replayer.project(self._environ, _nobody_listens)
+            response = self._rerunner.project(self._environ, _nobody_listens)
             if self.is_inside:
                 response.close()
         except BaseException as raised:

@@ -16,10 +16,10 @@ from django.db import close_old_connections
 
 from raincheck.django.bodies import Body
 from raincheck.django.conf import is_known
-from raincheck.django.contexts import Luggage, Origin
+from raincheck.django.contexts import Carried, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_captured
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.http.messages import Request
 from raincheck.wsgi.channel import Channel, Outlet
 from raincheck.wsgi.race import Race
@@ -41,7 +41,7 @@ class Exchange(Race):
     _response: Any = None
     _error: BaseException | None = None
     _kept: Kept | None = None
-    _luggage: Luggage | None = None
+    _carried: Carried | None = None
 
     def bind(
         self,
@@ -73,8 +73,8 @@ class Exchange(Race):
 
     def unpack(self) -> None:
         """Have what the handler has set seen around, if it has come so far."""
-        if self._luggage is not None:
-            self._luggage.unpack()
+        if self._carried is not None:
+            self._carried.unpack()
 
     def source(self) -> HttpRequest:
         """Return the request as Django has it."""
@@ -95,7 +95,7 @@ class Exchange(Race):
     @property
     def is_reached(self) -> bool:
         """Whether its user is known: what is around has authenticated it."""
-        return super().is_reached or is_known(self.gateway.core.settings, self._request)
+        return super().is_reached or is_known(self.gateway.engine.settings, self._request)
 
     def remote_user(self) -> str | None:
         """Name the user whom the server has found the request to come from."""
@@ -119,12 +119,12 @@ class Exchange(Race):
             close_old_connections()  # what an earlier request has left in this thread
             self._response = self._get_response(self._request)
             source = self._take_content()
-            self._luggage = Luggage()
+            self._carried = Carried()
         except BaseException as error:
             self._error = error
-        recording = self.settle()
-        if recording is not None:
-            self._record(recording, source)
+        writer = self.settle()
+        if writer is not None:
+            self._record(writer, source)
             return
         with self.changed:
             self.changed.notify_all()
@@ -136,7 +136,7 @@ class Exchange(Race):
     def _take_content(self) -> Iterable[bytes]:
         """Return what is to be iterated in this thread, because it may use its connections."""
         response = self._response
-        is_left_alone = is_file(response) and self.recording is None
+        is_left_alone = is_file(response) and self.writer is None
         if not response.streaming or response.is_async or is_left_alone:
             return ()
         content: Iterator[bytes] = response.streaming_content
@@ -161,33 +161,33 @@ class Exchange(Race):
             logger.error("%r raised after its response", self.path, exc_info=error)
         del error  # its traceback refers to this frame
 
-    def _record(self, recording: Recording, content: Iterable[bytes]) -> None:
+    def _record(self, writer: ResponseWriter, content: Iterable[bytes]) -> None:
         error, self._error = self._error, None
         try:
             if self._response is not None:
-                self.begin(recording, *from_response(self._response))
+                self.begin(writer, *from_response(self._response))
                 if content:
                     self.begin_passing(self._channel)
-                self._record_all(recording, content or self._response)
+                self._record_all(writer, content or self._response)
         except BaseException as raised:
             error = raised
         try:
             self._close()
         finally:
-            self.conclude(recording, error)
+            self.conclude(writer, error)
             self.cut(self._channel, error)
             del error  # its traceback refers to this frame
 
-    def _record_all(self, recording: Recording, content: Iterable[bytes]) -> None:
+    def _record_all(self, writer: ResponseWriter, content: Iterable[bytes]) -> None:
         for n, chunk in enumerate(content):
             if n and self.is_cancelled:  # the first piece may be all: then it has answered
                 return
-            if recording.feed(chunk):
-                recording.flush()
+            if writer.feed(chunk):
+                writer.flush()
             # Recorded or not, it is the client's, if there is one.
-            if not self.pass_on(self._channel, chunk) and recording.is_over:
+            if not self.pass_on(self._channel, chunk) and writer.is_over:
                 return
-        self.complete(recording)
+        self.complete(writer)
         self._channel.end()
 
     def _close_content(self) -> None:

@@ -11,10 +11,10 @@ from raincheck.engine.admission import Admission
 from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.errands import Pulse
 from raincheck.engine.process import Process
-from raincheck.engine.running import Flight, Run
+from raincheck.engine.running import Run, RunningOperation
 from raincheck.engine.start import Accepted, Captured, Key, Start
 from raincheck.errors import Overloaded, StoreError, StoreUnavailable
-from raincheck.handler import NO_TERMS, Terms, may_be_repeatable
+from raincheck.handler import UNMARKED, Marking, may_be_repeatable
 from raincheck.operations.operation import Operation, State
 from raincheck.operations.transitions import Claimed, Marked, advance
 
@@ -40,14 +40,14 @@ class Accepting:
     ) -> None:
         self.admission = Admission(
             process.limits,
-            process.ledger,
-            process.flights,
+            process.repository,
+            process.running,
             application=lambda: process.application.name,
         )
         self._process = process
         self._store = process.store
         self._settings = process.settings
-        self._flights = process.flights
+        self._running = process.running
         self._requests = requests
         self._policy = process.settings.policy()
         self._ensure_heartbeat = ensure_heartbeat
@@ -95,7 +95,7 @@ class Accepting:
             owner=start.owner,
             unbound=self._is_unbound(start),
             progress=start.progress,
-            repeatable=self._may_repeat(start, start.terms),
+            repeatable=self._may_repeat(start, start.marking),
             captured=captured is not None,
             fingerprint=start.key.fingerprint if start.key else None,
             coalesced=start.key is not None and start.key.is_shared,
@@ -121,7 +121,7 @@ class Accepting:
     def _take_back(self, accepted: Accepted) -> None:
         """End what was recorded when its request had gone on without."""
         if accepted.is_new:
-            self._flights.drop(self._flights.of(accepted.operation))
+            self._running.drop(self._running.of(accepted.operation))
             self._process.note_unanswered(accepted.operation)
             self._let_go(accepted.operation)
 
@@ -144,65 +144,67 @@ class Accepting:
         """Tell whether it may still turn out whose it is: authentication may not have run yet."""
         return self._settings.owner is not None and start.owner is None and not start.is_reached
 
-    def _may_repeat(self, start: Start | Operation, terms: Terms) -> bool:
-        return self._policy.may_repeat(start.method, start.route, terms.retry)
+    def _may_repeat(self, start: Start | Operation, marking: Marking) -> bool:
+        return self._policy.may_repeat(start.method, start.route, marking.retry)
 
     def _capture(self, start: Start) -> Captured | None:
-        is_needed = self.may_need_again(start.method, start.route, start.terms)
+        is_needed = self.may_need_again(start.method, start.route, start.marking)
         return start.capture() if is_needed else None
 
-    def may_need_again(self, method: str, route: str, terms: Terms = NO_TERMS) -> bool:
+    def may_need_again(self, method: str, route: str, marking: Marking = UNMARKED) -> bool:
         """Tell whether a request may have to be run again, as far as is known yet.
 
         A handler that has not been called may be marked `retry=True`.
         """
-        if not terms.is_said and terms.retry is None and may_be_repeatable():
-            terms = Terms(retry=True)
-        return self._policy.may_repeat(method, route, terms.retry)
+        if not marking.is_said and marking.retry is None and may_be_repeatable():
+            marking = Marking(retry=True)
+        return self._policy.may_repeat(method, route, marking.retry)
 
     def _begin(
         self, run: Run, fresh: Operation, start: Start, captured: Captured | None, pulse: Pulse
     ) -> Accepted:
         # In flight before it is in the store, or this process's own recovery might end it.
         # It has no run before the store has its record, or a beat would take that for lost.
-        timeout = start.terms.timeout or self._settings.timeout
+        timeout = start.marking.timeout or self._settings.timeout
         is_asked = self._settings.owner is not None and start.owner is None
-        flight = Flight(fresh, None, timeout, is_attended=start.is_attended, is_asked=is_asked)
-        self.admission.add(flight)
+        running = RunningOperation(
+            fresh, None, timeout, is_attended=start.is_attended, is_asked=is_asked
+        )
+        self.admission.add(running)
         try:
             self._ensure_heartbeat()  # in flight before that, too, or it might go on sleeping
-            stored = self._record(flight, start.key, captured, pulse)
+            stored = self._record(running, start.key, captured, pulse)
         except BaseException:
-            self._flights.drop(flight)
+            self._running.drop(running)
             self._process.note_unanswered(fresh)
             raise
         if stored.id == fresh.id:
-            flight.run = run
+            running.run = run
             self.admission.count(start.owner)
             return Accepted(stored)
-        self._flights.drop(flight)
+        self._running.drop(running)
         if captured is not None:
             self._store.discard(fresh.id)
         return Accepted(stored, is_new=False)
 
     def _record(
-        self, flight: Flight, key: Key | None, captured: Captured | None, pulse: Pulse
+        self, running: RunningOperation, key: Key | None, captured: Captured | None, pulse: Pulse
     ) -> Operation:
-        fresh = flight.operation
+        fresh = running.operation
         request = self._requests.keep(fresh.id, captured, pulse.beat) if captured else None
         # From now on: to keep a large request may have taken longer than a lease.
         claim = Claimed(self._process.worker, self._process.lease)
-        flight.operation = advance(fresh, claim, self._store.now())
+        running.operation = advance(fresh, claim, self._store.now())
         if pulse.is_left:
             raise StoreError("nobody waits for it any more")
-        return self._store.create(flight.operation, request, self._name(key) if key else None)
+        return self._store.create(running.operation, request, self._name(key) if key else None)
 
     def _name(self, key: Key) -> str:
         """Return by what the store knows a key: other applications may use it, too."""
         name = f"{self._process.application.name}\0{key.value}"
         return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def mark(self, operation: Operation, terms: Terms, *, in_time: bool = False) -> None:
+    def mark(self, operation: Operation, marking: Marking, *, in_time: bool = False) -> None:
         """Take what a handler says of itself after its operation was accepted.
 
         Args:
@@ -211,18 +213,18 @@ class Accepting:
         Raises:
             StoreError: It could not be recorded, so the handler must not go on.
         """
-        flight = self._flights.of(operation)
-        if flight is None:
+        running = self._running.of(operation)
+        if running is None:
             return
-        flight.timeout = terms.timeout or flight.timeout
-        repeatable = self._may_repeat(operation, terms)
-        is_needless = flight.operation.captured and not repeatable
-        if flight.operation.repeatable != repeatable or is_needless:
-            change = partial(self._process.ledger.change, operation.id, Marked(repeatable))
+        running.timeout = marking.timeout or running.timeout
+        repeatable = self._may_repeat(operation, marking)
+        is_needless = running.operation.captured and not repeatable
+        if running.operation.repeatable != repeatable or is_needless:
+            change = partial(self._process.repository.change, operation.id, Marked(repeatable))
             if in_time:
                 with self._process.health.noticing():
                     self._process.health.writes.run(partial(change, fence=operation.fence))
             else:
                 change(fence=operation.fence)
-            captured = flight.operation.captured and repeatable
-            flight.operation = replace(flight.operation, repeatable=repeatable, captured=captured)
+            captured = running.operation.captured and repeatable
+            running.operation = replace(running.operation, repeatable=repeatable, captured=captured)

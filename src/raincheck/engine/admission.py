@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from raincheck.config.limits import Limits
-from raincheck.engine.repository import Ledger
-from raincheck.engine.running import Flight, Flights
+from raincheck.engine.repository import Repository
+from raincheck.engine.running import RunningOperation, RunningOperations
 from raincheck.errors import Overloaded
 from raincheck.http.spool import Spooled
 from raincheck.operations.operation import IN_FLIGHT
@@ -32,16 +32,16 @@ class Admission:
     def __init__(
         self,
         limits: Limits,
-        ledger: Ledger,
-        flights: Flights,
+        repository: Repository,
+        running: RunningOperations,
         clock: Callable[[], float] = lambda: time.monotonic(),
         *,
         application: Callable[[], str],
     ) -> None:
         self.spooled = Spooled(limits.spooled)
         self._limits = limits
-        self._ledger = ledger
-        self._flights = flights
+        self._repository = repository
+        self._running = running
         self._application = application
         self._clock = clock
         self._counts: dict[str | None, tuple[float, int]] = {}
@@ -49,17 +49,17 @@ class Admission:
     @property
     def is_full(self) -> bool:
         """Whether as many operations are in flight in this process as may be."""
-        return len(self._flights) >= self._limits.operations
+        return len(self._running) >= self._limits.operations
 
-    def add(self, flight: Flight) -> None:
+    def add(self, running: RunningOperation) -> None:
         """Take note of an operation in flight.
 
         Raises:
             Overloaded: Others that came in the same moment have taken its place.
         """
-        self._flights.add(flight)
-        if not self._flights.is_within(flight, self._limits.operations):
-            self._flights.drop(flight)
+        self._running.add(running)
+        if not self._running.is_within(running, self._limits.operations):
+            self._running.drop(running)
             raise Overloaded("operations", self._limits.operations)
 
     def check(self, owner: str | None) -> None:
@@ -107,4 +107,4 @@ class Admission:
     def _count(self, owner: str | None, limit: int) -> int:
         application = None if owner is None else self._application()
         which = Filter(states=IN_FLIGHT, owner=owner, application=application)
-        return self._ledger.count(which, limit)
+        return self._repository.count(which, limit)

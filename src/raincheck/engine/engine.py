@@ -20,7 +20,7 @@ from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.encryption import sealing_with
 from raincheck.engine.heartbeat import Heartbeat
 from raincheck.engine.identity import Application
-from raincheck.engine.outbox import Backlog, Ending, defect
+from raincheck.engine.outbox import Ending, Outbox, defect
 from raincheck.engine.process import Process
 from raincheck.engine.purging import Purge
 from raincheck.engine.recovery import Recovery
@@ -29,7 +29,7 @@ from raincheck.engine.start import Accepted, Start
 from raincheck.engine.upkeep import Upkeep
 from raincheck.engine.webhooks import Webhooks
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable
-from raincheck.handler import Terms
+from raincheck.handler import Marking
 from raincheck.operations.operation import Operation, Owned, Progress, Reason, State
 from raincheck.operations.store import Store
 from raincheck.operations.transitions import (
@@ -48,7 +48,7 @@ CHUNK_SIZE = 256 * 1024  # bytes: few enough transactions per GiB, little enough
 MEMORY = 86_400.0  # seconds for which an id that is gone is answered 410 and not 404
 
 
-class Raincheck:
+class Engine:
     """Accepts, finishes, cancels, recovers and purges operations.
 
     Args:
@@ -79,7 +79,11 @@ class Raincheck:
         if process.liveness is None:  # so processes of other machines may use it
             application.warn_if_unnamed()
         self.limits = process.limits
-        self.health, self.ledger, self.flights = process.health, process.ledger, process.flights
+        self.health, self.repository, self.running = (
+            process.health,
+            process.repository,
+            process.running,
+        )
         self.heartbeat = Heartbeat(self)
         self.webhooks = Webhooks(process)
         self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
@@ -101,8 +105,8 @@ class Raincheck:
     # --- the life of an operation --------------------------------------------------------------
 
     @property
-    def _backlog(self) -> Backlog:
-        return self._process.backlog
+    def _outbox(self) -> Outbox:
+        return self._process.outbox
 
     @property
     def is_full(self) -> bool:
@@ -119,9 +123,9 @@ class Raincheck:
         """Record an operation that `run` works on; see `Accepting`."""
         return self._accepting.accept(run, start)
 
-    def mark(self, operation: Operation, terms: Terms, *, in_time: bool = False) -> None:
+    def mark(self, operation: Operation, marking: Marking, *, in_time: bool = False) -> None:
         """Take what a handler says of itself after its operation was accepted; see `Accepting`."""
-        self._accepting.mark(operation, terms, in_time=in_time)
+        self._accepting.mark(operation, marking, in_time=in_time)
 
     def come_in_at(self, root_path: str) -> None:
         """Take note of where the application is mounted: what waits for it there may be run."""
@@ -133,19 +137,19 @@ class Raincheck:
 
     def report(self, operation: Operation, progress: Progress) -> None:
         """Take a handler's progress; the next beat writes it."""
-        flight = self.flights.of(operation)
-        if flight is not None:
-            flight.news = progress
+        running = self.running.of(operation)
+        if running is not None:
+            running.news = progress
 
     def is_nobodys(self, operation: Operation) -> bool:
         """Tell whether an operation that runs here has no owner, as far as is known yet."""
-        flight = self.flights.of(operation)
-        return flight is not None and flight.is_asked and flight.operation.owner is None
+        running = self.running.of(operation)
+        return running is not None and running.is_asked and running.operation.owner is None
 
     def is_unbound(self, operation: Operation) -> bool:
         """Tell whether it is not known yet whose an operation is that runs here."""
-        flight = self.flights.of(operation)
-        return flight is not None and flight.operation.unbound
+        running = self.running.of(operation)
+        return running is not None and running.operation.unbound
 
     def own(self, operation: Operation, owner: str | None) -> None:
         """Take note of whose an operation is; the next beat writes it, or its end.
@@ -153,12 +157,12 @@ class Raincheck:
         Raises:
             Overloaded: It is one too many of this owner's.
         """
-        flight = self.flights.of(operation)
-        if flight is None or flight.operation.owner is not None:
+        running = self.running.of(operation)
+        if running is None or running.operation.owner is not None:
             return
-        if owner is None and not flight.operation.unbound:
+        if owner is None and not running.operation.unbound:
             return
-        flight.own(Owned(owner))
+        running.own(Owned(owner))
         if owner is not None:
             self.admission.check_owner(owner)
             self.admission.count(owner)
@@ -176,16 +180,16 @@ class Raincheck:
                 return
             except StoreUnavailable as error:
                 logger.error("the response of %s is kept back: %s", operation.shown, error)
-        self._backlog.keep(operation, n, data)
+        self._outbox.keep(operation, n, data)
 
     def _must_wait(self, operation: Operation) -> bool:
         """Tell whether the backlog is the place for what comes of an operation now."""
-        return operation.id in self._backlog or self.health.is_failing
+        return operation.id in self._outbox or self.health.is_failing
 
     def _do(self, operation: Operation, work: Callable[[], None]) -> None:
         """Do it; where a client waits for the response itself, it is not kept waiting."""
-        flight = self.flights.of(operation)
-        if flight is not None and flight.is_attended:
+        running = self.running.of(operation)
+        if running is not None and running.is_attended:
             self.health.writes.run(work)
         else:
             work()
@@ -198,44 +202,44 @@ class Raincheck:
 
         Nothing is recorded if another process has ended or claimed it meanwhile.
         """
-        flight = self.flights.of(operation)
-        if flight is not None:
-            ending = flight.end(ending)
+        running = self.running.of(operation)
+        if running is not None:
+            ending = running.end(ending)
         try:
             if self._must_wait(operation):
-                self._backlog.end(operation, ending)
+                self._outbox.end(operation, ending)
             else:
                 with self.health.noticing():
                     self._do(operation, lambda: self._record(operation, ending))
         except Exception as error:
-            self._backlog.end(operation, ending)
+            self._outbox.end(operation, ending)
             text = "operation %s ended but is not recorded yet: %s"
             logger.error(text, operation.shown, error, exc_info=defect(error))
         finally:
-            if flight is None or not flight.lingers:
-                self.flights.drop(flight)
+            if running is None or not running.lingers:
+                self.running.drop(running)
 
     def leave_alone(self, operation: Operation) -> None:
         """Take note that nobody waits for the response itself any longer: the 202 leaves."""
-        flight = self.flights.of(operation)
-        if flight is not None:
-            flight.leave_alone()
+        running = self.running.of(operation)
+        if running is not None:
+            running.leave_alone()
 
     def land(self, operation: Operation) -> None:
         """Take note that a handler is over, whose operation may have been ended before."""
-        self.flights.drop(self.flights.of(operation))
+        self.running.drop(self.running.of(operation))
 
     def _record(self, operation: Operation, ending: Ending) -> None:
         if ending.last is not None:
             self._write(operation, *ending.last)
         event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
-        ended = self.ledger.change(operation.id, self._end_by(event), fence=operation.fence)
+        ended = self.repository.change(operation.id, self._end_by(event), fence=operation.fence)
         if ended is None:
             ended = self.store.get(operation.id)
             if ended is None:
-                self.ledger.record_again(operation, self._process.lease)
+                self.repository.record_again(operation, self._process.lease)
                 event = self._if_whole(operation, event)
-                ended = self.ledger.change(operation.id, event, fence=operation.fence)
+                ended = self.repository.change(operation.id, event, fence=operation.fence)
             elif not replace(ending, event=event).has_made(ended, operation.fence):
                 logger.warning("operation %s had been ended by others", operation.shown)
         self._settle(ended)
@@ -273,10 +277,10 @@ class Raincheck:
 
     def cancel(self, operation_id: str) -> Operation | None:
         """Ask for an operation to be stopped; in another process its heartbeat will see it."""
-        changed = self.ledger.change(operation_id, CancelRequested())
-        flight = self.flights.get(operation_id)
-        if flight is not None:
-            flight.cancel()
+        changed = self.repository.change(operation_id, CancelRequested())
+        running = self.running.get(operation_id)
+        if running is not None:
+            running.cancel()
         self._settle(changed)
         return changed
 
@@ -286,7 +290,7 @@ class Raincheck:
         if operation is None or not operation.is_terminal or operation.forgotten:
             return None
         self.store.discard(operation_id)  # first: nobody would for a process that is killed here
-        return self.ledger.change(operation_id, Forgotten(MEMORY))
+        return self.repository.change(operation_id, Forgotten(MEMORY))
 
     def look(self, operation_id: str) -> Operation | None:
         """Return an operation as it is now: one that nobody runs any more is let go first."""
@@ -305,16 +309,16 @@ class Raincheck:
 
     def _get_lost(self, operation_id: str) -> Operation | None:
         """Return an operation that is in this process and not in the store; None: there is none."""
-        flight = self.flights.get(operation_id)
-        if flight is None or flight.run is None or flight.lingers:  # unheard of, or ended
-            return self._backlog.operation(operation_id)
+        running = self.running.get(operation_id)
+        if running is None or running.run is None or running.lingers:  # unheard of, or ended
+            return self._outbox.operation(operation_id)
         try:
-            self.health.writes.run(partial(self.upkeep.save, flight))
+            self.health.writes.run(partial(self.upkeep.save, running))
         except StoreError as error:
             logger.warning(
-                "operation %s can't be recorded again: %s", flight.operation.shown, error
+                "operation %s can't be recorded again: %s", running.operation.shown, error
             )
-        return flight.operation
+        return running.operation
 
     def note_poll(self, operation: Operation) -> None:
         """Take note that somebody still wants an operation, where that counts."""
@@ -323,7 +327,7 @@ class Raincheck:
             return
         if self.store.now() - operation.last_asked > patience / 4:
             with suppress(StoreUnavailable), self.health.noticing():
-                self.health.writes.run(partial(self.ledger.change, operation.id, Polled()))
+                self.health.writes.run(partial(self.repository.change, operation.id, Polled()))
 
     # --- what the heartbeat does ---------------------------------------------------------------
 
@@ -347,14 +351,14 @@ class Raincheck:
             care.stop_late()
 
     def _hand_over(self) -> None:
-        self._backlog.hand_over(self._write, self._record)
+        self._outbox.hand_over(self._write, self._record)
 
     def recover(self) -> int:
         """Let go of what nobody runs any more, and run here what waits; return how many."""
 
         def take_up() -> int:
             with self.health.noticing():
-                return self.recovery.take_up(self.limits.operations - len(self.flights))
+                return self.recovery.take_up(self.limits.operations - len(self.running))
 
         duties = (self.recovery.let_go, take_up, self.webhooks.look_for_due)
         let_go = each(lambda duty: duty(), duties)[0]
@@ -374,13 +378,13 @@ class Raincheck:
         """Stop the heartbeat, record what waits, and release what the store has opened."""
         self.heartbeat.stop()
         end, failure = time.monotonic() + self.settings.drain, None
-        while self._backlog:
+        while self._outbox:
             try:
                 self._hand_over()
             except Exception as error:
                 failure = error
-            if self._backlog and time.monotonic() > end:
-                logger.error("%d operations end unrecorded: %s", len(self._backlog), failure)
+            if self._outbox and time.monotonic() > end:
+                logger.error("%d operations end unrecorded: %s", len(self._outbox), failure)
                 break
             self._sleep(0.5 if failure else 0)
         self.webhooks.close()

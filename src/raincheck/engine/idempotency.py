@@ -92,7 +92,7 @@ class Sharing:
     identity: frozenset[bytes] = frozenset()
 
 
-class Sharer:
+class SharingPolicy:
     """Tells which requests may be one with others.
 
     Attributes:

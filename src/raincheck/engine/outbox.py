@@ -76,7 +76,7 @@ class _Entry:
     has_failed: bool = False  # when it was last to be handed over
 
 
-class Backlog:
+class Outbox:
     """Keeps chunks and endings, and hands them over in order. Thread-safe.
 
     Args:

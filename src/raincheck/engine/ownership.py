@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.errors import Overloaded, StoreError
 from raincheck.operations.operation import Operation, Reason
 
@@ -18,7 +18,7 @@ Ask = Callable[[], str | None]
 
 
 def find_owner(
-    core: Raincheck, operation: Operation, ask: Ask | None, *, is_last: bool
+    engine: Engine, operation: Operation, ask: Ask | None, *, is_last: bool
 ) -> Reason | None:
     """Ask whose an operation is, if it is nobody's; may block.
 
@@ -29,13 +29,13 @@ def find_owner(
     Returns:
         Why the operation has to end; None: it may go on.
     """
-    if not core.is_nobodys(operation):
+    if not engine.is_nobodys(operation):
         return None
-    why_not = Reason.OWNER_UNKNOWN if is_last and core.is_unbound(operation) else None
+    why_not = Reason.OWNER_UNKNOWN if is_last and engine.is_unbound(operation) else None
     if ask is None:
         return why_not
     try:
-        core.own(operation, ask())
+        engine.own(operation, ask())
     except Overloaded as error:
         logger.warning("operation %s is ended: %s", operation.shown, error)
         return Reason.TOO_MANY_OPERATIONS

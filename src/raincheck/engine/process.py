@@ -7,10 +7,10 @@ import time
 
 from raincheck.config.options import Settings
 from raincheck.engine.identity import Application
-from raincheck.engine.outbox import Backlog
-from raincheck.engine.repository import Ledger
-from raincheck.engine.running import Flights
-from raincheck.engine.store_health import Health
+from raincheck.engine.outbox import Outbox
+from raincheck.engine.repository import Repository
+from raincheck.engine.running import RunningOperations
+from raincheck.engine.store_health import StoreHealth
 from raincheck.operations.operation import Operation
 from raincheck.operations.store import Liveness, Store
 
@@ -39,29 +39,29 @@ class Process:
         self.limits = settings.effective_limits()
         self.store = store
         self.application = application
-        self.ledger = Ledger(store)
-        self.flights = Flights()
-        self.health = Health()
+        self.repository = Repository(store)
+        self.running = RunningOperations()
+        self.health = StoreHealth()
         self.liveness = store if isinstance(store, Liveness) else None
         self.lease = LEASE if self.liveness is None else LONG_LEASE
         self.renewal = LEASE / 3
         self.unanswered = dict[str, float]()
-        self._backlog_of: dict[int, Backlog] = {}  # by process, as flights are
+        self._outbox_of: dict[int, Outbox] = {}  # by process, as flights are
 
     @property
     def worker(self) -> str:
         """The name by which others know this process."""
-        return self.liveness.incarnation() if self.liveness else self.flights.worker
+        return self.liveness.incarnation() if self.liveness else self.running.worker
 
     @property
-    def backlog(self) -> Backlog:
+    def outbox(self) -> Outbox:
         """What waits here for the store."""
-        return self._backlog_of.setdefault(os.getpid(), Backlog())
+        return self._outbox_of.setdefault(os.getpid(), Outbox())
 
     @property
     def is_busy(self) -> bool:
         """Whether operations run here or wait to be recorded."""
-        return bool(len(self.flights) or self.backlog)
+        return bool(len(self.running) or self.outbox)
 
     def is_unanswered(self, operation: Operation) -> bool:
         """Tell whether an operation is this process's without its knowing."""
@@ -82,4 +82,4 @@ class Process:
 
     def has(self, operation_id: str) -> bool:
         """Tell whether an operation runs here or waits to be recorded."""
-        return operation_id in self.flights or operation_id in self.backlog
+        return operation_id in self.running or operation_id in self.outbox

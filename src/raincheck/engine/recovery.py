@@ -17,7 +17,7 @@ from typing import IO, Protocol
 from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.process import Process
 from raincheck.engine.repository import Walk
-from raincheck.engine.running import Flight, Run, each
+from raincheck.engine.running import Run, RunningOperation, each
 from raincheck.errors import NewerRecord, StoreError, StoreUnavailable, WrongKey
 from raincheck.http.messages import Request
 from raincheck.operations.operation import CLAIMED, Operation, Reason, State, is_abandoned
@@ -70,7 +70,7 @@ class _Round:
             self._rests_until = now + min(LOOK, REST * (now - self._begun))
 
 
-class Replayer(Protocol):
+class Rerunner(Protocol):
     """Runs captured requests in this process: what a gateway can do for the engine. Thread-safe."""
 
     @property
@@ -78,7 +78,7 @@ class Replayer(Protocol):
         """Whether it can now."""
         ...
 
-    def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Run:
+    def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Run:
         """Begin to run a request; returns at once.
 
         Args:
@@ -100,7 +100,7 @@ class Recovery:
     """
 
     def __init__(self, process: Process, requests: CapturedRequests) -> None:
-        self.replayer: Replayer | None = None
+        self.rerunner: Rerunner | None = None
         self.requests = requests
         self.has_more = False
         self._suspects = deque[Operation]()  # of the last look
@@ -110,7 +110,7 @@ class Recovery:
         self._puzzling = set[str]()  # ids of what is left to others, and was said to be
         self._process = process
         self._store = process.store
-        self._ledger = process.ledger
+        self._repository = process.repository
 
     # --- whose process is gone -----------------------------------------------------------------
 
@@ -129,11 +129,11 @@ class Recovery:
 
     def _find_suspects(self, now: float) -> Iterator[Operation]:
         """Yield what has no lease any more, or a worker that is known to be gone."""
-        yield from self._ledger.find_all(Filter(states=CLAIMED, lease_before=now))
+        yield from self._repository.find_all(Filter(states=CLAIMED, lease_before=now))
         if (liveness := self._process.liveness) is not None:
-            for worker in self._ledger.workers():
+            for worker in self._repository.workers():
                 if not liveness.lives(worker):
-                    yield from self._ledger.find_all(Filter(states=CLAIMED, worker=worker))
+                    yield from self._repository.find_all(Filter(states=CLAIMED, worker=worker))
 
     def _take_suspects(self, end: float) -> Iterator[Operation]:
         while self._suspects and time.monotonic() <= end:
@@ -179,7 +179,7 @@ class Recovery:
         """Release an operation that may be run again, and end another one."""
         # Nobody heard of it: who comes again under its key is to have the work done.
         drop = self._process.is_unheard_of(operation)
-        change = partial(self._ledger.change, fence=operation.fence, drop_dedupe=drop)
+        change = partial(self._repository.change, fence=operation.fence, drop_dedupe=drop)
         left = change(operation.id, self._after_loss)
         if left is None:
             return False
@@ -211,7 +211,7 @@ class Recovery:
         taken = self._take_ours(most) if may_take else 0
         if self._all is None and time.monotonic() - self._looked >= LOOK:
             self._looked = time.monotonic()
-            self._all = self._ledger.walk(Filter(states=_WAITING))
+            self._all = self._repository.walk(Filter(states=_WAITING))
         if self._all is not None:
             self._look_at(self._all)
         return taken
@@ -239,7 +239,7 @@ class Recovery:
 
     def _begin_round(self) -> Walk:
         application = self._process.application.name
-        walk = self._ledger.walk(Filter(states=_WAITING, application=application))
+        walk = self._repository.walk(Filter(states=_WAITING, application=application))
         self._ours.begin(walk)
         return walk
 
@@ -254,13 +254,13 @@ class Recovery:
 
     @property
     def _is_ready(self) -> bool:
-        return self.replayer is not None and self.replayer.is_ready
+        return self.rerunner is not None and self.rerunner.is_ready
 
     def _take(self, operation: Operation) -> bool:
-        replayer = self.replayer
-        if not self._may_take(operation) or replayer is None or not replayer.is_ready:
+        rerunner = self.rerunner
+        if not self._may_take(operation) or rerunner is None or not rerunner.is_ready:
             return False
-        return self._run_again(replayer, operation)
+        return self._run_again(rerunner, operation)
 
     def _may_take(self, operation: Operation) -> bool:
         """Tell whether it may be run here; what has waited too long is ended."""
@@ -305,43 +305,45 @@ class Recovery:
         self._end(operation, Reason.INTERRUPTED)
         return None
 
-    def _run_again(self, replayer: Replayer, operation: Operation) -> bool:
+    def _run_again(self, rerunner: Rerunner, operation: Operation) -> bool:
         found = self._read(operation)
         if found is None:
             return False
         # In flight before it is claimed, or this process's own recovery might let it go.
         timeout, is_asked = self._process.settings.timeout, operation.unbound
-        flight = Flight(operation, None, timeout, is_asked=is_asked)
-        if not self._process.flights.add(flight):
+        running = RunningOperation(operation, None, timeout, is_asked=is_asked)
+        if not self._process.running.add(running):
             found[1].close()
             return False
         begun = False
         try:
-            begun = self._claim(flight) and self._begin(replayer, flight, *found)
+            begun = self._claim(running) and self._begin(rerunner, running, *found)
             return begun
         except BaseException:
             self._process.note_unanswered(operation)
             raise
         finally:
             if not begun:
-                self._process.flights.drop(flight)
+                self._process.running.drop(running)
                 found[1].close()
 
-    def _claim(self, flight: Flight) -> bool:
-        operation = flight.operation
+    def _claim(self, running: RunningOperation) -> bool:
+        operation = running.operation
         event = Claimed(self._process.worker, self._process.lease)
-        claimed = self._ledger.change(operation.id, event, fence=operation.fence)
+        claimed = self._repository.change(operation.id, event, fence=operation.fence)
         if claimed is not None:
-            flight.operation = claimed
+            running.operation = claimed
         return claimed is not None
 
-    def _begin(self, replayer: Replayer, flight: Flight, request: Request, body: IO[bytes]) -> bool:
-        operation = flight.operation
+    def _begin(
+        self, rerunner: Rerunner, running: RunningOperation, request: Request, body: IO[bytes]
+    ) -> bool:
+        operation = running.operation
         try:
-            flight.run = replayer.replay(operation, request, body)
+            running.run = rerunner.rerun(operation, request, body)
         except RuntimeError as error:
             logger.warning("operation %s is not run here: %s", operation.shown, error)
-            left = self._ledger.change(operation.id, self._not_begun, fence=operation.fence)
+            left = self._repository.change(operation.id, self._not_begun, fence=operation.fence)
             if left is not None:
                 self._process.clear(left)
             return False
@@ -355,7 +357,7 @@ class Recovery:
         return Released() if is_to_be_run else self._by_loss(operation)
 
     def _end(self, operation: Operation, reason: Reason) -> None:
-        ended = self._ledger.change(operation.id, Ended(reason), fence=operation.fence)
+        ended = self._repository.change(operation.id, Ended(reason), fence=operation.fence)
         if ended is not None:
             self._process.clear(ended)
             logger.warning("operation %s is not run again: %s", operation.shown, reason)

@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from raincheck.config.limits import Limits
 from raincheck.config.policy import Candidate, Refusal
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.idempotency import NotAKeyError, Sharing, is_anonymous, key_of
 from raincheck.engine.start import Key
 from raincheck.errors import Overloaded, RaincheckError
@@ -27,7 +27,7 @@ ANONYMOUS_KEY = (
 
 
 def may_begin(
-    decision: Candidate | Refusal, core: Raincheck, sharing: Sharing | None
+    decision: Candidate | Refusal, engine: Engine, sharing: Sharing | None
 ) -> TypeGuard[Candidate]:
     """Tell whether a handler may be called at all; if not, `refuse` says why.
 
@@ -37,15 +37,15 @@ def may_begin(
     """
     if isinstance(decision, Refusal):
         return False
-    return decision.budget != 0 or sharing is not None or not (core.is_full or core.is_cut_off)
+    return decision.budget != 0 or sharing is not None or not (engine.is_full or engine.is_cut_off)
 
 
-def refuse(decision: Candidate | Refusal, core: Raincheck) -> Response:
+def refuse(decision: Candidate | Refusal, engine: Engine) -> Response:
     """Refuse before anything has run, for the reason why it may not begin."""
     if isinstance(decision, Refusal):
         return problem(decision.status, decision.code, decision.detail)
-    if core.is_full:
-        return _overloaded(Overloaded("operations", core.limits.operations))
+    if engine.is_full:
+        return _overloaded(Overloaded("operations", engine.limits.operations))
     return _unrecordable()
 
 
@@ -55,7 +55,7 @@ def not_a_key(error: NotAKeyError) -> Response:
 
 
 def key_for(
-    core: Raincheck,
+    engine: Engine,
     sharing: Sharing,
     request: Request,
     route: str,
@@ -68,11 +68,11 @@ def key_for(
         route: The request's path, without the root path.
         body: All of it, in pieces of any size.
     """
-    settings, is_of_key = core.settings, sharing.key is not None
+    settings, is_of_key = engine.settings, sharing.key is not None
     is_known = owner is not None or settings.owner is not None
-    is_known = is_known or settings.identity_headers is not None or core.is_warned_of_keys
+    is_known = is_known or settings.identity_headers is not None or engine.is_warned_of_keys
     if is_of_key and not is_known and is_anonymous(request, sharing.identity):
-        core.is_warned_of_keys = True
+        engine.is_warned_of_keys = True
         logger.warning(ANONYMOUS_KEY, request.path)
     return key_of(sharing, request, route, owner, body)
 

@@ -45,7 +45,7 @@ class Walk:
         return self._page.popleft() if self._page else None
 
 
-class Ledger:
+class Repository:
     """The operations of a store, changed by the rules of `operation` only."""
 
     def __init__(self, store: Store) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from raincheck.config.options import Settings
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.outbox import Ending, defect
 from raincheck.errors import abbreviate
 from raincheck.http.json_errors import LARGEST_ERROR, NOTHING_SAID, error_of
@@ -28,7 +28,7 @@ _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 §5.5
 
 
-class Recording:
+class ResponseWriter:
     """Records one response of one operation, and ends the operation exactly once.
 
     Args:
@@ -36,13 +36,13 @@ class Recording:
     """
 
     def __init__(
-        self, core: Raincheck, operation: Operation, request: Request | None = None
+        self, engine: Engine, operation: Operation, request: Request | None = None
     ) -> None:
         self.operation = operation
         self.is_over = False
-        self._core = core
-        self._base = _base_of(request, core.settings) if request is not None else None
-        self._chunk_size = core.chunk_size
+        self._engine = engine
+        self._base = _base_of(request, engine.settings) if request is not None else None
+        self._chunk_size = engine.chunk_size
         self._status: int | None = None
         self.first_headers: Headers = ()
         self._headers: Headers = ()
@@ -67,7 +67,7 @@ class Recording:
             raise ValueError(f"{status} is no status of a final response")
         self._status = int(status)
         self._headers = self.first_headers = _sendable(headers)
-        if not self._core.settings.keep_cookies:
+        if not self._engine.settings.keep_cookies:
             # They were for the first response: later they would overwrite a newer session, and
             # a credential that nobody will get need not be kept.
             self._headers = without(self._headers, frozenset({b"set-cookie"}))
@@ -89,13 +89,13 @@ class Recording:
         if self.is_over:
             self._buffer.clear()
             return
-        if self._length > self._core.limits.response_body:
+        if self._length > self._engine.limits.response_body:
             self.fail(Reason.RESPONSE_TOO_LARGE)
             return
         try:
             while len(self._buffer) >= self._chunk_size:
                 chunk = bytes(memoryview(self._buffer)[: self._chunk_size])
-                self._core.write(self.operation, self._written, chunk)
+                self._engine.write(self.operation, self._written, chunk)
                 del self._buffer[: self._chunk_size]
                 self._written += 1
         except Exception as error:
@@ -162,7 +162,7 @@ class Recording:
                 return
             self.is_over = True
         self._buffer = bytearray()  # not cleared: another thread may be reading it
-        self._core.finish(self.operation, ending)
+        self._engine.finish(self.operation, ending)
 
     def _has_declared_length(self) -> bool:
         """Tell whether as many bytes came as `Content-Length` says: else it is a cut response."""

@@ -37,7 +37,7 @@ class Run(Protocol):
 
 
 @dataclass(slots=True)
-class Flight:
+class RunningOperation:
     """An operation whose handler runs in this process.
 
     Attributes:
@@ -113,11 +113,11 @@ class Flight:
         return replace(ending, event=event, is_doubtful=self.is_doubtful)
 
 
-class Flights:
+class RunningOperations:
     """All flights of this process; a fork has none of the handlers, and must not speak for them."""
 
     def __init__(self) -> None:
-        self._of: dict[int, dict[str, Flight]] = {}
+        self._of: dict[int, dict[str, RunningOperation]] = {}
         self._names: dict[int, str] = {}
 
     @property
@@ -132,36 +132,36 @@ class Flights:
     def __contains__(self, operation_id: str) -> bool:
         return operation_id in self._here
 
-    def all(self) -> list[Flight]:
+    def all(self) -> list[RunningOperation]:
         """Return those of now."""
         return list(self._here.values())
 
-    def get(self, operation_id: str) -> Flight | None:
+    def get(self, operation_id: str) -> RunningOperation | None:
         """Return the flight of an operation; None if it has none here."""
         return self._here.get(operation_id)
 
-    def of(self, operation: Operation) -> Flight | None:
+    def of(self, operation: Operation) -> RunningOperation | None:
         """Return the flight of this run of an operation; None if it is over, or another runs."""
-        flight = self._here.get(operation.id)
-        is_same = flight is not None and flight.operation.fence == operation.fence
-        return flight if is_same else None
+        running = self._here.get(operation.id)
+        is_same = running is not None and running.operation.fence == operation.fence
+        return running if is_same else None
 
-    def add(self, flight: Flight) -> bool:
+    def add(self, running: RunningOperation) -> bool:
         """Take note of a flight; False if its operation has one here."""
-        return self._here.setdefault(flight.operation.id, flight) is flight
+        return self._here.setdefault(running.operation.id, running) is running
 
-    def is_within(self, flight: Flight, most: int) -> bool:
+    def is_within(self, running: RunningOperation, most: int) -> bool:
         """Tell whether a flight is among the oldest `most`."""
         here = self._here
-        return len(here) <= most or flight.operation.id in list(here)[:most]
+        return len(here) <= most or running.operation.id in list(here)[:most]
 
-    def drop(self, flight: Flight | None) -> None:
+    def drop(self, running: RunningOperation | None) -> None:
         """Forget a flight, if it is there."""
-        if flight is not None and self._here.get(flight.operation.id) is flight:
-            del self._here[flight.operation.id]
+        if running is not None and self._here.get(running.operation.id) is running:
+            del self._here[running.operation.id]
 
     @property
-    def _here(self) -> dict[str, Flight]:
+    def _here(self) -> dict[str, RunningOperation]:
         return self._of.setdefault(os.getpid(), {})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from raincheck.config.options import Settings
 from raincheck.config.webhook_options import check_webhook_url
 from raincheck.errors import ConfigurationError
-from raincheck.handler import NO_TERMS, Terms
+from raincheck.handler import UNMARKED, Marking
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Progress
 
@@ -100,7 +100,7 @@ class Start:
     root_path: str = ""
     owner: str | None = None
     progress: Progress | None = None
-    terms: Terms = NO_TERMS
+    marking: Marking = UNMARKED
     capture: Callable[[], Captured | None] = lambda: None
     key: Key | None = None
     webhook: str | None = None

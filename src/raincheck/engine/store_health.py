@@ -15,7 +15,7 @@ DOUBT = 5.0  # seconds for which a store that failed is taken to fail
 GAP = 15.0  # seconds between answers, by the store's clock, that can't be accounted for
 
 
-class Health:
+class StoreHealth:
     """Notices whether the store fails, and counts the requests that stay synchronous for it.
 
     Attributes:

@@ -231,7 +231,7 @@ def _options(app: object) -> Iterator[dict[str, Any]]:
         if isinstance(layer, type) or not hasattr(layer, "__dict__"):
             continue
         if _is_ours(layer):
-            settings = vars(layer)["_gateway"].core.settings
+            settings = vars(layer)["_gateway"].engine.settings
             yield {"store": settings.store, "application": settings.application}
         for middleware in vars(layer).get("user_middleware", ()):  # Starlette's
             if _is_ours(getattr(middleware, "cls", None)):

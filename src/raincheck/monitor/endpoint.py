@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from raincheck.config.policy import Candidate
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.refusals import STORE_RETRY_AFTER
 from raincheck.engine.start import Key
 from raincheck.errors import BodyMissing, StoreError
@@ -25,7 +25,7 @@ from raincheck.monitor.dialects import DIALECTS
 from raincheck.monitor.links import Resource, is_id, local_path, locate, signature_of
 from raincheck.monitor.signing import Signer
 from raincheck.monitor.views import View
-from raincheck.monitor.waiters import Sight, Watcher
+from raincheck.monitor.waiters import Seen, Watcher
 from raincheck.operations.operation import Operation, State, is_expired
 
 logger = logging.getLogger("raincheck")
@@ -109,11 +109,11 @@ class StatusMonitor:
         ConfigurationError: URLs are to be signed, and what that needs is not installed.
     """
 
-    def __init__(self, core: Raincheck) -> None:
-        self.watcher = Watcher(lambda interval: core.store.watch(interval), self._see)
-        self.core = core
-        self._dialect = DIALECTS[core.settings.dialect]
-        secrets, lifetime = core.settings.url_secret, core.settings.url_lifetime
+    def __init__(self, engine: Engine) -> None:
+        self.watcher = Watcher(lambda interval: engine.store.watch(interval), self._see)
+        self.engine = engine
+        self._dialect = DIALECTS[engine.settings.dialect]
+        secrets, lifetime = engine.settings.url_secret, engine.settings.url_lifetime
         self._signer = Signer(secrets, lifetime) if secrets is not None else None
 
     def started(
@@ -123,7 +123,7 @@ class StatusMonitor:
         # The store is not asked for the time: it may fail, and the operation is there.
         return views.started(self._seen(operation, request, path, operation.updated), applied)
 
-    def look(self, poll: Poll, *, waited: float = 0, sight: Sight | None = None) -> Answer:
+    def look(self, poll: Poll, *, waited: float = 0, seen: Seen | None = None) -> Answer:
         """Find an answer to a request as things are now; never raises for a store that fails.
 
         Args:
@@ -133,9 +133,9 @@ class StatusMonitor:
         Raises:
             Exception: The option `owner` has.
         """
-        self.core.heartbeat.try_to_ensure()
+        self.engine.heartbeat.try_to_ensure()
         try:
-            answer = self._look(poll, sight)
+            answer = self._look(poll, seen)
         except _OwnerError as failed:
             raise failed.error from None
         except StoreError as error:
@@ -158,40 +158,40 @@ class StatusMonitor:
         woken = threading.Event()
         with self.watcher.waiting(poll.operation_id, woken.set) as waiter:
             woken.wait(seconds)
-            return self.look(poll, waited=seconds, sight=waiter.sight).response
+            return self.look(poll, waited=seconds, seen=waiter.seen).response
 
     def close(self) -> None:
         """Let all who wait have their answers now."""
         self.watcher.close()
 
-    def _see(self, operation_id: str) -> Sight:
+    def _see(self, operation_id: str) -> Seen:
         """Look at an operation for all who wait for it."""
         try:
-            operation = self.core.look(operation_id)
+            operation = self.engine.look(operation_id)
             if operation is not None:
-                self.core.note_poll(operation)
-            return Sight(operation)
+                self.engine.note_poll(operation)
+            return Seen(operation)
         except StoreError as error:
-            return Sight(failure=error)
+            return Seen(failure=error)
         except Exception:
             logger.exception("an operation could not be looked at")
-            return Sight(failure=StoreError("the store met a defect"))
+            return Seen(failure=StoreError("the store met a defect"))
 
-    def _look(self, poll: Poll, sight: Sight | None) -> Answer:
+    def _look(self, poll: Poll, seen: Seen | None) -> Answer:
         if not is_id(poll.operation_id):
             return Answer(views.not_found())
         is_repeat = isinstance(poll, Repeat)
         if not is_repeat and poll.request.method not in views.ALLOWED[poll.resource]:
             return Answer(views.method_not_allowed(poll.resource))
-        if sight is not None and sight.failure is not None:
-            raise sight.failure.with_traceback(None)  # or each waiter would make it longer
-        operation = sight.operation if sight is not None else self.core.look(poll.operation_id)
+        if seen is not None and seen.failure is not None:
+            raise seen.failure.with_traceback(None)  # or each waiter would make it longer
+        operation = seen.operation if seen is not None else self.engine.look(poll.operation_id)
         if operation is None or not _same(operation.id, poll.operation_id):
             return Answer(views.not_found())
         if isinstance(poll, Repeat):
-            return self._repeat(poll, operation, has_waited=sight is not None)
+            return self._repeat(poll, operation, has_waited=seen is not None)
         root_path = poll.request.root_path if poll.root_path is None else poll.root_path
-        if not self.core.application.may_show(operation.application, root_path):
+        if not self.engine.application.may_show(operation.application, root_path):
             return Answer(views.not_found())
         signature = self._valid_signature(poll)
         if signature is None and not _may_see(poll, operation):
@@ -200,8 +200,8 @@ class StatusMonitor:
             if operation.result is not None:  # a raincheck that knows nothing of this has ended it
                 return Answer(views.not_found())
             operation = replace(operation, progress=None)
-        if sight is None:
-            self.core.note_poll(operation)
+        if seen is None:
+            self.engine.note_poll(operation)
         response = self._respond(poll, operation, signature)
         is_final = operation.is_terminal or response.status in _REFUSED
         return Answer(response, 0 if is_final else self._wait_of(poll.request))
@@ -213,7 +213,7 @@ class StatusMonitor:
         token = signature_of(poll.request)
         if token is None:
             return None
-        is_valid = self._signer.is_valid(token, poll.operation_id, self.core.store.now())
+        is_valid = self._signer.is_valid(token, poll.operation_id, self.engine.store.now())
         return token if is_valid else None
 
     def _repeat(self, repeat: Repeat, operation: Operation, *, has_waited: bool) -> Answer:
@@ -230,10 +230,10 @@ class StatusMonitor:
         if operation.is_terminal:
             return Answer(views.repeated(view, repeat.first))
         in_person = repeat.candidate.in_person
-        patience = self.core.settings.max_wait if in_person else repeat.candidate.budget or 0
+        patience = self.engine.settings.max_wait if in_person else repeat.candidate.budget or 0
         wait = patience if self._has_room else 0
         if has_waited or not wait:  # whoever began it may have left unnoticed
-            self.core.leave_alone(operation)
+            self.engine.leave_alone(operation)
         if in_person:
             return Answer(views.key_in_use(view), wait)
         return Answer(views.started(view, repeat.candidate.applied), wait)
@@ -241,7 +241,7 @@ class StatusMonitor:
     @property
     def _has_room(self) -> bool:
         """Whether one more may wait."""
-        return self.watcher.waiters < self.core.limits.pollers
+        return self.watcher.waiters < self.engine.limits.pollers
 
     def _wait_of(self, request: Request) -> float:
         prefer = request.header(b"prefer")
@@ -249,7 +249,7 @@ class StatusMonitor:
             return 0
         if not self._has_room:
             return 0
-        return min(parse_prefer(prefer).wait or 0, self.core.settings.max_wait)
+        return min(parse_prefer(prefer).wait or 0, self.engine.settings.max_wait)
 
     def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
         view = self._view(operation, poll.request, poll.path, signature)
@@ -260,13 +260,13 @@ class StatusMonitor:
         return views.read(view, poll.resource, poll.request)
 
     def _delete(self, poll: Poll, operation: Operation) -> Response:
-        core, writes = self.core, self.core.health.writes
+        engine, writes = self.engine, self.engine.health.writes
         changed = None
         if not operation.is_terminal:
-            changed = writes.run(lambda: core.cancel(operation.id))
+            changed = writes.run(lambda: engine.cancel(operation.id))
         if changed is None:  # or it has ended since the look
             # What is large may take its time.
-            changed = writes.run(lambda: core.forget(operation.id), may_be_slow=True)
+            changed = writes.run(lambda: engine.forget(operation.id), may_be_slow=True)
         operation = changed or operation
         if not operation.forgotten and operation.state not in CANCELS:  # a newer raincheck's
             return unavailable("This can't be cancelled now.", STORE_RETRY_AFTER)
@@ -282,7 +282,7 @@ class StatusMonitor:
         size = body.chunk_size
         first, last = body.start // size, -(-body.stop // size)
         try:
-            chunks = self.core.store.read_chunks(body.operation_id, body.fence, first, last)
+            chunks = self.engine.store.read_chunks(body.operation_id, body.fence, first, last)
             for n, chunk in enumerate(chunks, first):
                 yield chunk[max(0, body.start - n * size) : body.stop - n * size]
         except StoreError:
@@ -299,13 +299,13 @@ class StatusMonitor:
             guest: The signature by which the client sees it; it gets no other, or it could prolong
                 its access.
         """
-        view = self._seen(operation, request, path, self.core.store.now())
+        view = self._seen(operation, request, path, self.engine.store.now())
         if guest is None:
             return view
         return replace(view, links=view.links.signed(guest), signature=None)
 
     def _seen(self, operation: Operation, request: Request, path: str | None, now: float) -> View:
-        settings = self.core.settings
+        settings = self.engine.settings
         path = path or local_path(request, settings.prefix, operation.id)
         links = locate(request, path, settings.location, settings.public_url)
         return View(operation, links, self._dialect, now, self._sign(operation, now))

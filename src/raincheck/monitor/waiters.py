@@ -33,7 +33,7 @@ Watch = Callable[[float], Generator[str | None, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Seen:
     """What a look at an operation has shown.
 
     Attributes:
@@ -50,7 +50,7 @@ class Sight:
         return self.operation is None or self.operation.is_terminal
 
 
-See = Callable[[str], Sight]
+See = Callable[[str], Seen]
 
 
 def server_is_stopping() -> bool:
@@ -74,12 +74,12 @@ class Waiter:
         successor: Who is woken when this one has left.
     """
 
-    __slots__ = ("operation_id", "sight", "successor", "wake")
+    __slots__ = ("operation_id", "seen", "successor", "wake")
 
     def __init__(self, operation_id: str, wake: Callable[[], object]) -> None:
         self.operation_id = operation_id
         self.wake = wake
-        self.sight: Sight | None = None
+        self.seen: Seen | None = None
         self.successor: Waiter | None = None
 
 
@@ -281,12 +281,12 @@ class _Listener:
 
     # --- who is woken --------------------------------------------------------------------------
 
-    def _tell(self, operation_id: str, sight: Sight | None) -> None:
+    def _tell(self, operation_id: str, seen: Seen | None) -> None:
         with self._lock:
             waiters = list(self._by_operation.get(operation_id, ()))
             successors = [*waiters[AT_ONCE:], *[None] * AT_ONCE]
             for waiter, successor in zip(waiters, successors, strict=False):
-                waiter.sight, waiter.successor = sight, successor
+                waiter.seen, waiter.successor = seen, successor
         for waiter in waiters[:AT_ONCE]:
             _wake(waiter)
 
@@ -302,7 +302,7 @@ class _Reader:
         tell: Given an id and what ends the waiting for it; None if nothing can be read.
     """
 
-    def __init__(self, see: See, tell: Callable[[str, Sight | None], None]) -> None:
+    def __init__(self, see: See, tell: Callable[[str, Seen | None], None]) -> None:
         self._see = see
         self._tell = tell
         self._wanted = threading.Condition(threading.RLock())
@@ -333,9 +333,9 @@ class _Reader:
 
     def _run(self) -> None:
         while (operation_id := self._next()) is not None:
-            sight = self._see(operation_id)
-            if sight.ends_waiting:
-                self._tell(operation_id, sight)
+            seen = self._see(operation_id)
+            if seen.ends_waiting:
+                self._tell(operation_id, seen)
 
     def _next(self) -> str | None:
         with self._wanted:

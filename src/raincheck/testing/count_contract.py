@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raincheck.engine.repository import Ledger
+from raincheck.engine.repository import Repository
 from raincheck.operations.operation import CLAIMED, IN_FLIGHT, Operation, State
 from raincheck.operations.store import Filter, Store
 from raincheck.testing.material import changed, forgotten, make_operation
@@ -52,16 +52,19 @@ class CountContract:
     ) -> None:
         for operation in _some():
             store.create(operation)
-        ledger = Ledger(store)
-        assert ledger.count(which, 100) == expected
-        assert len(list(ledger.find_all(which))) == expected
-        assert ledger.count(which, 1) == min(1, expected)
+        repository = Repository(store)
+        assert repository.count(which, 100) == expected
+        assert len(list(repository.find_all(which))) == expected
+        assert repository.count(which, 1) == min(1, expected)
 
     def test_a_change_is_counted_at_once(self, store: Store) -> None:
-        ledger, mine = Ledger(store), Filter(states=IN_FLIGHT, owner="ann", application="ours")
+        repository, mine = (
+            Repository(store),
+            Filter(states=IN_FLIGHT, owner="ann", application="ours"),
+        )
 
         def counts() -> tuple[int, int]:
-            return ledger.count(Filter(states=IN_FLIGHT), 9), ledger.count(mine, 9)
+            return repository.count(Filter(states=IN_FLIGHT), 9), repository.count(mine, 9)
 
         nobodys = store.create(replace(_some()[0], owner=None))
         seen = [counts()]
@@ -76,14 +79,14 @@ class CountContract:
         assert [*seen, counts()] == [(1, 0), (1, 1), (1, 1), (0, 0)]
 
     def test_a_swap_that_is_refused_is_not_counted(self, store: Store) -> None:
-        ledger, running = Ledger(store), Filter(states=CLAIMED, worker="w")
+        repository, running = Repository(store), Filter(states=CLAIMED, worker="w")
         old = store.create(make_operation(worker="v"))
         assert store.swap(old, changed(old, lease=5.0))
         assert not store.swap(old, changed(old, worker="w", owner="ann"))
-        assert ledger.count(running, 9) == 0
-        assert ledger.count(Filter(states=IN_FLIGHT, owner="ann", application=""), 9) == 0
+        assert repository.count(running, 9) == 0
+        assert repository.count(Filter(states=IN_FLIGHT, owner="ann", application=""), 9) == 0
 
     def test_who_runs_something_is_known(self, store: Store) -> None:
         for operation in _some():
             store.create(operation)
-        assert Ledger(store).workers() >= {"w", "v"}
+        assert Repository(store).workers() >= {"w", "v"}

@@ -57,7 +57,7 @@ class AcceptedFirst:
             return self._started(accepted.operation)
         if race.is_passing:
             return None
-        headers = race.recording.first_headers if race.recording is not None else None
+        headers = race.writer.first_headers if race.writer is not None else None
         return self._answer(accepted.operation, headers)
 
     def _refuse(self, error: Exception) -> Response | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Policy
-from raincheck.engine.idempotency import Sharer, Sharing
+from raincheck.engine.idempotency import Sharing, SharingPolicy
 from raincheck.http.preferences import asks_for_events
 from raincheck.wsgi.request_body import content_length
 from raincheck.wsgi.translation import to_bytes
@@ -69,7 +69,9 @@ def _lends_its_connection(environ: Mapping[str, Any]) -> bool:
     return any(hasattr(type(value), "sendall") for value in environ.values())
 
 
-def sharing_of(sharer: Sharer, environ: Mapping[str, Any], path: str) -> Sharing | None:
+def sharing_of(
+    sharing_policy: SharingPolicy, environ: Mapping[str, Any], path: str
+) -> Sharing | None:
     """Say how other requests may be one with this one; None: not at all.
 
     Args:
@@ -80,4 +82,4 @@ def sharing_of(sharer: Sharer, environ: Mapping[str, Any], path: str) -> Sharing
     """
     value = environ.get("HTTP_IDEMPOTENCY_KEY")
     key = to_bytes(value) if value is not None else None
-    return sharer.sharing(environ["REQUEST_METHOD"], path, key)
+    return sharing_policy.sharing(environ["REQUEST_METHOD"], path, key)

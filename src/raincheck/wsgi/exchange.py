@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeGuard
 from wsgiref.util import FileWrapper
 
 from raincheck.config.policy import Candidate
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.errors import OperationCancelled
 from raincheck.handler import REQUEST
 from raincheck.http.messages import Request
@@ -119,7 +119,9 @@ class Exchange(Race):
     def detached(self) -> None:
         """Let go of what belongs to the server; what describes the request are strings."""
         described = {k: v for k, v in self._server_environ.items() if isinstance(v, str)}
-        is_asked_again = self.operation is not None and self.gateway.core.is_nobodys(self.operation)
+        is_asked_again = self.operation is not None and self.gateway.engine.is_nobodys(
+            self.operation
+        )
         self._server_environ = described if is_asked_again else {}
 
     # --- the handler's thread ------------------------------------------------------------------
@@ -134,14 +136,14 @@ class Exchange(Race):
             self._send_all(result)
         except BaseException as raised:
             error = raised
-        recording = self.settle()
-        if recording is None:
+        writer = self.settle()
+        if writer is None:
             self._leave_to_server(result, error)
         else:
             self._exc_info = None
             error = _close(result) or error
             let_go(self._body, is_over=True)  # not before: until now it may have been captured
-            self.conclude(recording, error)
+            self.conclude(writer, error)
             self.cut(self._channel, error)
         del error  # its traceback refers to this frame
 
@@ -165,9 +167,9 @@ class Exchange(Race):
         for data in result:
             if not self._send(data):
                 return
-        recording = self._begin()
-        if recording is not None:
-            self.complete(recording)
+        writer = self._begin()
+        if writer is not None:
+            self.complete(writer)
             self._channel.end()
         elif self._held:
             self._channel.put(*self._held_pieces())
@@ -181,33 +183,33 @@ class Exchange(Race):
             # Header fields may still change before the first byte (PEP 3333).
             self._held = min(self._held + 1, MOST_HELD)
             is_endless = self._held == MOST_HELD and not self._is_whole
-            return not (is_endless and self.recording is not None and self.is_cancelled)
+            return not (is_endless and self.writer is not None and self.is_cancelled)
         if self._status is None:
             raise AssertionError("a body was sent before start_response was called")
-        recording = self._begin()
-        if recording is not None and self._sent and self.is_cancelled:
+        writer = self._begin()
+        if writer is not None and self._sent and self.is_cancelled:
             return False  # not at the first piece, which may be all: then it has answered
-        if recording is not None and not self._sent and not self._is_whole:
+        if writer is not None and not self._sent and not self._is_whole:
             self.begin_passing(self._channel)
         self._sent += len(data)
-        if recording is None:
+        if writer is None:
             is_last = self._sent == self._declared
             return self._channel.put(*self._held_pieces(), data, is_last=is_last)
-        if recording.feed(data):
-            recording.flush()
+        if writer.feed(data):
+            writer.flush()
         # Recorded or not, it is the client's, if there is one.
-        return self.pass_on(self._channel, data) or not recording.is_over
+        return self.pass_on(self._channel, data) or not writer.is_over
 
     def _held_pieces(self) -> list[bytes]:
         held, self._held = self._held, 0
         return [b""] * held
 
-    def _begin(self) -> Recording | None:
+    def _begin(self) -> ResponseWriter | None:
         """Settle where the response goes, and send its status and header fields there."""
-        recording = self.settle()
-        if recording is not None and not recording.has_started and self._status is not None:
-            self.begin(recording, int(self._status[:3]), from_wsgi_headers(self._headers))
-        return recording
+        writer = self.settle()
+        if writer is not None and not writer.has_started and self._status is not None:
+            self.begin(writer, int(self._status[:3]), from_wsgi_headers(self._headers))
+        return writer
 
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.engine.start import owner_of, webhook_of
 from raincheck.engine.threads import Threads
 from raincheck.monitor.endpoint import StatusMonitor
@@ -25,21 +25,21 @@ class Gateway:
     """
 
     def __init__(
-        self, app: WSGIApplication, core: Raincheck, at_end: Callable[[], None] | None = None
+        self, app: WSGIApplication, engine: Engine, at_end: Callable[[], None] | None = None
     ) -> None:
         self.app = app
-        self.core = core
-        self.monitor = StatusMonitor(core)
+        self.engine = engine
+        self.monitor = StatusMonitor(engine)
         # What an earlier process has left is looked for as soon as this one may defer anything.
-        self.threads = Threads(at_end, lambda: core.heartbeat.ensure(soon=False))
-        self.waiting = Waiting(core.limits.waiters)
-        self.running = Running(core, self.monitor.close)
+        self.threads = Threads(at_end, lambda: engine.heartbeat.ensure(soon=False))
+        self.waiting = Waiting(engine.limits.waiters)
+        self.running = Running(engine, self.monitor.close)
         self.status = Status(app, self.monitor, self.owner, self.waiting, self.running)
 
     def owner(self, environ: Any) -> str | None:
         """Name the principal that a request belongs to."""
-        return owner_of(self.core.settings, environ)
+        return owner_of(self.engine.settings, environ)
 
     def webhook(self, environ: Any) -> str | None:
         """Name the URL that is to be told of the end of a request's operation."""
-        return webhook_of(self.core.settings, environ)
+        return webhook_of(self.engine.settings, environ)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import Candidate, Refusal
-from raincheck.engine.engine import Raincheck
-from raincheck.engine.idempotency import NotAKeyError, Sharer
+from raincheck.engine.engine import Engine
+from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
 from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.handler import CURRENT, is_within
 from raincheck.monitor.links import Mount, Place, fill, parse_target
@@ -26,7 +26,7 @@ from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.request_body import Unread, give_back, patience_for, read_ahead
-from raincheck.wsgi.rerun import Replayer
+from raincheck.wsgi.rerun import Rerunner
 from raincheck.wsgi.translation import decoded, to_request
 from raincheck.wsgi.uwsgi import freezes_threads
 
@@ -53,11 +53,11 @@ class RaincheckMiddleware:
     def __init__(self, app: WSGIApplication, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
         self.app = app
-        core = Raincheck(settings, store_from(settings), "wsgi", lambda: app)
-        self._gateway = Gateway(app, core)
-        self._gateway.core.recovery.replayer = Replayer(self._gateway)
+        engine = Engine(settings, store_from(settings), "wsgi", lambda: app)
+        self._gateway = Gateway(app, engine)
+        self._gateway.engine.recovery.rerunner = Rerunner(self._gateway)
         self._policy = settings.policy()
-        self._sharer = Sharer(settings, self._policy)
+        self._sharing_policy = SharingPolicy(settings, self._policy)
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else ""
         self._marked: Callable[[Mapping[str, Any]], bool] | None = None
@@ -93,23 +93,25 @@ class RaincheckMiddleware:
         """Handle a request that may be deferred, or must be refused."""
         if isinstance(decision, Candidate) and self._goes_inline(environ, decision):
             return self.app(environ, start_response)
-        core = self._gateway.core
+        engine = self._gateway.engine
         stream = environ["wsgi.input"]
         try:
-            sharing = sharing_of(self._sharer, environ, path)
+            sharing = sharing_of(self._sharing_policy, environ, path)
         except NotAKeyError as error:
             return self._gateway.status.send(environ, start_response, not_a_key(error))
-        if not may_begin(decision, core, sharing):
-            return self._gateway.status.send(environ, start_response, refuse(decision, core))
+        if not may_begin(decision, engine, sharing):
+            return self._gateway.status.send(environ, start_response, refuse(decision, engine))
         try:
             patience = patience_for(environ["REQUEST_METHOD"], sharing)
-            body = read_ahead(environ, core.limits.request_body, core.admission.spooled, patience)
+            body = read_ahead(
+                environ, engine.limits.request_body, engine.admission.spooled, patience
+            )
         except Unread as unread:
-            refusal = unread.refusal(decision, sharing, core.limits)
+            refusal = unread.refusal(decision, sharing, engine.limits)
             if refusal is not None:
                 return self._gateway.status.send(environ, start_response, refusal)
             return self.app(environ, start_response)
-        core.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
+        engine.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
         exchange = Exchange(self._gateway, environ, path, body, decision)
         if is_accepted_first(decision, sharing):
             request = to_request(environ)
@@ -147,7 +149,7 @@ class RaincheckMiddleware:
         if CURRENT.get() is not None:  # it is within a request that may be deferred
             return True
         if candidate.in_person:
-            return not self._sharer.has_keys
+            return not self._sharing_policy.has_keys
         if candidate.budget is None and not self._is_marked(environ):
             return True
         return self._is_frozen

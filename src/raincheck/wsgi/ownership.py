@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from raincheck.engine.ownership import find_owner
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.http.messages import Headers
 from raincheck.operations.operation import Operation, Reason
 from raincheck.wsgi.gateway import Gateway
 
 
-class Belonging:
+class Ownership:
     """Asks for the owner as often as it takes; the rest of the race is with its subclass."""
 
     gateway: Gateway
@@ -31,10 +31,10 @@ class Belonging:
         """End the operation without a response; with the subclass."""
         raise NotImplementedError
 
-    def begin(self, recording: Recording, status: int, headers: Headers) -> None:
+    def begin(self, writer: ResponseWriter, status: int, headers: Headers) -> None:
         """Record the beginning of the response, once it is known whose it is."""
         self._find_owner(is_last=True)
-        recording.start(status, headers)
+        writer.start(status, headers)
 
     def reach(self) -> None:
         """Take note that the handler was reached, and ask once for that."""
@@ -44,10 +44,10 @@ class Belonging:
 
     def _find_owner(self, *, is_last: bool = False) -> None:
         """Ask for the owner again, while the operation is nobody's."""
-        if self.operation is None or not self.gateway.core.is_nobodys(self.operation):
+        if self.operation is None or not self.gateway.engine.is_nobodys(self.operation):
             return
         ask = self._ask_owner if self.source() is not None else None
-        reason = find_owner(self.gateway.core, self.operation, ask, is_last=is_last)
+        reason = find_owner(self.gateway.engine, self.operation, ask, is_last=is_last)
         if reason is not None:
             self.give_up(reason)
 

@@ -7,10 +7,10 @@ import threading
 from raincheck.config.policy import Candidate
 from raincheck.errors import OperationCancelled
 from raincheck.wsgi.channel import Channel
-from raincheck.wsgi.ownership import Belonging
+from raincheck.wsgi.ownership import Ownership
 
 
-class Passing(Belonging):
+class Passing(Ownership):
     """Has the client take what is recorded; the rest of the race is with its subclass."""
 
     is_passing: bool
@@ -23,7 +23,7 @@ class Passing(Belonging):
     def leave_alone(self) -> None:
         """Say that the client waits for the response no longer."""
         if self.operation is not None:
-            self.gateway.core.leave_alone(self.operation)
+            self.gateway.engine.leave_alone(self.operation)
 
     def begin_passing(self, channel: Channel) -> None:
         """Have the response that begins now go to the client, too, unless it is told to poll."""

@@ -19,10 +19,10 @@ from functools import partial
 from raincheck.config.policy import Candidate
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import key_for
-from raincheck.engine.response_writer import Recording
+from raincheck.engine.response_writer import ResponseWriter
 from raincheck.engine.start import Accepted, Captured, Key, Start
 from raincheck.errors import OperationCancelled, RaincheckError
-from raincheck.handler import CURRENT, NO_TERMS, Terms
+from raincheck.handler import CURRENT, UNMARKED, Marking
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Progress, Reason
 from raincheck.wsgi.gateway import Gateway
@@ -41,9 +41,9 @@ class Race(Passing):
         path: The request's, without the root path.
     """
 
-    is_replay = False
+    is_rerun = False
     protocol = "wsgi"
-    terms = NO_TERMS
+    marking = UNMARKED
     key: Key | None = None
 
     def __init__(self, gateway: Gateway, candidate: Candidate, method: str, path: str) -> None:
@@ -55,7 +55,7 @@ class Race(Passing):
         self.over = False  # the handler's thread is done with the request
         self.is_cancelled = False
         self.operation: Operation | None = None
-        self.recording: Recording | None = None
+        self.writer: ResponseWriter | None = None
         self.progress: Progress | None = None
         self._method = method
         self._hold = False
@@ -128,7 +128,7 @@ class Race(Passing):
                 return None
             operation = None if self._stays else self._promote()
             if operation is None:
-                with self.gateway.core.health.stay():
+                with self.gateway.engine.health.stay():
                     self._wait(self._is_decided, None)
             return operation
         except BaseException:  # the server wants to stop this very thread
@@ -209,13 +209,13 @@ class Race(Passing):
             Overloaded: Too many are in flight.
             StoreError: It could not be recorded.
         """
-        terms, request = self.terms, self.request()  # before anything is recorded: it may raise
-        accepted = self.gateway.core.accept(self, self._start(request, terms, sharing))
+        marking, request = self.marking, self.request()  # before anything is recorded: it may raise
+        accepted = self.gateway.engine.accept(self, self._start(request, marking, sharing))
         if accepted.is_new:
-            self._publish(accepted.operation, terms, request)
+            self._publish(accepted.operation, marking, request)
         return accepted
 
-    def _start(self, request: Request, terms: Terms, sharing: Sharing | None) -> Start:
+    def _start(self, request: Request, marking: Marking, sharing: Sharing | None) -> Start:
         owner = self._ask_owner()
         if sharing is not None:
             self.key = self._key(sharing, owner or self._told_user())
@@ -225,7 +225,7 @@ class Race(Passing):
             root_path=request.root_path,
             owner=owner,
             progress=self.progress,
-            terms=terms,
+            marking=marking,
             capture=self._capture,
             key=self.key,
             webhook=self.gateway.webhook(self.source()),
@@ -237,7 +237,7 @@ class Race(Passing):
         body = self.body()
         if body is None:
             raise RaincheckError("somebody has read the body before it could be compared")
-        return key_for(self.gateway.core, sharing, self.request(), self.path, who, body)
+        return key_for(self.gateway.engine, sharing, self.request(), self.path, who, body)
 
     def _capture(self) -> Captured | None:
         request, body = self.request(), self.body()
@@ -249,33 +249,33 @@ class Race(Passing):
     def _told_user(self) -> str | None:
         return self.remote_user() or certified_user(self.source())
 
-    def _publish(self, operation: Operation, terms: Terms, request: Request) -> None:
+    def _publish(self, operation: Operation, marking: Marking, request: Request) -> None:
         """From here on the handler answers to the store."""
-        recording = Recording(self.gateway.core, operation, request)
+        writer = ResponseWriter(self.gateway.engine, operation, request)
         try:
-            while not self._attach(operation, recording, terms):
-                terms = self.terms  # its handler was called meanwhile
-                self.gateway.core.mark(operation, terms, in_time=True)
+            while not self._attach(operation, writer, marking):
+                marking = self.marking  # its handler was called meanwhile
+                self.gateway.engine.mark(operation, marking, in_time=True)
         except BaseException:
-            recording.fail(Reason.INTERRUPTED)  # nobody has heard of it
+            writer.fail(Reason.INTERRUPTED)  # nobody has heard of it
             raise
         self.detached()
         if self.progress is not None and self.progress is not operation.progress:
             self.report(self.progress)  # it came while the operation was being recorded
 
-    def _attach(self, operation: Operation, recording: Recording, terms: Terms) -> bool:
+    def _attach(self, operation: Operation, writer: ResponseWriter, marking: Marking) -> bool:
         with self.changed:
-            if self.terms != terms:
+            if self.marking != marking:
                 return False
             self.gateway.running.adopt(self)
-            self.recording, self.operation = recording, operation
+            self.writer, self.operation = writer, operation
             return True
 
     def resume(self, operation: Operation, request: Request) -> None:
         """Be another run of an operation whose first run was lost."""
-        self.is_replay = True
-        recording = Recording(self.gateway.core, operation, request)
-        self._attach(operation, recording, NO_TERMS)
+        self.is_rerun = True
+        writer = ResponseWriter(self.gateway.engine, operation, request)
+        self._attach(operation, writer, UNMARKED)
 
     # --- the handler's thread ------------------------------------------------------------------
 
@@ -291,8 +291,8 @@ class Race(Passing):
             self.work()
         except BaseException as error:  # our own defect, but a 202 may be out already
             logger.exception("%r could not be handled", self.path)
-            if (recording := self.settle()) is not None:
-                self.conclude(recording, error)
+            if (writer := self.settle()) is not None:
+                self.conclude(writer, error)
         finally:
             with self.changed:
                 self.over = True
@@ -300,7 +300,7 @@ class Race(Passing):
             if self.operation is not None:
                 self.gateway.running.release(self)
 
-    def settle(self) -> Recording | None:
+    def settle(self) -> ResponseWriter | None:
         """Wait until it is settled where the response goes.
 
         Returns:
@@ -309,21 +309,21 @@ class Race(Passing):
         with self.changed:
             while self._hold:
                 self.changed.wait()
-            self._is_settled = self.recording is None
-            return self.recording
+            self._is_settled = self.writer is None
+            return self.writer
 
-    def complete(self, recording: Recording) -> None:
+    def complete(self, writer: ResponseWriter) -> None:
         """End the operation with what was recorded, and let those know who wait for it."""
-        recording.complete()
+        writer.complete()
         self._note_end()
 
-    def conclude(self, recording: Recording, error: BaseException | None) -> None:
+    def conclude(self, writer: ResponseWriter, error: BaseException | None) -> None:
         """End the operation of a handler that is over, unless its response has ended it."""
         # In a thread of its own, a handler that exits ends nothing but itself.
         exits = isinstance(error, (SystemExit, KeyboardInterrupt))
-        if not recording.has_started:
+        if not writer.has_started:
             self._find_owner()
-        recording.conclude(None if exits else error, is_cancelled=self.is_cancelled)
+        writer.conclude(None if exits else error, is_cancelled=self.is_cancelled)
         self._note_end()
 
     def _note_end(self) -> None:
@@ -338,20 +338,20 @@ class Race(Passing):
         """The operation's id, once there is one."""
         return self.operation.id if self.operation else None
 
-    def defer(self, terms: Terms) -> None:
+    def defer(self, marking: Marking) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
         self.reach()
         with self.changed:
-            self.terms = terms
+            self.marking = marking
             operation = self.operation
             if operation is None and not (self._is_settled or self.over or self._stays):
                 self._hold = True
             self._is_due = True
             self.changed.notify_all()
         if operation is not None:
-            if self.recording is not None and self.recording.is_over:
+            if self.writer is not None and self.writer.is_over:
                 raise OperationCancelled("the operation has ended before its handler was called")
-            self.gateway.core.mark(operation, terms)
+            self.gateway.engine.mark(operation, marking)
 
     def enter(self) -> None:
         """Need no note of a sync handler: its end is its thread's."""
@@ -364,7 +364,7 @@ class Race(Passing):
         self.progress = progress
         self.reach()
         if self.operation is not None:
-            self.gateway.core.report(self.operation, progress)
+            self.gateway.engine.report(self.operation, progress)
 
     @property
     def is_stranded(self) -> bool:
@@ -377,7 +377,7 @@ class Race(Passing):
 
     def give_up(self, reason: Reason) -> None:
         """End the operation without a response, unless it has one, and have the handler know."""
-        if self.recording is not None:
-            self.recording.fail(reason)
+        if self.writer is not None:
+            self.writer.fail(reason)
             self._note_end()
         self.request_cancel()

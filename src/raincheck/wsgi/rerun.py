@@ -17,7 +17,7 @@ from raincheck.wsgi.race import Race
 from raincheck.wsgi.translation import decoded, to_environ
 
 
-class Replayer:
+class Rerunner:
     """Runs captured requests in threads of one gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -28,7 +28,7 @@ class Replayer:
         """Whether this process goes on."""
         return not self._gateway.running.is_stopping
 
-    def replay(self, operation: Operation, request: Request, body: IO[bytes]) -> Race:
+    def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Race:
         """Begin to run a request; from any thread.
 
         Raises:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from raincheck.engine.engine import Raincheck
+from raincheck.engine.engine import Engine
 from raincheck.operations.operation import Operation, Reason
 from raincheck.wsgi import leaving
 
@@ -38,8 +38,8 @@ class Running:
         close: Lets all polls that wait have their answers now.
     """
 
-    def __init__(self, core: Raincheck, close: Callable[[], None]) -> None:
-        self.core = core
+    def __init__(self, engine: Engine, close: Callable[[], None]) -> None:
+        self.engine = engine
         self._close = close
         self._handlers_of: dict[int, set[Runs]] = {}  # by process: a fork has none of the threads
         self._stopping: int | None = None  # the process that is
@@ -64,7 +64,7 @@ class Running:
             self._handlers.discard(handler)
             self._released.notify_all()
         if handler.operation is not None:
-            self.core.land(handler.operation)
+            self.engine.land(handler.operation)
 
     @property
     def is_stopping(self) -> bool:
@@ -84,7 +84,7 @@ class Running:
         """
         self.stop()
         begin = time.monotonic() if begin is None else begin
-        end = begin + self.core.settings.drain
+        end = begin + self.engine.settings.drain
         self._wait_until_idle(end)
         left = list(self._handlers)
         for handler in left:
@@ -94,7 +94,7 @@ class Running:
             self._wait_until_idle(end + LAST_WORDS)
             for handler in left:
                 self.release(handler)  # it has had its time, should there be a second drain
-        self.core.close()
+        self.engine.close()
 
     def _wait_until_idle(self, end: float) -> None:
         with self._released:

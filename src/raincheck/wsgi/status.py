@@ -85,7 +85,7 @@ class Status:
     ) -> Response:
         path, request = fill(template, operation_id), to_request(environ)
         root_path = request.root_path if root_path is None else root_path
-        self.monitor.core.come_in_at(root_path)
+        self.monitor.engine.come_in_at(root_path)
         owner = cache(partial(self._owner, environ))
         return self.answer(Poll(request, operation_id, resource, owner, path, root_path))
 
@@ -126,7 +126,7 @@ class Status:
             self._waiting.end()
 
     def _may_wait(self) -> bool:
-        if self.monitor.core.limits.waiters is None and serving_threads() == 1:
+        if self.monitor.engine.limits.waiters is None and serving_threads() == 1:
             return False
         return self._waiting.begin()
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from raincheck import current_operation, is_replay
+from raincheck import current_operation, is_rerun
 
 LOOK = 0.02  # seconds between looks at what others may have changed
 PIECE = 65_536  # bytes
@@ -154,10 +154,10 @@ def unique(asked: Asked) -> Steps:
 
 def again(asked: Asked) -> Steps:
     """Tell all that is known of the request, and whether it is run again."""
-    yield 0 if is_replay() else asked.number("seconds")
+    yield 0 if is_rerun() else asked.number("seconds")
     seen = hashlib.sha256(asked.body).hexdigest()
     headers = (
-        ("X-Replay", "yes" if is_replay() else "no"),
+        ("X-Replay", "yes" if is_rerun() else "no"),
         ("Content-Location", "once-more"),
         ("X-Asked", hashlib.sha256(repr(sorted(asked.query.items())).encode()).hexdigest()),
     )

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from raincheck import current_operation, is_replay
+from raincheck import current_operation
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
 from raincheck.engine import process, recovery
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
@@ -41,7 +41,7 @@ class Report:
         self._asked = dict(parse_qsl(query))
 
     def _gate(self, event: str) -> Path:
-        return GATES / f"{self._asked['name']}.{event}{'-again' if is_replay() else ''}"
+        return GATES / f"{self._asked['name']}.{event}{'-again' if is_rerun() else ''}"
 
     def say(self, event: str) -> None:
         """Tell the test how far it is."""

@@ -12,7 +12,7 @@ from redis import Redis
 
 from raincheck.config.options import Settings
 from raincheck.contracts import Filter
-from raincheck.engine.engine import MEMORY, Raincheck
+from raincheck.engine.engine import MEMORY, Engine
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operations.operation import State
 from raincheck.testing.material import forgotten, make_operation
@@ -60,11 +60,11 @@ def test_a_redis_out_of_memory_lets_what_has_expired_be_forgotten(redis: Backend
     for n in range(3):
         store.create(make_operation(f"{n}", state=State.SUCCEEDED, expires=1.0, fence=1))
     store.create(forgotten("old", expires=1.0))
-    core = Raincheck(Settings(), store)
+    engine = Engine(Settings(), store)
     with configured(redis, maxmemory="1"):
         _, error = timed(lambda: CALLS["create"].run(store))
         assert error is not None
-        while not core.purge():
+        while not engine.purge():
             pass
         assert store.find(Filter(forgotten=False)) == ([], None)
         assert store.get("old") is None

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from raincheck.config.webhook_options import check_webhook_url
 from raincheck.engine.process import Process
-from raincheck.engine.webhooks.couriers import Couriers
+from raincheck.engine.webhooks.delivery_threads import DeliveryThreads
 from raincheck.engine.webhooks.guard import Guard, NotSent
 from raincheck.engine.webhooks.shares import Shares
 from raincheck.errors import ConfigurationError, abbreviate
@@ -52,17 +52,17 @@ class Webhooks:
 
     def __init__(self, process: Process, *, guard: Guard | None = None) -> None:
         self._store = process.store
-        self._ledger = process.ledger
+        self._repository = process.repository
         self._application = process.application
         self._secret = process.settings.webhook_secret
         self._guard = guard or Guard(process.settings.webhook_networks)
-        self._couriers = Couriers(self._deliver_some)
+        self._delivery_threads = DeliveryThreads(self._deliver_some)
         self._place: str | None = None  # behind which the next look begins
 
     def wake(self) -> None:
         """Deliver soon: an operation with a webhook has ended here. Returns at once."""
         if self._secret is not None:
-            self._couriers.call()
+            self._delivery_threads.call()
 
     def look_for_due(self) -> None:
         """Deliver soon if there is something, whoever it is of; asks the store once.
@@ -71,16 +71,16 @@ class Webhooks:
             StoreError: It can't be asked.
         """
         if self._secret is not None and next(self._due(), None) is not None:
-            self._couriers.call()
+            self._delivery_threads.call()
 
     def close(self) -> None:
         """Stop after the deliveries that are being made; what is not told yet, others tell."""
-        self._couriers.close()
+        self._delivery_threads.close()
 
     # --- in the threads ------------------------------------------------------------------------
 
     def _due(self) -> Iterator[Operation]:
-        due = self._ledger.find_all(Filter(states=TERMINAL, lease_before=self._store.now()))
+        due = self._repository.find_all(Filter(states=TERMINAL, lease_before=self._store.now()))
         # Others who share the store sign with secrets of their own.
         return (it for it in due if self._application.is_of(it.application))
 
@@ -119,7 +119,7 @@ class Webhooks:
         due, has_done_some = self._find_fitting(shares)
         _JITTER.shuffle(due)  # others look at the same ones now
         if len(due) > 1:
-            self._couriers.call()  # one that hangs does not hold up the others
+            self._delivery_threads.call()  # one that hangs does not hold up the others
         for operation in due:
             if is_closed():
                 return False
@@ -177,7 +177,7 @@ class Webhooks:
 
     def _end(self, operation: Operation, outcome: str, level: int) -> None:
         _log(operation, outcome, level)
-        self._ledger.change(operation.id, Delivered())
+        self._repository.change(operation.id, Delivered())
 
     @cached_property
     def _sender(self) -> Sender:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from urllib.parse import quote, unquote
 
-from raincheck.engine.repository import Ledger
+from raincheck.engine.repository import Repository
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation, State, is_overtaken
@@ -296,13 +296,13 @@ class ObjectBodies:
 
     def count(self, which: Filter, limit: int) -> int:
         if which.states is not None and State.SUCCEEDED not in which.states:
-            return Ledger(self._store).count(which, limit)
+            return Repository(self._store).count(which, limit)
         record = self._store.get(NAMESPACE)
         is_one = record is not None and which.matches(record)
-        return min(limit, Ledger(self._store).count(which, limit + is_one) - is_one)
+        return min(limit, Repository(self._store).count(which, limit + is_one) - is_one)
 
     def workers(self) -> set[str]:
-        return Ledger(self._store).workers()
+        return Repository(self._store).workers()
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         return self._store.watch(interval)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raincheck.config.options import Settings
-from raincheck.engine.engine import CHUNK_SIZE, Raincheck
+from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.heartbeat import Heartbeat
 from raincheck.engine.outbox import Ending
 from raincheck.engine.start import Start
@@ -80,16 +80,16 @@ class Run:
         self.given_up = reason
 
 
-def make_core(store: MemoryStore, time: Time, **options: Any) -> Raincheck:
+def make_engine(store: MemoryStore, time: Time, **options: Any) -> Engine:
     settings = Settings(**({"retention": RETENTION} | options))
-    core = Raincheck(settings, store, sleep=time.sleep)
-    core.heartbeat = NoHeartbeat(core)
-    return core
+    engine = Engine(settings, store, sleep=time.sleep)
+    engine.heartbeat = NoHeartbeat(engine)
+    return engine
 
 
-def accept(core: Raincheck, run: Run | None = None, owner: str | None = None) -> Operation:
+def accept(engine: Engine, run: Run | None = None, owner: str | None = None) -> Operation:
     start = Start(method="POST", route="/reports", owner=owner, progress=Progress(0, 10))
-    return core.accept(run or Run(), start).operation
+    return engine.accept(run or Run(), start).operation
 
 
 def answer(operation: Operation, status: int = 200, body: bytes = b"done") -> Ending:
@@ -97,42 +97,42 @@ def answer(operation: Operation, status: int = 200, body: bytes = b"done") -> En
     return Ending(Responded(result), (0, body) if body else None)
 
 
-def stored(core: Raincheck, operation: Operation) -> Operation:
-    found = core.store.get(operation.id)
+def stored(engine: Engine, operation: Operation) -> Operation:
+    found = engine.store.get(operation.id)
     assert found is not None
     return found
 
 
 def poll(
-    core: Raincheck,
+    engine: Engine,
     id: str,
     method: str = "GET",
     resource: Resource = Resource.RESPONSE,
     owner: str | None = None,
 ) -> Response:
     request = Request(method, f"/operations/{id}", headers=((b"host", b"example.org"),))
-    return StatusMonitor(core).look(Poll(request, id, resource, lambda: owner)).response
+    return StatusMonitor(engine).look(Poll(request, id, resource, lambda: owner)).response
 
 
-def body(core: Raincheck, response: Response) -> bytes:
+def body(engine: Engine, response: Response) -> bytes:
     if isinstance(response.body, StoredBody):
-        return b"".join(StatusMonitor(core).read(response.body))
+        return b"".join(StatusMonitor(engine).read(response.body))
     return response.body
 
 
-def keep_beating(core: Raincheck, time: Time, seconds: int) -> None:
+def keep_beating(engine: Engine, time: Time, seconds: int) -> None:
     """Let time pass as it does for a process that is awake."""
     for _ in range(seconds):
         time.now += 1
-        core.beat()
+        engine.beat()
 
 
-def abandon(core: Raincheck, **changes: Any) -> Operation:
+def abandon(engine: Engine, **changes: Any) -> Operation:
     """Leave an operation in the store that a process which is gone was running."""
-    operation = accept(core)
+    operation = accept(engine)
     left = replace(operation, version=2, **({"worker": "gone"} | changes))
-    assert core.store.swap(operation, left)
-    core.store.write_chunk(left.id, left.fence, 0, b"half")
+    assert engine.store.swap(operation, left)
+    engine.store.write_chunk(left.id, left.fence, 0, b"half")
     return left
 
 
@@ -165,11 +165,11 @@ class CoreTests:
         return Run()
 
     @pytest.fixture
-    def core(self, store: FaultyStore, time: Time) -> Iterator[Raincheck]:
-        core = make_core(store, time)
-        yield core
-        core.close()
+    def engine(self, store: FaultyStore, time: Time) -> Iterator[Engine]:
+        engine = make_engine(store, time)
+        yield engine
+        engine.close()
 
     @pytest.fixture
-    def lease_only(self, time: Time) -> Raincheck:
-        return make_core(LeaseOnlyStore(clock=time), time)
+    def lease_only(self, time: Time) -> Engine:
+        return make_engine(LeaseOnlyStore(clock=time), time)

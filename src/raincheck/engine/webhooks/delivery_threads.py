@@ -19,7 +19,7 @@ CLOSING = 2.0  # seconds that closing waits for deliveries; those that take long
 Work = Callable[[Shares, Callable[[], bool]], bool]
 
 
-class Couriers:
+class DeliveryThreads:
     """Starts threads in the current process, again after a fork.
 
     Args:
