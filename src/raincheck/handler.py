@@ -79,7 +79,7 @@ class Deferrable(Protocol):
     def defer(self, marking: Marking) -> None:
         """Have the request answered 202 now, if it still can be.
 
-        Blocks on the store if it was deferred before and `terms` say something new.
+        Blocks on the store if it was deferred before and `marking` says something new.
         """
         ...
 

@@ -233,7 +233,7 @@ def _descriptors() -> list[str]:
         pytest.skip("only Linux lists descriptors")
 
 
-# --- the core and its thread -------------------------------------------------------------------
+# --- the engine and its thread -------------------------------------------------------------------
 
 
 async def test_an_ending_that_the_store_chokes_on_still_ends_the_operation() -> None:

@@ -178,7 +178,7 @@ class Rerunner:
 
 
 def open_core(store: Store) -> Engine:
-    """Return a core whose heart beats when it is told to."""
+    """Return an engine whose heart beats when it is told to."""
     settings = Settings(application=APPLICATION, limits=LIMITS)
     engine = Engine(settings, store)
     engine.heartbeat = NoHeartbeat(engine)

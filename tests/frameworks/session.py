@@ -30,7 +30,7 @@ class Session:
 
     @property
     def engine(self) -> Any:
-        """The core of the middleware, whose heartbeat need not be waited for."""
+        """The engine of the middleware, whose heartbeat need not be waited for."""
         return self._app._gateway.engine
 
     async def post(self, path: str, order: str = "tea", **headers: str) -> httpx.Response:

@@ -36,7 +36,7 @@ GENEROUS = 0.5  # seconds; the machine is shared, and this is no benchmark
 
 OTHER = """
 import sys, time
-from raincheck.operation import State
+from raincheck.operations.operation import State
 from raincheck.stores import open_store
 from raincheck.testing.material import changed
 store = open_store(sys.argv[1])
@@ -51,12 +51,12 @@ for line in sys.stdin:
 
 HANDLER = """
 import sys, time
-from raincheck.core import Raincheck
-from raincheck.options import Settings
+from raincheck.engine.engine import Engine
+from raincheck.config.options import Settings
 from raincheck.stores import open_store
 from tests.unit.engines import accept
-core = Raincheck(Settings(application="tests"), open_store(sys.argv[1]))
-print(accept(core).id, flush=True)
+engine = Engine(Settings(application="tests"), open_store(sys.argv[1]))
+print(accept(engine).id, flush=True)
 time.sleep(600)
 """
 

@@ -21,7 +21,7 @@ TURNS = 5  # of the event loop until a server says that its client has left
 
 
 def engine_of(middleware: RaincheckMiddleware) -> Engine:
-    """Return the core of a middleware, to turn its clockwork by hand."""
+    """Return the engine of a middleware, to turn its clockwork by hand."""
     return middleware._gateway.engine
 
 

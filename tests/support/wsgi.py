@@ -35,7 +35,7 @@ class Untouchable(handlers.Untouchable):
 
 
 def engine_of(middleware: RaincheckMiddleware) -> Engine:
-    """Return the core of a middleware, to turn its clockwork by hand."""
+    """Return the engine of a middleware, to turn its clockwork by hand."""
     return middleware._gateway.engine
 
 

@@ -67,7 +67,7 @@ class NoHeartbeat(Heartbeat):
 
 @dataclass
 class Run:
-    """A handler, as the core sees it."""
+    """A handler, as the engine sees it."""
 
     cancels: int = 0
     given_up: Reason | None = None
@@ -137,7 +137,7 @@ def abandon(engine: Engine, **changes: Any) -> Operation:
 
 
 class CoreTests:
-    """Fixtures: a core on a store that may fail, in time that passes on command."""
+    """Fixtures: an engine on a store that may fail, in time that passes on command."""
 
     @pytest.fixture
     def time(self, monkeypatch: pytest.MonkeyPatch) -> Time:

@@ -7,7 +7,7 @@ import threading
 from raincheck.engine.heartbeat import Heartbeat
 
 
-class Duties:
+class Work:
     """Counts beats, and holds the thread within one when told to."""
 
     def __init__(self) -> None:
@@ -28,17 +28,17 @@ class Duties:
 
 def test_who_comes_to_an_idle_heart_wakes_it_and_to_a_busy_one_does_not() -> None:
     """A busy one beats within a second anyway; thousands of others would be visited for each."""
-    duties = Duties()
-    heart = Heartbeat(duties)
+    work = Work()
+    heart = Heartbeat(work)
     try:
         heart.ensure()
-        assert duties.has_beaten.acquire(timeout=10)
-        duties.is_busy = True
+        assert work.has_beaten.acquire(timeout=10)
+        work.is_busy = True
         heart.ensure()
-        assert duties.has_beaten.acquire(timeout=10)
+        assert work.has_beaten.acquire(timeout=10)
         (beater,) = heart._beaters.values()
         while not beater._is_beating:
-            assert duties.has_beaten.acquire(timeout=10)
+            assert work.has_beaten.acquire(timeout=10)
         beater._wake.clear()
         for _ in range(100):
             heart.ensure()

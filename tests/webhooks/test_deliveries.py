@@ -585,7 +585,10 @@ class Failing(MemoryStore):
 
 @pytest.mark.parametrize(
     ("failure", "said"),
-    [(StoreUnavailable("the disk is full"), "disk is full"), (KeyError("x"), "met a defect")],
+    [
+        (StoreUnavailable("the disk is full"), "disk is full"),
+        (KeyError("x"), "failed unexpectedly"),
+    ],
 )
 def test_after_a_failure_it_goes_on_when_the_next_one_looks(
     receiver: Receiver, clock: Clock, caplog: pytest.LogCaptureFixture, failure: Any, said: str

@@ -368,7 +368,7 @@ class Exchange(Ownership):
         end = self._end()
         if not end.is_requested and not self.over and hasattr(self, "task"):
             end.is_requested = True
-            # Not the task of now: a replay goes on in another one.
+            # Not the task of now: a re-run goes on in another one.
             self.loop.spawn(end.carry_out(lambda: self.task, self._is_over))
 
     def give_up(self, reason: Reason) -> None:

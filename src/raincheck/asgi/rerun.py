@@ -2,7 +2,7 @@
 
 The request goes in where requests came in: at the outermost application that is known. When it
 comes to the middleware, it is answered 202 there as the first one was, and the rest goes on.
-That it is a replay says an object in the task's context, and another one in the scope that it is
+That it is a re-run says an object in the task's context, and another one in the scope that it is
 this very request: what is around may send requests of its own. No client can put either there.
 """
 

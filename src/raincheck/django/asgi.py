@@ -177,7 +177,7 @@ class AsyncGateway(Gateway):
             connections.close_all()  # that finding the user has opened here
 
     def asking(self, scope: Scope) -> Callable[[], str | None] | None:
-        """Return what asks for the owner; None if what is around has answered a replay itself."""
+        """Return what asks for the owner; None if what is around has answered a re-run itself."""
         return super().asking(scope) if _CONVERSATION in scope else None
 
     def webhook(self, scope: Scope) -> str | None:

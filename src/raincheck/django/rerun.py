@@ -2,7 +2,7 @@
 
 What is around raincheck's middleware, such as authentication, has to see the request again, too. So
 it comes in at a chain of its own, the outermost middleware first. At raincheck's it is answered 202
-as the first time, and the rest of the chain goes on. That it is a replay says an object in the
+as the first time, and the rest of the chain goes on. That it is a re-run says an object in the
 context of the thread, and another one in the environ that it is this very request: what is around
 may send requests of its own. No client can put either there.
 """

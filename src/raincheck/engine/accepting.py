@@ -20,7 +20,7 @@ from raincheck.operations.transitions import Claimed, Marked, advance
 
 
 class Accepting:
-    """Makes operations of requests; the part of the core that does so.
+    """Makes operations of requests; the part of the engine that does so.
 
     Args:
         requests: Where requests that may be run again are kept.

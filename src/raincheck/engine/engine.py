@@ -20,7 +20,7 @@ from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.encryption import sealing_with
 from raincheck.engine.heartbeat import Heartbeat
 from raincheck.engine.identity import Application
-from raincheck.engine.outbox import Ending, Outbox, defect
+from raincheck.engine.outbox import Ending, Outbox, if_unexpected
 from raincheck.engine.process import Process
 from raincheck.engine.purging import Purge
 from raincheck.engine.recovery import Recovery
@@ -183,7 +183,7 @@ class Engine:
         self._outbox.keep(operation, n, data)
 
     def _must_wait(self, operation: Operation) -> bool:
-        """Tell whether the backlog is the place for what comes of an operation now."""
+        """Tell whether the outbox is the place for what comes of an operation now."""
         return operation.id in self._outbox or self.health.is_failing
 
     def _do(self, operation: Operation, work: Callable[[], None]) -> None:
@@ -214,7 +214,7 @@ class Engine:
         except Exception as error:
             self._outbox.end(operation, ending)
             text = "operation %s ended but is not recorded yet: %s"
-            logger.error(text, operation.shown, error, exc_info=defect(error))
+            logger.error(text, operation.shown, error, exc_info=if_unexpected(error))
         finally:
             if running is None or not running.lingers:
                 self.running.drop(running)
@@ -360,8 +360,8 @@ class Engine:
             with self.health.noticing():
                 return self.recovery.take_up(self.limits.operations - len(self.running))
 
-        duties = (self.recovery.let_go, take_up, self.webhooks.look_for_due)
-        let_go = each(lambda duty: duty(), duties)[0]
+        steps = (self.recovery.let_go, take_up, self.webhooks.look_for_due)
+        let_go = each(lambda step: step(), steps)[0]
         if self.recovery.has_more:
             self.heartbeat.recover_soon()
         return let_go or 0

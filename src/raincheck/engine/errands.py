@@ -196,7 +196,7 @@ class _Errand(Generic[_T]):
 
 
 def _says_of_store(error: BaseException | None) -> bool:
-    """Tell whether an end says anything of the store: a limit, or a defect of others, does not."""
+    """Tell whether an end says anything of the store: a limit, or a mistake of others, does not."""
     return error is None or isinstance(error, StoreError | OSError)
 
 

@@ -26,7 +26,7 @@ RECOVER = 5.0  # seconds between looks for operations that nobody runs any more,
 PURGE = 60.0  # seconds between purges
 
 
-class Duties(Protocol):
+class BeatWork(Protocol):
     """What is to be done; each may raise `StoreError` and is then done again at the next turn."""
 
     @property
@@ -50,8 +50,8 @@ class Duties(Protocol):
 class Heartbeat:
     """Starts and stops the thread of the current process."""
 
-    def __init__(self, duties: Duties) -> None:
-        self._duties = weakref.ref(duties)
+    def __init__(self, work: BeatWork) -> None:
+        self._work = weakref.ref(work)
         self._beaters: dict[int, _Beater] = {}
 
     def ensure(self, *, soon: bool = True) -> None:
@@ -59,7 +59,7 @@ class Heartbeat:
         beater = self._beaters.get(os.getpid())
         if beater is None:
             # setdefault is atomic and needs no lock, which a fork could have inherited locked.
-            beater = self._beaters.setdefault(os.getpid(), _Beater(self._duties))
+            beater = self._beaters.setdefault(os.getpid(), _Beater(self._work))
         beater.ensure(soon)
 
     def recover_soon(self) -> None:
@@ -84,8 +84,8 @@ class Heartbeat:
 
 
 class _Beater:
-    def __init__(self, duties: weakref.ref[Duties]) -> None:
-        self._duties = duties
+    def __init__(self, work: weakref.ref[BeatWork]) -> None:
+        self._work = work
         self._wake = threading.Event()
         self._stopped = False
         self._is_beating = False  # whether the next beat comes by itself
@@ -117,57 +117,57 @@ class _Beater:
 
     def _loop(self) -> None:
         while not self._stopped:
-            duties = self._duties()
-            if duties is None:
+            work = self._work()
+            if work is None:
                 return
-            self._turn(duties)
-            pause = self._pause(duties)
-            del duties  # or this thread would keep it alive while it waits
+            self._turn(work)
+            pause = self._pause(work)
+            del work  # or this thread would keep it alive while it waits
             if self._wake.wait(pause):
                 self._wake.clear()
                 # Let several operations that begin together share a beat.
                 if not self._stopped:
                     time.sleep(0.01)
 
-    def _pause(self, duties: Duties) -> float:
+    def _pause(self, work: BeatWork) -> float:
         self._is_beating = False  # first: who is in flight from now on is seen, or wakes this
-        self._is_beating = duties.is_busy
+        self._is_beating = work.is_busy
         until_due = max(0.0, min(self._due.values()) - time.monotonic())
         return min(BEAT, until_due) if self._is_beating else until_due
 
-    def _turn(self, duties: Duties) -> None:
+    def _turn(self, work: BeatWork) -> None:
         """Do what is due; what fails is done again later, and costs none of the others its turn.
 
         A store that is full takes nothing more until it has been purged.
         """
-        due: list[Callable[[], object]] = [duties.beat]
+        due: list[Callable[[], object]] = [work.beat]
         if self._is_due("recover", RECOVER):
-            due.append(duties.recover)
+            due.append(work.recover)
         if self._is_due("purge", PURGE):
-            due.append(lambda: self._purge(duties))
-        are_done = [self._is_done(duty) for duty in due if not self._stopped]
+            due.append(lambda: self._purge(work))
+        are_done = [self._is_done(step) for step in due if not self._stopped]
         self._failing = not all(are_done)
 
-    def _purge(self, duties: Duties) -> None:
-        if not duties.purge():
+    def _purge(self, work: BeatWork) -> None:
+        if not work.purge():
             self._due["purge"] = time.monotonic()
 
-    def _is_done(self, duty: Callable[[], object]) -> bool:
+    def _is_done(self, step: Callable[[], object]) -> bool:
         """Do it, and tell whether that went well; a store that fails is logged once."""
         try:
-            duty()
+            step()
             return True
         except StoreError as error:
             if not self._failing:
                 logger.warning("the heartbeat goes on trying: %s", error)
             self._failing = True
         except Exception:
-            logger.exception("the heartbeat met a defect and goes on")
+            logger.exception("the heartbeat failed unexpectedly and goes on")
         return False
 
-    def _is_due(self, duty: str, every: float) -> bool:
+    def _is_due(self, step: str, every: float) -> bool:
         now = time.monotonic()
-        if now < self._due[duty]:
+        if now < self._due[step]:
             return False
-        self._due[duty] = now + every * _JITTER.uniform(0.75, 1.25)
+        self._due[step] = now + every * _JITTER.uniform(0.75, 1.25)
         return True

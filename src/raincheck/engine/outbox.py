@@ -28,7 +28,7 @@ PAUSES = (0.1, 0.4, 1.5)  # seconds before there is to be room again, where ther
 TURN = 5.0  # seconds of handing over at a time: whoever does it has leases to renew, too
 
 
-def defect(error: Exception) -> Exception | None:
+def if_unexpected(error: Exception) -> Exception | None:
     """Return the error if it is none that a store may raise: a log then shows where it was met."""
     return None if isinstance(error, StoreError) else error
 
@@ -150,7 +150,7 @@ class Outbox:
         """Give to the store what there is, for 5 s; what fails is kept, and holds up no other.
 
         Raises:
-            Exception: What failed last; `StoreError` unless it is a defect.
+            Exception: What failed last; `StoreError` unless that is unexpected.
         """
         failure: Exception | None = None
         with self._handing_over:
@@ -229,7 +229,7 @@ class Outbox:
             "the response of %s is lost: %s",
             abbreviate(entry.operation.id),
             error,
-            exc_info=defect(error),
+            exc_info=if_unexpected(error),
         )
 
 

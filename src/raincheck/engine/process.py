@@ -1,4 +1,4 @@
-"""One process, as the parts of the core need it: its store, what it is called, what runs in it."""
+"""One process as the engine needs it: its store, what it is called, what runs in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONG_LEASE = 300.0
 
 
 class Process:
-    """What the parts of one core have in common.
+    """What the parts of one engine have in common.
 
     Args:
         application: The application; its processes stand in for each other.
@@ -46,7 +46,7 @@ class Process:
         self.lease = LEASE if self.liveness is None else LONG_LEASE
         self.renewal = LEASE / 3
         self.unanswered = dict[str, float]()
-        self._outbox_of: dict[int, Outbox] = {}  # by process, as flights are
+        self._outbox_of: dict[int, Outbox] = {}  # by process, as what runs is
 
     @property
     def worker(self) -> str:

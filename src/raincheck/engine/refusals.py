@@ -119,9 +119,9 @@ def refuse_unaccepted(error: Exception, sharing: Sharing | None, path: str) -> R
     """
     if isinstance(error, Overloaded):
         return _overloaded(error)
-    defect = None if isinstance(error, RaincheckError) else error
+    unexpected = None if isinstance(error, RaincheckError) else error
     outcome = "stays synchronous" if sharing is None else "is refused"
-    logger.warning("%r %s: %s", path, outcome, error, exc_info=defect)
+    logger.warning("%r %s: %s", path, outcome, error, exc_info=unexpected)
     # Under a key, another request might be handled as well.
     return None if sharing is None else _unrecordable()
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from raincheck.config.options import Settings
 from raincheck.engine.engine import Engine
-from raincheck.engine.outbox import Ending, defect
+from raincheck.engine.outbox import Ending, if_unexpected
 from raincheck.errors import abbreviate
 from raincheck.http.json_errors import LARGEST_ERROR, NOTHING_SAID, error_of
 from raincheck.http.messages import WITHOUT_CONTENT, Headers, Request, field_value, without
@@ -100,7 +100,9 @@ class ResponseWriter:
                 self._written += 1
         except Exception as error:
             shown = abbreviate(self.operation.id)
-            logger.error("the response of %s is lost: %s", shown, error, exc_info=defect(error))
+            logger.error(
+                "the response of %s is lost: %s", shown, error, exc_info=if_unexpected(error)
+            )
             self.fail(Reason.RESPONSE_LOST)
 
     def complete(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:

@@ -114,7 +114,7 @@ class RunningOperation:
 
 
 class RunningOperations:
-    """All flights of this process; a fork has none of the handlers, and must not speak for them."""
+    """Those of this process; a fork has none of the handlers, and must not speak for them."""
 
     def __init__(self) -> None:
         self._of: dict[int, dict[str, RunningOperation]] = {}
@@ -122,7 +122,7 @@ class RunningOperations:
 
     @property
     def worker(self) -> str:
-        """The name of this process, as far as these flights go; no other has it."""
+        """The name of this process, where its store has given it none; no other has it."""
         pid = os.getpid()
         return self._names.setdefault(pid, f"{pid}-{secrets.token_hex(8)}")
 
@@ -137,26 +137,26 @@ class RunningOperations:
         return list(self._here.values())
 
     def get(self, operation_id: str) -> RunningOperation | None:
-        """Return the flight of an operation; None if it has none here."""
+        """Return an operation that runs here; None if it does not."""
         return self._here.get(operation_id)
 
     def of(self, operation: Operation) -> RunningOperation | None:
-        """Return the flight of this run of an operation; None if it is over, or another runs."""
+        """Return an operation whose very run this is; None if that is over, or another runs."""
         running = self._here.get(operation.id)
         is_same = running is not None and running.operation.fence == operation.fence
         return running if is_same else None
 
     def add(self, running: RunningOperation) -> bool:
-        """Take note of a flight; False if its operation has one here."""
+        """Take note of an operation that runs here; False if it does already."""
         return self._here.setdefault(running.operation.id, running) is running
 
     def is_within(self, running: RunningOperation, most: int) -> bool:
-        """Tell whether a flight is among the oldest `most`."""
+        """Tell whether an operation is among the oldest `most`."""
         here = self._here
         return len(here) <= most or running.operation.id in list(here)[:most]
 
     def drop(self, running: RunningOperation | None) -> None:
-        """Forget a flight, if it is there."""
+        """Forget an operation, if it is there."""
         if running is not None and self._here.get(running.operation.id) is running:
             del self._here[running.operation.id]
 

@@ -87,7 +87,7 @@ class Start:
         root_path: Where the application is mounted.
         owner: The principal that it belongs to.
         progress: What its handler has said already.
-        terms: What its handler says of itself, if it has been called.
+        marking: What its handler says of itself, if it has been called.
         capture: Returns the request, if it can still be had; called only where it is needed.
         key: Where another request may have become the same operation.
         webhook: The URL that is to be told of its end.

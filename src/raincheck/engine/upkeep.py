@@ -21,7 +21,7 @@ LATE = 8.0  # seconds after which a beat that is due each second is late: this p
 
 
 class Upkeep:
-    """Looks after the flights of one process, once a beat.
+    """Looks after the running operations of one process, once a beat.
 
     Args:
         cancel: Asks for an operation to be stopped.

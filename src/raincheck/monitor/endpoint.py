@@ -1,7 +1,8 @@
 """Answering polls: from the store, by the rules of `monitor`, the same for every gateway.
 
-Synchronous and thread-safe, like the core; may block on the store. A client that would rather wait
-for the end of its operation than poll again says `Prefer: wait`; how its gateway waits is its own.
+Synchronous and thread-safe, like the engine; may block on the store. A client that would rather
+wait for the end of its operation than poll again says `Prefer: wait`; how its gateway waits is its
+own.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def unreadable(error: Exception) -> Response:
 
 
 class StatusMonitor:
-    """Shows the operations of one core to those who may see them.
+    """Shows the operations of one engine to those who may see them.
 
     Attributes:
         watcher: Wakes those who wait for the end of an operation.
@@ -128,7 +129,7 @@ class StatusMonitor:
 
         Args:
             waited: Seconds that the client has been made to wait at most.
-            sight: What was seen of the operation while it waited; default: to look now.
+            seen: What was seen of the operation while it waited; default: to look now.
 
         Raises:
             Exception: The option `owner` has.
@@ -175,7 +176,7 @@ class StatusMonitor:
             return Seen(failure=error)
         except Exception:
             logger.exception("an operation could not be looked at")
-            return Seen(failure=StoreError("the store met a defect"))
+            return Seen(failure=StoreError("the store failed unexpectedly"))
 
     def _look(self, poll: Poll, seen: Seen | None) -> Answer:
         if not is_id(poll.operation_id):
@@ -288,7 +289,7 @@ class StatusMonitor:
         except StoreError:
             raise
         except Exception as error:  # the server's 500 would look like the handler's
-            raise StoreError(f"the store met a defect: {error!r}") from error
+            raise StoreError(f"the store failed unexpectedly: {error!r}") from error
 
     def _view(
         self, operation: Operation, request: Request, path: str | None, guest: str | None = None

@@ -70,7 +70,7 @@ class Waiter:
         wake: Called from any thread when there is nothing more to wait for; must not block.
 
     Attributes:
-        sight: Why; None if nobody is to wait any longer although the operation goes on.
+        seen: Why; None if nobody is to wait any longer although the operation goes on.
         successor: Who is woken when this one has left.
     """
 
@@ -205,7 +205,7 @@ class _Listener:
                 if not self._failures:
                     logger.warning("operations are not watched now: %s", error)
             except Exception:
-                logger.exception("a watch met a defect and is begun again")
+                logger.exception("a watch failed unexpectedly and is begun again")
             with self._lock:
                 self._is_listening = False
             self._failures += 1

@@ -1,7 +1,7 @@
 """What may happen to an operation: the table TRANSITIONS, and nothing else.
 
-`advance` looks an event up there, and whoever orders effects (`core`) writes what it returned with
-the store's compare-and-set. Pure: time comes in as `now`.
+`advance` looks an event up there, and whoever orders effects (`engine`) writes what it returned
+with the store's compare-and-set. Pure: time comes in as `now`.
 """
 
 from __future__ import annotations

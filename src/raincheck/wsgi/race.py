@@ -4,7 +4,7 @@ The handler runs in a thread of its own and the server's thread waits for it. Wh
 wakes the server's thread: the handler has a response, its budget is over, or it is marked. `_hold`
 is the one gate: while it is closed, the handler's thread can't begin a response.
 
-Where the operation is recorded before the handler is begun (`accepted_first`, `replay`), there is
+Where the operation is recorded before the handler is begun (`accepted_first`, `rerun`), there is
 no race: the response goes into the store.
 """
 

@@ -1,6 +1,6 @@
 """Running a captured request again: through the application, without a server.
 
-That it is a replay says an object in the context of the handler's thread, which no client can put
+That it is a re-run says an object in the context of the handler's thread, which no client can put
 there.
 """
 

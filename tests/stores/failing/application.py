@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from raincheck import current_operation
+from raincheck import current_operation, is_rerun
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
 from raincheck.engine import process, recovery
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware

@@ -52,7 +52,7 @@ import os, sys, time
 from contextlib import closing
 from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql.url import parse_url
-from raincheck.operation import (Operation, State)
+from raincheck.operations.operation import (Operation, State)
 from dataclasses import replace
 def make_operation(id):
     return Operation(id, State.RUNNING, 1000.0, 1000.0, 60.0, "POST", "/reports")

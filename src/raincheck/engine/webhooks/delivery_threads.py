@@ -97,5 +97,5 @@ class _Crew:
         except StoreError as error:
             logger.warning("webhooks are told later: %s", error)
         except Exception:
-            logger.exception("telling webhooks met a defect and is tried again later")
+            logger.exception("telling webhooks failed unexpectedly and is tried again later")
         return False

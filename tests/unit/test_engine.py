@@ -1,4 +1,4 @@
-"""The core: the life of an operation from its acceptance to the day it is forgotten."""
+"""The engine: the life of an operation from its acceptance to the day it is forgotten."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.unit.engines import (
 
 
 class TestCore(CoreTests):
-    """Every step that the core orders, on a store that works."""
+    """Every step that the engine orders, on a store that works."""
 
     # --- accept and finish ---------------------------------------------------------------------
 

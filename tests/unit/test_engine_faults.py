@@ -1,4 +1,4 @@
-"""The core with a store that fails for a while, and what its heartbeat does."""
+"""The engine with a store that fails for a while, and what its heartbeat does."""
 
 from __future__ import annotations
 

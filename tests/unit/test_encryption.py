@@ -1,4 +1,4 @@
-"""What `encryption_key` may be; what it does is said in `test_captured`."""
+"""What `encryption_key` may be; what it does is said in `test_captured_request`."""
 
 from __future__ import annotations
 

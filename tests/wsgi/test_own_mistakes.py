@@ -1,4 +1,4 @@
-"""A defect of raincheck's own must not break a promise that was given."""
+"""A mistake of raincheck's own must not break a promise that was given."""
 
 from __future__ import annotations
 

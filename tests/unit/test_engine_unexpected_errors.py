@@ -1,4 +1,4 @@
-"""The core with stores that raise what no store should, and in forks."""
+"""The engine with stores that raise what no store should, and in forks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The core when the store fails, leaps or hangs in the worst moment."""
+"""The engine when the store fails, leaps or hangs in the worst moment."""
 
 from __future__ import annotations
 
@@ -219,11 +219,11 @@ class TestTheTurnOfAHeartbeat(CoreTests):
 
 def turn(heartbeat: Heartbeat) -> None:
     """Have everything be due and done, in this thread."""
-    duties = heartbeat._duties()
-    assert duties is not None
-    beater = heartbeat._beaters.setdefault(0, _Beater(heartbeat._duties))
+    work = heartbeat._work()
+    assert work is not None
+    beater = heartbeat._beaters.setdefault(0, _Beater(heartbeat._work))
     beater._due = dict.fromkeys(beater._due, 0.0)
-    beater._turn(duties)
+    beater._turn(work)
 
 
 class TestAClockThatLeaps(CoreTests):

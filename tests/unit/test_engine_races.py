@@ -1,4 +1,4 @@
-"""The core where two things happen at once, or one takes longer than it should."""
+"""The engine where two things happen at once, or one takes longer than it should."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.unit.engines import (
     poll,
     stored,
 )
-from tests.unit.test_core_outages import AWAY
+from tests.unit.test_engine_outages import AWAY
 from tests.unit.test_recovery import Rerunner, start
 
 ANY = Filter()

@@ -1,4 +1,4 @@
-"""The core while its store is away: what is kept, what is said, and what is made good after it."""
+"""The engine while its store is away: what is kept and said, and what is made good after it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def respond(engine: Engine, operation: Operation, content: bytes = WHOLE) -> Non
 
 
 class Outages(CoreTests):
-    """A core whose store can go away and come back."""
+    """An engine whose store can go away and come back."""
 
     @staticmethod
     def leave(store: FaultyStore) -> None:
