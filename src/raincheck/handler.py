@@ -59,7 +59,7 @@ class Deferrable(Protocol):
 
     Attributes:
         over: Whether the application has returned or raised.
-        is_replay: Whether it is run again, because its process was lost.
+        is_rerun: Whether it is run again, because its process was lost.
         protocol: In which it is handled: `asgi` or `wsgi`.
     """
 

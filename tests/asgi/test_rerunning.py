@@ -55,7 +55,7 @@ class Handler:
         while more:
             message = await receive()
             body, more = body + message["body"], message["more_body"]
-        self.runs.append(scope | {"body": body, "is_replay": is_rerun()})
+        self.runs.append(scope | {"body": body, "is_rerun": is_rerun()})
         self.begun.set()
         if len(self.runs) == 1:
             await anyio.sleep_forever()
@@ -66,7 +66,7 @@ class Handler:
 
 @pytest.fixture(autouse=True)
 def no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raincheck.handler._known_terms", set())
+    monkeypatch.setattr("raincheck.handler._known_markings", set())
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_a_request_is_run_again_as_it_came(
     once, again = handler.runs
     for name in ("method", "path", "raw_path", "query_string", "headers", "scheme", "body"):
         assert once[name] == again[name]
-    assert (once["is_replay"], again["is_replay"]) == (False, True)
+    assert (once["is_rerun"], again["is_rerun"]) == (False, True)
 
 
 async def test_a_handler_that_is_not_to_be_run_twice_is_not(
@@ -174,7 +174,7 @@ async def test_a_handler_is_begun_as_often_as_it_may_be(store: MemoryStore) -> N
     assert runs == 2
 
 
-async def test_no_client_can_pretend_to_be_a_replay(store: MemoryStore) -> None:
+async def test_no_client_can_pretend_to_be_a_rerun(store: MemoryStore) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await JSONResponse(is_rerun())(scope, receive, send)
 
@@ -184,7 +184,7 @@ async def test_no_client_can_pretend_to_be_a_replay(store: MemoryStore) -> None:
     assert (await call(wrapped, "/", headers=headers)).content == b"false"
 
 
-async def test_a_replay_goes_through_the_whole_application_and_its_start_up_is_not_repeated(
+async def test_a_rerun_goes_through_the_whole_application_and_its_start_up_is_not_repeated(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "RECOVER", 0.1)
@@ -240,7 +240,7 @@ async def test_a_replay_goes_through_the_whole_application_and_its_start_up_is_n
     assert starts == ["started", "started"]
 
 
-async def test_a_replay_where_the_middleware_is_around_the_application(
+async def test_a_rerun_where_the_middleware_is_around_the_application(
     handler: Handler, store: MemoryStore
 ) -> None:
     def build() -> RaincheckMiddleware:
@@ -258,7 +258,7 @@ async def test_a_replay_where_the_middleware_is_around_the_application(
 @pytest.mark.usefixtures("by_hand")
 @pytest.mark.parametrize("framework", [Starlette, FastAPI])
 @pytest.mark.parametrize("monitored", [False, True])
-async def test_a_replay_comes_in_from_outside_whatever_mounted_applications_have_deferred(
+async def test_a_rerun_comes_in_from_outside_whatever_mounted_applications_have_deferred(
     store: MemoryStore, framework: type[Starlette], monitored: bool
 ) -> None:
     outside, seen = list[str](), list[bool]()
@@ -346,7 +346,7 @@ async def test_nothing_is_captured_of_what_is_not_run_again(
         list(store.read_chunks(operation_id, REQUEST_FENCE, 0, 1))
 
 
-async def test_a_replay_that_is_cancelled_before_it_has_come_in_is_stopped(
+async def test_a_rerun_that_is_cancelled_before_it_has_come_in_is_stopped(
     store: MemoryStore,
 ) -> None:
     outside, stopped = anyio.Event(), anyio.Event()

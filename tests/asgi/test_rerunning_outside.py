@@ -73,9 +73,7 @@ async def again(around: Any, routes: list[Route], *request: Any, budget: float =
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("around", [Reads, Verifies])
-async def test_a_replay_receives_what_the_middleware_around_hands_on(
-    around: Any, size: int
-) -> None:
+async def test_a_rerun_receives_what_the_middleware_around_hands_on(around: Any, size: int) -> None:
     async def put(request: Request) -> Response:
         if not is_rerun():
             await anyio.sleep_forever()
@@ -89,7 +87,7 @@ async def test_a_replay_receives_what_the_middleware_around_hands_on(
     assert json.loads(done.content) == [True, size, shown]
 
 
-async def test_a_handler_of_a_replay_sees_no_disconnect_when_it_has_read_everything() -> None:
+async def test_a_handler_of_a_rerun_sees_no_disconnect_when_it_has_read_everything() -> None:
     received = list[str]()
 
     async def put(request: Request) -> Response:
@@ -167,7 +165,7 @@ async def few_threads() -> Any:
 
 
 @pytest.mark.usefixtures("few_threads")
-async def test_handlers_in_all_threads_get_the_bodies_of_their_replays() -> None:
+async def test_handlers_in_all_threads_get_the_bodies_of_their_reruns() -> None:
     together = anyio.Event()
 
     async def body_of(receive: Any) -> bytes:

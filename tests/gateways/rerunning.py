@@ -59,7 +59,7 @@ class Rerunning:
         assert again.headers["x-asked"] == first.headers["x-asked"]
         assert again.headers["content-location"] == "/once-more"
 
-    def test_no_header_field_makes_a_replay(self, poller: httpx.Client) -> None:
+    def test_no_header_field_makes_a_rerun(self, poller: httpx.Client) -> None:
         response = poller.get("/again", headers=FORGED)
         assert response.headers["x-replay"] == "no"
         assert end(poller, start(poller, "/again", headers=FORGED)).headers["x-replay"] == "no"

@@ -139,7 +139,7 @@ class TestRecovery(CoreTests):
                 raise ValueError("no scope can be made of it")
             return rerun(operation, *given)
 
-        monkeypatch.setattr(rerunner, "replay", refuse_poison)
+        monkeypatch.setattr(rerunner, "rerun", refuse_poison)
         with pytest.raises(ValueError, match="no scope"):
             other.recover()
         assert [operation.id for operation, *_ in rerunner.runs] == [fine.id]
@@ -444,7 +444,7 @@ class TestRequests(CoreTests):
     def test_it_is_not_kept_where_it_may_not_be_run_again(
         self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("raincheck.handler._known_terms", set())
+        monkeypatch.setattr("raincheck.handler._known_markings", set())
         by_method = [start(engine, method) for method in ("POST", "PATCH", "PUT", "DELETE")]
         for operation in (*by_method, start(engine, marking=Marking(retry=False))):
             assert store.read_request(operation.id) is None
@@ -453,7 +453,9 @@ class TestRequests(CoreTests):
     def test_nor_where_its_handler_has_not_said_that_it_may(
         self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("raincheck.handler._known_terms", {Marking(retry=True)})  # another has
+        monkeypatch.setattr(
+            "raincheck.handler._known_markings", {Marking(retry=True)}
+        )  # another has
         said = Marking(is_said=True)
         assert store.read_request(start(engine, "POST", marking=said).id) is None
         later = start(engine, "POST")
@@ -703,7 +705,7 @@ class TestStaleProcesses(CoreTests):
             (State.FAILED, []) if step == "create" else (State.RUNNING, [3])
         )
 
-    def test_a_replay_that_fails_to_begin_is_let_go(
+    def test_a_rerun_that_fails_to_begin_is_let_go(
         self, engine: Engine, store: FaultyStore, time: Time
     ) -> None:
         operation = start(engine)

@@ -231,7 +231,7 @@ def test_only_what_ends_the_waiting_wakes_anybody(script: Script) -> None:
         assert waiter.seen is ended
 
 
-@pytest.mark.parametrize("sight", [Seen(), Seen(failure=StoreUnavailable("it is down"))])
+@pytest.mark.parametrize("seen", [Seen(), Seen(failure=StoreUnavailable("it is down"))])
 def test_what_is_gone_or_cannot_be_seen_is_not_waited_for(script: Script, seen: Seen) -> None:
     script.sights["a"] = seen
     with waiting(script) as (woken, waiter):

@@ -93,7 +93,7 @@ def test_the_application_sees_the_same_environ_and_body(size: int, budget: float
     }
 
 
-def test_a_replay_may_be_marked_and_is_known_as_one() -> None:
+def test_a_rerun_may_be_marked_and_is_known_as_one() -> None:
     @long_running(retry=True)
     def marked(environ: Any, start_response: Any) -> Iterable[bytes]:
         return app(environ, start_response)
