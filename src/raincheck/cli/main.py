@@ -1,4 +1,4 @@
-"""The command line: `raincheck demo`, `raincheck check` and `raincheck store init`."""
+"""What the command line understands: `demo`, `check` and `store init`."""
 
 from __future__ import annotations
 
@@ -142,8 +142,11 @@ def _with_cause(sentence: str, cause: BaseException | None) -> str:
     return f"{sentence}:\n\n{''.join(lines).rstrip()}"
 
 
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+
+
 def _is_ours(path: str) -> bool:
-    return path.startswith((os.path.dirname(__file__), "<frozen importlib")) or (
+    return path.startswith((_PACKAGE, "<frozen importlib")) or (
         f"{os.sep}importlib{os.sep}" in path
     )
 
