@@ -353,7 +353,7 @@ async def test_while_a_server_stops_nobody_waits(
     path = path_of(await call(app))
     async with polling(app, ("GET", path)) as [answer]:
         around = watching.Surroundings(is_stopping=lambda: True)
-        [listener] = app._gateway.monitor.watcher._listeners.values()
+        [listener] = app._gateway.monitor.watcher._listener._of.values()
         listener._around = around
     assert (answer.status, answer.header(b"preference-applied")) == (202, b"wait=90")
     handler.go.set()

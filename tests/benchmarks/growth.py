@@ -177,7 +177,7 @@ class Rerunner:
         return Idle()
 
 
-def open_core(store: Store) -> Engine:
+def open_engine(store: Store) -> Engine:
     """Return an engine whose heart beats when it is told to."""
     settings = Settings(application=APPLICATION, limits=LIMITS)
     engine = Engine(settings, store)
@@ -290,7 +290,7 @@ def rerun_all(engine: Engine, count: int) -> float:
 
 def column(url: str, finished_count: int, flying: int, arguments: argparse.Namespace) -> list[str]:
     """Fill a store and measure it."""
-    with closing(open_store(url)) as store, closing(open_core(store)) as engine:
+    with closing(open_store(url)) as store, closing(open_engine(store)) as engine:
         begun = time.monotonic()
         fill_finished(store, finished_count)
         print(f"filled in {time.monotonic() - begun:.0f} s", file=sys.stderr)

@@ -136,7 +136,7 @@ def abandon(engine: Engine, **changes: Any) -> Operation:
     return left
 
 
-class CoreTests:
+class EngineTests:
     """Fixtures: an engine on a store that may fail, in time that passes on command."""
 
     @pytest.fixture

@@ -12,7 +12,7 @@ from raincheck.engine.engine import Engine
 from raincheck.errors import ConfigurationError, Overloaded
 from raincheck.http.spool import Spooled
 from raincheck.stores.memory import MemoryStore
-from tests.unit.engines import CoreTests, Time, accept, answer, make_engine
+from tests.unit.engines import EngineTests, Time, accept, answer, make_engine
 
 
 def limited(store: MemoryStore, time: Time, **limits: Any) -> Engine:
@@ -21,7 +21,7 @@ def limited(store: MemoryStore, time: Time, **limits: Any) -> Engine:
     return engine
 
 
-class TestAdmission(CoreTests):
+class TestAdmission(EngineTests):
     def test_as_many_as_a_process_may_have_are_accepted(self, store: Any, time: Time) -> None:
         engine = limited(store, time, operations=2)
         accept(engine), accept(engine)

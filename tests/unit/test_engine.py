@@ -20,7 +20,7 @@ from raincheck.operations.operation import Progress, Reason, State
 from raincheck.operations.transitions import Ended
 from tests.unit.engines import (
     RETENTION,
-    CoreTests,
+    EngineTests,
     FaultyStore,
     LeaseOnlyStore,
     Run,
@@ -35,7 +35,7 @@ from tests.unit.engines import (
 )
 
 
-class TestCore(CoreTests):
+class TestCore(EngineTests):
     """Every step that the engine orders, on a store that works."""
 
     # --- accept and finish ---------------------------------------------------------------------

@@ -13,7 +13,7 @@ from raincheck.engine.process import LEASE, LONG_LEASE
 from raincheck.errors import StoreError
 from raincheck.operations.operation import Progress, State
 from tests.unit.engines import (
-    CoreTests,
+    EngineTests,
     FaultyStore,
     LeaseOnlyStore,
     Run,
@@ -27,7 +27,7 @@ from tests.unit.engines import (
 )
 
 
-class TestFaultsAndBeats(CoreTests):
+class TestFaultsAndBeats(EngineTests):
     """What a failing store costs, and what a beat makes good."""
 
     # --- a store that fails --------------------------------------------------------------------

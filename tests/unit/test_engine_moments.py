@@ -17,7 +17,7 @@ from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation, Reason, Result, State
 from raincheck.operations.transitions import Ended, Responded
 from tests.unit.engines import (
-    CoreTests,
+    EngineTests,
     FaultyStore,
     LeaseOnlyStore,
     Time,
@@ -53,7 +53,7 @@ def two_chunks(operation: Operation) -> Ending:
     return Ending(Responded(Result(200, (), 2 * CHUNK_SIZE, CHUNK_SIZE, operation.fence)))
 
 
-class TestAnEmptyStoreThatFails(CoreTests):
+class TestAnEmptyStoreThatFails(EngineTests):
     """A server that took over, knows nothing, and is not steady yet."""
 
     @pytest.mark.parametrize("fault", ["swap", "read_chunks"])
@@ -126,7 +126,7 @@ class TestAnEmptyStoreThatFails(CoreTests):
         assert stored(engine, operation).reason is Reason.RESPONSE_LOST
 
 
-class TestAnswersThatAreLost(CoreTests):
+class TestAnswersThatAreLost(EngineTests):
     """A change that happened although the store failed."""
 
     def test_an_end_that_was_recorded_is_not_taken_for_somebody_elses(
@@ -176,7 +176,7 @@ class TestAnswersThatAreLost(CoreTests):
         assert left.reason is Reason.INTERRUPTED
 
 
-class TestTheTurnOfAHeartbeat(CoreTests):
+class TestTheTurnOfAHeartbeat(EngineTests):
     """What one duty that fails costs the others."""
 
     def test_a_purge_comes_although_there_is_no_room_for_what_waits(
@@ -221,12 +221,12 @@ def turn(heartbeat: Heartbeat) -> None:
     """Have everything be due and done, in this thread."""
     work = heartbeat._work()
     assert work is not None
-    beater = heartbeat._beaters.setdefault(0, _Beater(heartbeat._work))
+    beater = heartbeat._beater._of.setdefault(0, _Beater(heartbeat._work))
     beater._due = dict.fromkeys(beater._due, 0.0)
     beater._turn(work)
 
 
-class TestAClockThatLeaps(CoreTests):
+class TestAClockThatLeaps(EngineTests):
     """A server that took over at once, whose clock is another."""
 
     @pytest.fixture
@@ -270,7 +270,7 @@ class TestAClockThatLeaps(CoreTests):
         assert stored(there, operation).reason is Reason.INTERRUPTED
 
 
-class TestAnEndOfMany(CoreTests):
+class TestAnEndOfMany(EngineTests):
     """Handlers that end one after another, in a shutdown, while each call of the store hangs."""
 
     def test_a_store_that_hangs_is_not_waited_for_by_each(

@@ -28,7 +28,7 @@ from raincheck.monitor.links import Resource
 from raincheck.operations.operation import Operation, Reason, Result, State
 from raincheck.operations.transitions import Ended, Responded
 from tests.unit.engines import (
-    CoreTests,
+    EngineTests,
     FaultyStore,
     LeaseOnlyStore,
     Run,
@@ -56,7 +56,7 @@ def respond(engine: Engine, operation: Operation, content: bytes = WHOLE) -> Non
     writer.complete()
 
 
-class Outages(CoreTests):
+class Outages(EngineTests):
     """An engine whose store can go away and come back."""
 
     @staticmethod

@@ -20,7 +20,7 @@ from raincheck.monitor.endpoint import Repeat, StatusMonitor
 from raincheck.operations.operation import Operation, Reason, State
 from raincheck.operations.transitions import Ended
 from tests.unit.engines import (
-    CoreTests,
+    EngineTests,
     FaultyStore,
     LeaseOnlyStore,
     Run,
@@ -45,7 +45,7 @@ def look(engine: Engine, time: Time, seconds: float) -> None:
         time.now += 5
 
 
-class TestTwoRuns(CoreTests):
+class TestTwoRuns(EngineTests):
     """A process that was frozen, and takes up again what it was given up for."""
 
     @pytest.fixture
@@ -103,7 +103,7 @@ class TestTwoRuns(CoreTests):
         assert body(frozen, poll(frozen, again.id)) == b"second"
 
 
-class TestWhatTakesLong(CoreTests):
+class TestWhatTakesLong(EngineTests):
     """Requests that are slow to keep, and houses that are slow to clean."""
 
     def test_a_lease_begins_when_the_request_is_kept(
@@ -149,7 +149,7 @@ class TestWhatTakesLong(CoreTests):
         assert not any(shelf.chunks for shelf in store._shelves.values())
 
 
-class TestLimits(CoreTests):
+class TestLimits(EngineTests):
     """Limits hold however things meet."""
 
     def test_a_burst_exceeds_no_limit_of_a_process(self, store: FaultyStore, time: Time) -> None:
@@ -195,7 +195,7 @@ class TestLimits(CoreTests):
         assert (ended.state, ended.reason) == (State.FAILED, Reason.TIMEOUT)
 
 
-class TestLostAnswers(CoreTests):
+class TestLostAnswers(EngineTests):
     """Records whose existence nobody heard of."""
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a driver's defect")])
@@ -242,7 +242,7 @@ class TestLostAnswers(CoreTests):
         assert not engine._process.unanswered
 
 
-class TestAttendance(CoreTests):
+class TestAttendance(EngineTests):
     """A client that waits for the response itself, under a key."""
 
     def test_who_is_answered_202_under_the_same_key_ends_it(

@@ -17,7 +17,7 @@ from raincheck.engine.response_writer import ResponseWriter
 from raincheck.errors import StoreError
 from raincheck.operations.operation import Operation, Progress, Reason, State
 from tests.unit.engines import (
-    CoreTests,
+    EngineTests,
     FaultyStore,
     Run,
     Time,
@@ -45,7 +45,7 @@ def fail_for(store: FaultyStore, name: str, operation: Operation, error: Excepti
     setattr(store, name, work)
 
 
-class TestDefects(CoreTests):
+class TestDefects(EngineTests):
     """A store that refuses for ever, or raises what no store should."""
 
     @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
@@ -129,7 +129,7 @@ class TestDefects(CoreTests):
         self, engine: Engine, store: FaultyStore, error: Exception
     ) -> None:
         refused, other = abandon(engine), abandon(engine)
-        engine.running._of.clear()
+        engine.running._of.take()
         fail_for(store, "swap", refused, error)
         with pytest.raises(type(error)):
             engine.recover()
@@ -170,7 +170,7 @@ class TestDefects(CoreTests):
             body(engine, response)
 
 
-class TestForks(CoreTests):
+class TestForks(EngineTests):
     """A fork that comes while responses wait, and while other threads hold every lock."""
 
     def test_a_fork_has_none_of_what_waits_and_can_work_on_its_own(

@@ -14,7 +14,7 @@ from raincheck.engine.store_health import DOUBT, StoreHealth
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation
 from tests.unit.engines import (
-    CoreTests,
+    EngineTests,
     FaultyStore,
     LeaseOnlyStore,
     Run,
@@ -32,7 +32,7 @@ def start(engine: Engine, run: Run) -> Operation:
     return engine.accept(run, Start(method="GET", route="/reports")).operation
 
 
-class Sleeping(CoreTests):
+class Sleeping(EngineTests):
     """The store's clock and that of the wall go on while the machine sleeps; `awake` does not."""
 
     @pytest.fixture

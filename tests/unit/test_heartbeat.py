@@ -36,7 +36,7 @@ def test_who_comes_to_an_idle_heart_wakes_it_and_to_a_busy_one_does_not() -> Non
         work.is_busy = True
         heart.ensure()
         assert work.has_beaten.acquire(timeout=10)
-        (beater,) = heart._beaters.values()
+        (beater,) = heart._beater._of.values()
         while not beater._is_beating:
             assert work.has_beaten.acquire(timeout=10)
         beater._wake.clear()

@@ -22,7 +22,7 @@ from raincheck.engine.start import Start
 from raincheck.errors import Overloaded
 from raincheck.operations.transitions import Released
 from tests.unit.engines import (
-    CoreTests,
+    EngineTests,
     FaultyStore,
     LeaseOnlyStore,
     NoHeartbeat,
@@ -170,7 +170,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     return make
 
 
-class TestOneStore(CoreTests):
+class TestOneStore(EngineTests):
     """Several applications on one store."""
 
     def service(self, store: Any, time: Time, app: object, **options: Any) -> Engine:

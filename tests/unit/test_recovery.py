@@ -20,7 +20,7 @@ from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Reason, State
 from raincheck.operations.transitions import Ended
 from tests.unit.engines import (
-    CoreTests,
+    EngineTests,
     FaultyStore,
     LeaseOnlyStore,
     Run,
@@ -69,7 +69,7 @@ def lost(engine: Engine, operation: Operation) -> Operation:
     return left
 
 
-class TestRecovery(CoreTests):
+class TestRecovery(EngineTests):
     def second(self, store: FaultyStore, time: Time, **options: Any) -> tuple[Engine, Rerunner]:
         engine, rerunner = make_engine(store, time, **options), Rerunner()
         engine.recovery.rerunner = rerunner
@@ -338,7 +338,7 @@ class TestRecovery(CoreTests):
         assert stored(other, operation).state is State.ACCEPTED
 
 
-class TestMany(CoreTests):
+class TestMany(EngineTests):
     """Thousands that a process has left, or that wait."""
 
     def test_as_many_are_taken_up_at_once_as_there_is_room_for(
@@ -425,7 +425,7 @@ class TestMany(CoreTests):
         assert len(read) == 2
 
 
-class TestRequests(CoreTests):
+class TestRequests(EngineTests):
     """What is kept of a request, and for how long."""
 
     @pytest.mark.parametrize("end", ["finish", "cancel", "interrupt"])
@@ -479,7 +479,7 @@ def _chunks(store: FaultyStore, operation: Operation) -> list[tuple[int, int]]:
     return list(shelf.chunks) if shelf is not None else []
 
 
-class TestTime(CoreTests):
+class TestTime(EngineTests):
     """Handlers that have had their time, and operations that nobody asks for."""
 
     def test_a_handler_that_runs_too_long_is_given_up(self, store: FaultyStore, time: Time) -> None:
@@ -573,7 +573,7 @@ class TestTime(CoreTests):
         assert stored(engine, operation).version == operation.version
 
 
-class TestApplications(CoreTests):
+class TestApplications(EngineTests):
     """Several applications may share a store."""
 
     def test_nobody_runs_the_requests_of_another_application(
@@ -590,7 +590,7 @@ class TestApplications(CoreTests):
         assert len(rerunners[0].runs) == 1
 
 
-class TestMoments(CoreTests):
+class TestMoments(EngineTests):
     """What several processes do at once, or one that is killed in the middle."""
 
     def second(self, store: FaultyStore, time: Time) -> tuple[Engine, Rerunner]:
@@ -669,7 +669,7 @@ class TestMoments(CoreTests):
         assert stored(ours, operation).state is State.ACCEPTED
 
 
-class TestStaleProcesses(CoreTests):
+class TestStaleProcesses(EngineTests):
     def test_what_others_have_released_is_not_theirs_to_end(
         self, engine: Engine, store: FaultyStore, time: Time
     ) -> None:

@@ -74,7 +74,7 @@ class Script:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-        readers = [each._reader for each in self.watcher._listeners.values()]
+        readers = [each._reader for each in self.watcher._listener._of.values()]
         while any(reader._soon or reader._later for reader in readers):
             time.sleep(0.001)  # in this time looks take none
 

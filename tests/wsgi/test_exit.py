@@ -24,7 +24,7 @@ PREAMBLE = """
     from raincheck import current_operation
     from raincheck.contracts import Filter
     from raincheck.wsgi import RaincheckMiddleware, leaving
-    from tests.support.wsgi import call, core_of, follow, path_of, until
+    from tests.support.wsgi import call, engine_of, follow, path_of, until
 
     told = threading.Event()
 
@@ -114,7 +114,7 @@ def test_what_may_be_run_again_is_released_to_other_processes(process: Process) 
         """
         app = wrapped()
         assert call(app, method="POST", QUERY_STRING="0").status == 202
-        until(lambda: all(o.worker for o in core_of(app).store.find(Filter())[0]))
+        until(lambda: all(o.worker for o in engine_of(app).store.find(Filter())[0]))
         leaving.drain()
         """
     )
@@ -178,7 +178,7 @@ FORK = """
         "assert leaving.running() == 0",
         "assert call(app_, path_of(accepted)).status == 202",
         "assert follow(app_, call(app_, QUERY_STRING='0')).content == b'done'",
-        "core_of(app_).recover(); core_of(app_).beat()",
+        "engine_of(app_).recover(); engine_of(app_).beat()",
     ],
     ids=["exits", "counts", "polls", "works", "recovers"],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -152,7 +151,7 @@ def test_who_is_answered_at_once_costs_no_watch(
 ) -> None:
     answer = call(site.app, path_of(call(site.app)), method, headers)
     assert (answer.status, answer.header(b"preference-applied")) == (status, None)
-    assert not site.app._gateway.monitor.watcher._listeners
+    assert not site.app._gateway.monitor.watcher._listener._of
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -163,7 +162,7 @@ def test_what_is_unknown_or_anothers_is_not_waited_for(tail: str) -> None:
             for user in ([], [(b"x-user", b"bob")]):
                 answer = call(site.app, other + tail, headers=[*LONG, *user])
                 assert (answer.status, answer.header(b"preference-applied")) == (404, None)
-        assert not site.app._gateway.monitor.watcher._listeners
+        assert not site.app._gateway.monitor.watcher._listener._of
 
 
 def test_no_more_wait_than_may_and_the_rest_is_answered_at_once(site: Site) -> None:
@@ -235,7 +234,7 @@ def test_the_end_of_a_process_that_deferred_nothing_answers_whoever_waits(site: 
     elsewhere = RaincheckMiddleware(site._handle, store=site.store, limits={"waiters": 1})
     answer = site._pool.submit(call, elsewhere, path, "GET", LONG)
     until(lambda: elsewhere._gateway.monitor.watcher.waiters)
-    assert elsewhere._gateway.running in leaving._WAITED_FOR[os.getpid()]
+    assert elsewhere._gateway.running in leaving._WAITED_FOR.get()
     elsewhere._gateway.running.drain()
     assert answer.result(PATIENT).status == 202
 
@@ -244,7 +243,7 @@ def test_while_a_server_stops_nobody_waits(site: Site, monkeypatch: pytest.Monke
     monkeypatch.setattr(watching, "TICK", 0.01)
     path = path_of(call(site.app))
     with site.waiting(("GET", path)) as [answer]:
-        [listener] = site.app._gateway.monitor.watcher._listeners.values()
+        [listener] = site.app._gateway.monitor.watcher._listener._of.values()
         listener._around = watching.Surroundings(is_stopping=lambda: True)
     assert answer.result().header(b"preference-applied") == b"wait=20"
     assert answer.result().status == 202

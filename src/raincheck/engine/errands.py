@@ -17,6 +17,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from raincheck.engine.awake import Deadline
+from raincheck.engine.per_process import PerProcess
 from raincheck.engine.threads import Threads
 from raincheck.errors import StoreError, StoreUnavailable
 
@@ -55,8 +56,8 @@ class Errands:
     """Runs errands of one kind, as far as the store seems to be there; each process for itself."""
 
     def __init__(self) -> None:
+        self._lock_of = PerProcess(threading.Lock)  # a fork may inherit one locked
         self._refused: dict[int, float] = {}  # until when, by process; none: nothing is overdue
-        self._lock_of: dict[int, threading.Lock] = {}  # the same: a fork may inherit it locked
 
     def run(
         self,
@@ -140,7 +141,7 @@ class Errands:
 
     @property
     def _lock(self) -> threading.Lock:
-        return self._lock_of.setdefault(os.getpid(), threading.Lock())
+        return self._lock_of.get()
 
 
 class _Errand(Generic[_T]):

@@ -8,7 +8,6 @@ fork; it ends with the object it beats for.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
@@ -16,6 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from raincheck.engine.per_process import PerProcess
 from raincheck.errors import StoreError
 
 logger = logging.getLogger("raincheck")
@@ -52,20 +52,16 @@ class Heartbeat:
 
     def __init__(self, work: BeatWork) -> None:
         self._work = weakref.ref(work)
-        self._beaters: dict[int, _Beater] = {}
+        self._beater = PerProcess(lambda: _Beater(self._work))
 
     def ensure(self, *, soon: bool = True) -> None:
         """Have the thread run, and beat soon if there is a reason to."""
-        beater = self._beaters.get(os.getpid())
-        if beater is None:
-            # setdefault is atomic and needs no lock, which a fork could have inherited locked.
-            beater = self._beaters.setdefault(os.getpid(), _Beater(self._work))
-        beater.ensure(soon)
+        self._beater.get().ensure(soon)
 
     def recover_soon(self) -> None:
         """Have the thread look now for what nobody runs any more."""
         if self.try_to_ensure():
-            self._beaters[os.getpid()].recover_soon()
+            self._beater.get().recover_soon()
 
     def try_to_ensure(self) -> bool:
         """Have the thread run; False where the system allows no more now."""
@@ -78,7 +74,7 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Let the thread end; it may be started again."""
-        beater = self._beaters.pop(os.getpid(), None)
+        beater = self._beater.take()
         if beater is not None:
             beater.stop()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from raincheck.config.options import Settings
 from raincheck.engine.identity import Application
 from raincheck.engine.outbox import Outbox
+from raincheck.engine.per_process import PerProcess
 from raincheck.engine.repository import Repository
 from raincheck.engine.running import RunningOperations
 from raincheck.engine.store_health import StoreHealth
@@ -46,7 +46,7 @@ class Process:
         self.lease = LEASE if self.liveness is None else LONG_LEASE
         self.renewal = LEASE / 3
         self.unanswered = dict[str, float]()
-        self._outbox_of: dict[int, Outbox] = {}  # by process, as what runs is
+        self._outbox_of = PerProcess(Outbox)
 
     @property
     def worker(self) -> str:
@@ -56,7 +56,7 @@ class Process:
     @property
     def outbox(self) -> Outbox:
         """What waits here for the store."""
-        return self._outbox_of.setdefault(os.getpid(), Outbox())
+        return self._outbox_of.get()
 
     @property
     def is_busy(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from raincheck.engine.outbox import Ending
+from raincheck.engine.per_process import PerProcess
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation, Owned, Progress, Reason
 from raincheck.operations.transitions import bind
@@ -113,18 +114,22 @@ class RunningOperation:
         return replace(ending, event=event, is_doubtful=self.is_doubtful)
 
 
+def name_process() -> str:
+    """Return a name for this process that no other has."""
+    return f"{os.getpid()}-{secrets.token_hex(8)}"
+
+
 class RunningOperations:
     """Those of this process; a fork has none of the handlers, and must not speak for them."""
 
     def __init__(self) -> None:
-        self._of: dict[int, dict[str, RunningOperation]] = {}
-        self._names: dict[int, str] = {}
+        self._of = PerProcess(dict[str, RunningOperation])
+        self._name = PerProcess(name_process)
 
     @property
     def worker(self) -> str:
         """The name of this process, where its store has given it none; no other has it."""
-        pid = os.getpid()
-        return self._names.setdefault(pid, f"{pid}-{secrets.token_hex(8)}")
+        return self._name.get()
 
     def __len__(self) -> int:
         return len(self._here)
@@ -162,7 +167,7 @@ class RunningOperations:
 
     @property
     def _here(self) -> dict[str, RunningOperation]:
-        return self._of.setdefault(os.getpid(), {})
+        return self._of.get()
 
 
 def each(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from raincheck.engine.awake import Moment
 from raincheck.engine.errands import Errands
+from raincheck.engine.per_process import PerProcess
 from raincheck.errors import StoreUnavailable
 
 DOUBT = 5.0  # seconds for which a store that failed is taken to fail
@@ -31,7 +31,7 @@ class StoreHealth:
         self.last_failure = 0.0
         self._steady_since: float | None = None  # by the store's clock
         self._answered_at = 0.0  # the same
-        self._staying_of: dict[int, set[object]] = {}  # by process: a fork has none of them
+        self._staying_of = PerProcess(set[object])
 
     @contextmanager
     def noticing(self) -> Iterator[None]:
@@ -97,7 +97,7 @@ class StoreHealth:
 
     @property
     def _staying(self) -> set[object]:
-        return self._staying_of.setdefault(os.getpid(), set())
+        return self._staying_of.get()
 
 
 def _is_recent(moment: Moment | None) -> bool:

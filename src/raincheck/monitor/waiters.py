@@ -9,7 +9,6 @@ them. No event loop here: who waits says how it is woken.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+from raincheck.engine.per_process import PerProcess
 from raincheck.errors import StoreError
 from raincheck.operations.operation import Operation
 
@@ -101,16 +101,14 @@ class Watcher:
     """
 
     def __init__(self, watch: Watch, see: See, around: Surroundings | None = None) -> None:
-        self._watch = watch
-        self._see = see
-        self._around = around or Surroundings()
-        self._listeners: dict[int, _Listener] = {}  # by process
+        around = around or Surroundings()
+        self._listener = PerProcess(lambda: _Listener(watch, see, around))
 
     @contextmanager
     def waiting(self, operation_id: str, wake: Callable[[], object]) -> Iterator[Waiter]:
         """Have `wake` called when there is nothing more to wait for, until the context ends."""
         waiter = Waiter(operation_id, wake)
-        listener = self._listener()
+        listener = self._listener.get()
         listener.add(waiter)
         try:
             yield waiter
@@ -120,22 +118,14 @@ class Watcher:
     @property
     def waiters(self) -> int:
         """How many wait in this process."""
-        listener = self._listeners.get(os.getpid())
+        listener = self._listener.peek()
         return 0 if listener is None else listener.waiters
 
     def close(self) -> None:
         """Dismiss all who wait in this process; for those who come later it begins anew."""
-        listener = self._listeners.pop(os.getpid(), None)
+        listener = self._listener.take()
         if listener is not None:
             listener.close()
-
-    def _listener(self) -> _Listener:
-        listener = self._listeners.get(os.getpid())
-        if listener is None:
-            # setdefault is atomic and needs no lock, which a fork could have inherited locked.
-            fresh = _Listener(self._watch, self._see, self._around)
-            listener = self._listeners.setdefault(os.getpid(), fresh)
-        return listener
 
 
 class _Listener:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
+from raincheck.engine.per_process import PerProcess
+from raincheck.engine.running import name_process
 from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.http.messages import Request
 from raincheck.operations.operation import (
@@ -56,7 +56,8 @@ class MemoryStore:
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._locks: dict[int, threading.Lock] = {}
+        # One for each process: a fork may inherit one that nobody will ever release.
+        self._lock_of = PerProcess(threading.Lock)
         self._operations: dict[str, Operation] = {}
         self._unfinished: dict[str, Operation] = {}
         self._due: dict[str, Operation] = {}  # that have ended, and have a lease
@@ -65,13 +66,12 @@ class MemoryStore:
         self._shelves: dict[str, _Shelf] = {}
         self._unclaimed: set[str] = set()  # shelves without an operation
         self._dedupe: dict[str, str] = {}
-        self._names: dict[int, str] = {}
-        self._watches: dict[int, list[SimpleQueue[str]]] = {}  # by process
+        self._name = PerProcess(name_process)
+        self._watches = PerProcess(list[SimpleQueue[str]])
 
     @property
     def _lock(self) -> threading.Lock:
-        # One for each process: a fork may inherit one that nobody will ever release.
-        return self._locks.setdefault(os.getpid(), threading.Lock())
+        return self._lock_of.get()
 
     def create(
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None
@@ -246,7 +246,7 @@ class MemoryStore:
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         news: SimpleQueue[str] = SimpleQueue()
-        watches = self._watches.setdefault(os.getpid(), [])
+        watches = self._watches.get()
         watches.append(news)
         try:
             yield None
@@ -259,7 +259,7 @@ class MemoryStore:
             watches.remove(news)
 
     def _tell(self, operation_id: str) -> None:
-        for news in self._watches.get(os.getpid(), ()):
+        for news in self._watches.get():
             news.put(operation_id)
 
     def now(self) -> float:
@@ -269,8 +269,7 @@ class MemoryStore:
         """Keep everything: it would be lost otherwise."""
 
     def incarnation(self) -> str:
-        pid = os.getpid()
-        return self._names.setdefault(pid, f"{pid}-{secrets.token_hex(8)}")
+        return self._name.get()
 
     def lives(self, incarnation: str) -> bool:
         return incarnation == self.incarnation()

@@ -7,13 +7,14 @@ without a word in the store. Other threads would be waited for without bounds.
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
+
+from raincheck.engine.per_process import PerProcess
 
 
 class Leaving(Protocol):
@@ -32,17 +33,18 @@ class Leaving(Protocol):
         ...
 
 
-# By process: a fork inherits what is registered here, but none of the threads.
-_WAITED_FOR: dict[int, weakref.WeakSet[Leaving]] = {}
+def _ask_to_drain() -> weakref.WeakSet[Leaving]:
+    _at_end(drain)
+    return weakref.WeakSet()
+
+
+# A fork inherits what is registered here, but none of the threads.
+_WAITED_FOR = PerProcess(_ask_to_drain)
 
 
 def wait_for(gateway: Leaving) -> None:
     """Have this process's end wait for a gateway's handlers."""
-    known = _WAITED_FOR.get(os.getpid())
-    if known is None:
-        known = _WAITED_FOR.setdefault(os.getpid(), weakref.WeakSet())
-        _at_end(drain)
-    known.add(gateway)
+    _WAITED_FOR.get().add(gateway)
 
 
 def _at_end(function: Callable[[], None]) -> None:
@@ -56,13 +58,13 @@ def _at_end(function: Callable[[], None]) -> None:
 
 def running() -> int:
     """Return how many deferred handlers run in this process."""
-    return sum(len(gateway) for gateway in list(_WAITED_FOR.get(os.getpid(), ())))
+    return sum(len(gateway) for gateway in list(_WAITED_FOR.peek() or ()))
 
 
 def drain() -> None:
     """Wait for all handlers of this process, each gateway within its `drain` option."""
     begin = time.monotonic()
-    gateways = list(_WAITED_FOR.get(os.getpid(), ()))
+    gateways = list(_WAITED_FOR.peek() or ())
     for gateway in gateways:  # all first: what one of them releases, none here is to take up
         gateway.stop()
     for gateway in gateways:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from raincheck.engine.engine import Engine
+from raincheck.engine.per_process import PerProcess
 from raincheck.operations.operation import Operation, Reason
 from raincheck.wsgi import leaving
 
@@ -41,7 +42,7 @@ class Running:
     def __init__(self, engine: Engine, close: Callable[[], None]) -> None:
         self.engine = engine
         self._close = close
-        self._handlers_of: dict[int, set[Runs]] = {}  # by process: a fork has none of the threads
+        self._handlers_of = PerProcess(set[Runs])  # a fork has none of the threads
         self._stopping: int | None = None  # the process that is
         self._released = threading.Condition(threading.Lock())
 
@@ -50,7 +51,7 @@ class Running:
 
     @property
     def _handlers(self) -> set[Runs]:
-        return self._handlers_of.setdefault(os.getpid(), set())
+        return self._handlers_of.get()
 
     def adopt(self, handler: Runs) -> None:
         """Count a handler whose server has forgotten it, so that the process waits for it."""

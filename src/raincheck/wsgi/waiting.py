@@ -6,11 +6,12 @@ A request that finds the cap reached is promoted early, and the fast ones find a
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import threading
 import weakref
+
+from raincheck.engine.per_process import PerProcess
 
 PATIENCE = 0.05  # seconds that every request may take, so that fast answers come as they are
 
@@ -28,7 +29,7 @@ class Waiting:
 
     def __init__(self, most: int | None = None) -> None:
         self._most = most
-        self._counts: dict[int, _Count] = {}  # by process: a fork has none of the threads
+        self._count_of = PerProcess(_Count)  # a fork has none of the threads
 
     def begin(self) -> bool:
         """Take note that one more waits; False if it may not."""
@@ -47,7 +48,7 @@ class Waiting:
 
     @property
     def _count(self) -> _Count:
-        return self._counts.setdefault(os.getpid(), _Count())
+        return self._count_of.get()
 
     def _half(self, count: _Count) -> int:
         if not count.waiting:

@@ -165,7 +165,7 @@ def test_who_waits_for_a_connection_to_postgresql_goes_on_after_a_freeze(leaping
 
 
 def test_who_waits_for_a_connection_to_redis_goes_on_after_a_freeze(leaping: Leaping) -> None:
-    link = Server(parse("redis://localhost?max_connections=1&timeout=1"))._link()
+    link = Server(parse("redis://localhost?max_connections=1&timeout=1"))._link.get()
     assert link.take_place()
     leaping(link.places.release)
     assert link.take_place()

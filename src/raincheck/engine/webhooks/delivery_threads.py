@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 
+from raincheck.engine.per_process import PerProcess
 from raincheck.engine.webhooks.shares import Shares
 from raincheck.errors import StoreError
 
@@ -28,20 +28,15 @@ class DeliveryThreads:
     """
 
     def __init__(self, work: Work) -> None:
-        self._work = work
-        self._crews: dict[int, _Crew] = {}  # by process
+        self._crew = PerProcess(lambda: _Crew(work))
 
     def call(self) -> None:
         """Have what there is to do done soon."""
-        crew = self._crews.get(os.getpid())
-        if crew is None:
-            # setdefault is atomic and needs no lock, which a fork could have inherited locked.
-            crew = self._crews.setdefault(os.getpid(), _Crew(self._work))
-        crew.call()
+        self._crew.get().call()
 
     def close(self) -> None:
         """Let the threads of this process end; they may be called again."""
-        crew = self._crews.pop(os.getpid(), None)
+        crew = self._crew.take()
         if crew is not None:
             crew.close()
 

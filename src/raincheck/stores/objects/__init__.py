@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from urllib.parse import quote, unquote
 
+from raincheck.engine.per_process import PerProcess
 from raincheck.engine.repository import Repository
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.http.messages import Request
@@ -73,7 +74,7 @@ class ObjectBodies:
     def __init__(self, store: Store, storage: Storage) -> None:
         self._store = store
         self._storage = storage
-        self._sweeps: dict[int, _Sweep] = {}  # by process
+        self._sweep_of = PerProcess(_Sweep)
         self._warned: set[int] = set()  # processes
 
     # --- chunks --------------------------------------------------------------------------------
@@ -214,7 +215,7 @@ class ObjectBodies:
 
     def _sweep(self) -> None:
         """Go on with a sweep for a while, or begin one if the last was begun an hour ago."""
-        sweep = self._sweeps.setdefault(os.getpid(), _Sweep())
+        sweep = self._sweep_of.get()
         if not sweep.lock.acquire(blocking=False):
             return
         try:
@@ -311,7 +312,7 @@ class ObjectBodies:
         return self._store.now()
 
     def close(self) -> None:
-        self._sweeps.pop(os.getpid(), None)
+        self._sweep_of.take()
         self._storage.close()
         self._store.close()
 

@@ -19,6 +19,7 @@ import obstore
 from obstore.exceptions import BaseError, InvalidPathError, NotSupportedError
 from obstore.store import LocalStore, from_url
 
+from raincheck.engine.per_process import PerProcess
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
 from raincheck.stores.patience import SLACK, Patience
 
@@ -111,8 +112,9 @@ class Storage:
     """
 
     def __init__(self, connect: Callable[[], ObjectStore]) -> None:
-        self._connect = connect
-        self._clients: dict[int, tuple[ObjectStore, Patience]] = {}  # by process
+        self._client = PerProcess(
+            lambda: (_translate(connect), Patience(TIMEOUT.total_seconds() + SLACK))
+        )
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object: all of it, or nothing."""
@@ -149,7 +151,7 @@ class Storage:
 
     def close(self) -> None:
         """Let go of this process's client."""
-        self._clients.pop(os.getpid(), None)
+        self._client.take()
 
     def _call(self, work: Callable[[ObjectStore], _T]) -> _T:
         global _engine_of
@@ -159,11 +161,7 @@ class Storage:
                 "fork before the first use"
             )
         _engine_of = os.getpid()
-        known = self._clients.get(os.getpid())
-        if known is None:
-            fresh = (_translate(self._connect), Patience(TIMEOUT.total_seconds() + SLACK))
-            known = self._clients.setdefault(os.getpid(), fresh)
-        store, patience = known
+        store, patience = self._client.get()
         return patience.call(lambda: _translate(lambda: work(store)))
 
 

@@ -7,7 +7,6 @@ each transaction another one. What `find` filters by has a column; the record it
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -16,6 +15,7 @@ from functools import partial
 from itertools import starmap
 from typing import Any
 
+from raincheck.engine.per_process import PerProcess
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, is_mere_renewal
@@ -85,15 +85,11 @@ class PostgreSQLStore:
         self._statements = Statements(self._schema.tables)
         self._clock = clock
         self._reader = Reader()
-        self._make_process = partial(Process, parameters, self._schema, timeout, pool)
-        # By process id. A fork makes its own, and keeps those of its ancestors: collecting
-        # them would end sessions that it does not own.
-        self._processes: dict[int, Process] = {}
+        self._process_of = PerProcess(partial(Process, parameters, self._schema, timeout, pool))
 
     @property
     def _process(self) -> Process:
-        pid = os.getpid()
-        return self._processes.get(pid) or self._processes.setdefault(pid, self._make_process())
+        return self._process_of.get()
 
     def prepare(self) -> Prepared:
         """Make the tables, or bring them up to date; tell what was found and what is there now.
@@ -244,7 +240,7 @@ class PostgreSQLStore:
         return self._process.now() if self._clock is None else self._clock()
 
     def close(self) -> None:
-        process = self._processes.pop(os.getpid(), None)
+        process = self._process_of.take()
         if process is not None:
             process.close()
 

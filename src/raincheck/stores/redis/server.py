@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
 
 from raincheck.engine.awake import Deadline, Moment
+from raincheck.engine.per_process import PerProcess
 from raincheck.stores.patience import SLACK, Patience
 from raincheck.stores.redis.errors import FAILURES, Refused, explain
 from raincheck.stores.redis.names import Command, to_run
@@ -40,7 +40,7 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._links: dict[int, _Link] = {}  # by process
+        self._link = PerProcess(partial(_Link, settings))
 
     def command(self, *command: str | bytes | float) -> Any:
         """Return the answer to one command."""
@@ -68,7 +68,7 @@ class Server:
 
     def now(self, key: str) -> float:
         """Return the time by the clock of the node that has `key`; seldom takes a round trip."""
-        link = self._link()
+        link = self._link.get()
         if link.clock is None:
             link.clock = ServerClock(partial(self._how_far_ahead, key))
         return link.clock()
@@ -90,12 +90,12 @@ class Server:
 
     def close(self) -> None:
         """Close this process's connections, but for those in use at this moment."""
-        link = self._links.get(os.getpid())
+        link = self._link.peek()
         if link is not None:
             link.close()
 
     def _run(self, work: Callable[[_Client], _T]) -> _T:
-        link = self._link()
+        link = self._link.get()
 
         def attempt() -> _T | Refused:
             if not link.take_place():
@@ -125,10 +125,6 @@ class Server:
             f"all connections to the Redis server {self.settings.address} were in use for "
             f"{self.settings.timeout:g} s: allow more with ?max_connections=…"
         )
-
-    def _link(self) -> _Link:
-        pid = os.getpid()
-        return self._links.get(pid) or self._links.setdefault(pid, _Link(self.settings))
 
     def _check(self, link: _Link) -> None:
         """Warn once in a process if the server may delete what was promised to be kept."""
