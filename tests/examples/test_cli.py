@@ -6,13 +6,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from raincheck.cli.main import _url, main
+from raincheck.cli.options import documented
+from raincheck.config.limits import Limits
+from raincheck.config.options import Settings
 from raincheck.stores.default import application_key
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +75,18 @@ def test_a_host_that_is_not_this_machine_is_said_in_one_sentence(
 )
 def test_the_printed_url_can_be_reached_from_this_machine(host: str, url: str) -> None:
     assert _url(host, 1) == url
+
+
+@pytest.mark.parametrize("of", [Settings, Limits])
+def test_every_option_is_documented_once_where_it_is_defined(of: type[Settings | Limits]) -> None:
+    assert sorted(documented(of)) == sorted(field.name for field in fields(of))
+
+
+def test_options_prints_the_tables_of_the_guide(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["options"]) == 0
+    tables = capsys.readouterr().out
+    assert "| `budget` | Seconds a handler may take before its request is answered 202." in tables
+    assert tables in (ROOT / "examples/options.md").read_text()
 
 
 def test_the_demo_finds_its_archives_again_whichever_way_it_is_started() -> None:

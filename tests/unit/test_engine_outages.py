@@ -20,7 +20,7 @@ from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.outbox import Ending
 from raincheck.engine.process import LEASE
 from raincheck.engine.recovery import STEADY
-from raincheck.engine.refusals import may_begin
+from raincheck.engine.refusals import Admitted, admit
 from raincheck.engine.response_writer import ResponseWriter
 from raincheck.engine.start import Key, Start
 from raincheck.errors import StoreError, StoreUnavailable
@@ -522,6 +522,11 @@ class TestAStoreThatHangs(Outages):
         assert poll(engine, operation.id).status == 202
 
 
+def may_begin(engine: Engine, candidate: Candidate) -> bool:
+    """Tell whether a handler may be called."""
+    return isinstance(admit(candidate, engine, lambda: None), Admitted)
+
+
 class TestRequestsThatStaySynchronous(Outages):
     """What may begin while nothing can be accepted."""
 
@@ -535,34 +540,34 @@ class TestRequestsThatStaySynchronous(Outages):
         with pytest.raises(StoreUnavailable):
             accept(engine)
         with engine.health.stay():
-            assert may_begin(self.AT_ONCE, engine, None)
+            assert may_begin(engine, self.AT_ONCE)
             with engine.health.stay():
-                assert not may_begin(self.AT_ONCE, engine, None)
-                assert may_begin(Candidate(2.0), engine, None)
-            assert may_begin(self.AT_ONCE, engine, None)
+                assert not may_begin(engine, self.AT_ONCE)
+                assert may_begin(engine, Candidate(2.0))
+            assert may_begin(engine, self.AT_ONCE)
 
     def test_a_store_that_takes_operations_again_is_noticed(
         self, store: FaultyStore, time: Time
     ) -> None:
         engine = make_engine(store, time, limits={"synchronous": 0})
-        assert may_begin(self.AT_ONCE, engine, None)
+        assert may_begin(engine, self.AT_ONCE)
         self.leave(store)
         with pytest.raises(StoreUnavailable):
             accept(engine)
         self.come_back(store)
         engine.recover()  # that it can be read says nothing
-        assert not may_begin(self.AT_ONCE, engine, None)
+        assert not may_begin(engine, self.AT_ONCE)
         accept(engine)
-        assert may_begin(self.AT_ONCE, engine, None)
+        assert may_begin(engine, self.AT_ONCE)
 
     def test_now_and_then_one_request_finds_out(self, store: FaultyStore, time: Time) -> None:
         engine = make_engine(store, time, limits={"synchronous": 0})
         self.leave(store)
         for _ in range(3):
-            assert may_begin(self.AT_ONCE, engine, None)
+            assert may_begin(engine, self.AT_ONCE)
             with pytest.raises(StoreUnavailable):
                 accept(engine)
-            assert not may_begin(self.AT_ONCE, engine, None)
+            assert not may_begin(engine, self.AT_ONCE)
             time.now += 6
 
 

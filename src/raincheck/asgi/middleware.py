@@ -17,10 +17,10 @@ from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
 from raincheck.engine.engine import Engine
-from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
-from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
+from raincheck.engine.idempotency import SharingPolicy
+from raincheck.engine.refusals import admit, is_accepted_first
 from raincheck.handler import CURRENT, Deferrable, is_within, outside
-from raincheck.http.messages import field_value
+from raincheck.http.messages import Response, field_value
 from raincheck.http.preferences import asks_for_events
 from raincheck.http.urls import route_path
 from raincheck.monitor import views
@@ -116,18 +116,17 @@ class RaincheckMiddleware:
             await self.app(scope, receive, send)
             return
         key = field_value(scope["headers"], b"idempotency-key")
-        try:
-            sharing = self._sharing_policy.sharing(method, path, key)
-        except NotAKeyError as error:
-            await send_response(scope, send, not_a_key(error))
+        share = partial(self._sharing_policy.sharing, method, path, key)
+        admitted = admit(decision, gateway.engine, share)
+        if isinstance(admitted, Response):
+            await send_response(scope, send, admitted)
             return
-        if not may_begin(decision, gateway.engine, sharing):
-            await send_response(scope, send, refuse(decision, gateway.engine))
-        elif is_accepted_first(decision, sharing):
-            given = (gateway, scope, receive, send, decision, template)
+        candidate, sharing = admitted
+        given = (gateway, scope, receive, send, candidate, template)
+        if is_accepted_first(candidate, sharing):
             await AcceptedFirst(*given, sharing=sharing).serve()
         else:
-            await Exchange(gateway, scope, receive, send, decision, template).serve()
+            await Exchange(*given).serve()
 
     async def _apart(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request that begins in the context of another one, but is no part of it."""

@@ -1,4 +1,4 @@
-"""What the command line understands: `demo`, `check` and `store init`."""
+"""What the command line understands: `demo`, `check`, `options` and `store init`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _demo(options.host, options.port)
     if options.command == "check":
         return _check(options.application)
+    if options.command == "options":
+        return _options()
     if options.command == "store":
         return _store_init(options.url)
     raise AssertionError(f"no command {options.command!r}")
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="find @long_running where it has no effect, or the wrong one"
     )
     check.add_argument("application", metavar="module:app", help="or module:factory()")
+    commands.add_parser("options", help="print every option and limit, with unit and default")
     store = commands.add_parser("store", help="what is done to a store by hand")
     actions = store.add_subparsers(dest="action", required=True)
     init = actions.add_parser("init", help="make a store's tables, or bring them up to date")
@@ -96,6 +99,13 @@ def _check(target: str) -> int:
         return _complain(f"Nothing was checked: the framework of {kind} is not known", UNUSABLE)
     print(report)
     return FAILED if report.complaints else OK
+
+
+def _options() -> int:
+    from raincheck.cli.options import tables
+
+    print(tables())
+    return OK
 
 
 def _store_init(url: str) -> int:

@@ -66,69 +66,81 @@ class Options(TypedDict, total=False):
 class Settings:
     """Every option with its default; times in seconds, sizes in bytes.
 
+    `python -m raincheck options` prints what follows; the request that callables are given is the
+    scope under ASGI, the environ under WSGI, and Django's own there.
+
     Attributes:
-        budget: Seconds a handler may take before its request is promoted. 0 defers every request
-            that may be deferred, None only marked ones, whatever clients prefer. Default 10: well
-            below the 29 or 30 s at which gateways give up.
-        mode: Who may get a 202: anyone (`auto`, the default), only a client that sent
-            `Prefer: respond-async` (`prefer`), or only requests to marked handlers (`marked`).
-        include: Path patterns that may be deferred; default: all.
+        budget: Seconds a handler may take before its request is answered 202. Default 10: well
+            below the 29 or 30 s at which gateways give up. 0 defers every request that may be
+            deferred at once, None marked handlers only, whatever clients prefer.
+        mode: Who may get a 202: anyone (`"auto"`, the default), only clients that send
+            `Prefer: respond-async` (`"prefer"`), or only requests to `@long_running` handlers
+            (`"marked"`).
+        include: Path patterns that may be deferred; `*` is within a segment, `**` of any depth,
+            `{name}` and `<int:name>` as in routes. Default: all.
         exclude: Path patterns that are never deferred, marked or not; they win over `include`.
-        budgets: Budgets of single path patterns; the first that matches wins.
+        budgets: Budgets of single path patterns, such as `{"/export/**": 0, "/search": None}`; the
+            first that matches wins.
         max_wait: The longest `Prefer: wait` that is honoured, in seconds, at the start and by
             polls; 0: polls never wait. Default 25.
-        prefix: Path below which operations are found. Default `/operations`.
+        prefix: Path below which operations are found; all of it is raincheck's. Default
+            `"/operations"`.
         status_url: Callable (request, operation id) → path of R, for a monitor that the
-            application mounts itself; then raincheck intercepts nothing. The request is the scope
-            (ASGI), the environ (WSGI) or Django's request. It is called for every request: any may
-            be a poll, and nobody knows what it looks at.
-        location: How URLs are written: `absolute` (default), `path` or `relative`.
-        public_url: The URL under which the outside sees the application's root.
-        dialect: `location` (default) or `see-other`.
-        retention: Seconds a finished operation stays readable; for a day more it is known that
-            there was one. Default 86,400 (a day).
-        owner: Callable (request) → the principal a request belongs to, or None; the request is as
-            for `status_url`. Under ASGI called in a thread. Asked again, while it returns None,
-            when a handler is marked or tells its progress, and when its response begins.
+            application mounts itself; then raincheck intercepts nothing. It is called for every
+            request: any may be a poll, and nobody knows what it looks at.
+        location: How URLs are written: `"absolute"` (the default: most clients need it), `"path"`,
+            or `"relative"` (for proxies that change paths and don't say so).
+        public_url: The URL under which the outside sees the application's root, such as
+            `"https://api.example.org/v1"`.
+        dialect: Which URL a client is told to poll: `"location"` (the default) R, which becomes the
+            response; `"see-other"` the status URL, which is 200 with `Retry-After` and at the end
+            303 to R (404 until then), for clients that know this.
+        retention: Seconds a finished operation stays readable; then 410, and a day later 404.
+            Default 86,400 (a day).
+        owner: Callable (request) → the principal a request belongs to, or None for strangers;
+            nobody else sees its operation. Under ASGI called in a thread. Asked again, while it
+            returns None, when a handler is marked or tells its progress, and when its response
+            begins; and by polls of what has an owner.
         keep_cookies: Whether a replayed response keeps `Set-Cookie`. Default False.
-        limits: A `Limits`, or a mapping of its fields.
+        limits: A `raincheck.Limits`, or a mapping of its fields.
         drain: Seconds that shutdown waits for running handlers. Default 10.
-        store: A store or its URL; default: `RAINCHECK_STORE`, else an SQLite file in the user's
-            state directory.
-        bodies: The URL of an object storage for large response bodies, such as
-            `s3://bucket/prefix`; default: they are in the store.
+        store: Where operations are kept: a URL, or a store. Default: `RAINCHECK_STORE`, else an
+            SQLite file in the user's state directory.
+        bodies: The URL of an object storage for large response bodies: `s3://bucket/prefix`,
+            `gs://…`, `az://…` or `file:///…`. Default: they are in the store.
         application: A name for the application: processes that share it, the mount point and the
             store show each other's operations and run them again. Default: what the server was told
             to start and in which directory, what the middleware is around, and the prefix.
         timeout: Seconds a handler may run once it was deferred; then its operation has failed as
             `timeout` and it is asked to stop. `@long_running(timeout=...)` wins. Default None: no
             limit.
-        retry: Whether a handler may be run again if its process is lost, by path pattern; the
-            first that matches wins, `@long_running(retry=...)` wins over it. Default: if the
-            method is safe (RFC 9110 §9.2.1), and not otherwise.
+        retry: Whether a handler may be run again if its process is lost, by path pattern, such as
+            `{"/imports/**": True, "/feed": False}`; the first that matches wins, and
+            `@long_running(retry=...)` over it. Default: if the method is safe (RFC 9110 §9.2.1),
+            and not otherwise.
         max_attempts: How often a handler may be begun, the first time included; 1: none is ever
             run again. Default 3.
-        abandon_after: Seconds without a poll after which a running operation is cancelled, at
-            least 15. Default None: never.
+        abandon_after: Seconds without a poll after which a running operation is cancelled, unless a
+            webhook waits for it; at least 15. Default None: never.
         idempotency_keys: Whether `Idempotency-Key` is honoured on POST, PUT, PATCH and DELETE
             requests that may be deferred. Default True.
         identity_headers: Names of the header fields by which the application tells who asks, such
-            as `X-API-Key`, beside `Authorization`, `Proxy-Authorization` and `Cookie`. Without an
-            owner, a key is of those who send the same in all of them. Default None: there are no
+            as `["X-API-Key"]`, beside `Authorization`, `Proxy-Authorization` and `Cookie`. Without
+            an owner, a key is of those who send the same in all of them. Default None: there are no
             others, and a key that comes with none of them is warned of, once.
         coalesce: Path patterns where identical safe requests of one owner that come while the
             first is handled share its operation. Default: none.
         url_secret: A secret, or several of which the first signs, for links that hand a response
-            to somebody else. Default None: there are none.
+            to somebody else; takes the extra `signed-urls`. Default None: there are none.
         url_lifetime: Seconds such a link is good for, at least. Default 3,600 (an hour).
         encryption_key: A Fernet key, or several of which the first encrypts, for captured
-            requests. Default None: they are stored as they came.
+            requests; takes the extra `encryption`. Default None: they are stored as they came.
         webhook: The URL that is told when an operation has ended, or a callable (request) → URL or
-            None; the request is as for `owner`. Default None.
+            None; takes the extra `webhooks`. Default None.
         webhook_secret: What signs it, as Standard Webhooks have it (`whsec_…`); must be given with
             `webhook`.
         webhook_networks: Networks that are not public and that webhooks may reach all the same,
-            such as `10.1.0.0/16`. Default: none.
+            such as `["10.1.0.0/16"]`. Default: none.
 
     Raises:
         ConfigurationError: An option is unknown, has a wrong value, or contradicts another.

@@ -30,8 +30,8 @@ from raincheck.django.contexts import in_transaction
 from raincheck.django.rerun import Rerun, Rerunner
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
 from raincheck.engine.engine import CHUNK_SIZE, Engine
-from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
-from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
+from raincheck.engine.idempotency import SharingPolicy
+from raincheck.engine.refusals import Admitted, admit, is_accepted_first
 from raincheck.errors import StoreError
 from raincheck.handler import CURRENT, REQUEST, Deferrable, is_within, outside
 from raincheck.http.messages import Response, StoredBody
@@ -167,26 +167,24 @@ class RaincheckMiddleware:
     ) -> HttpResponseBase:
         engine = self._gateway.engine
         engine.come_in_at(get_script_prefix())
-        try:
-            sharing = sharing_of(self._sharing_policy, request.META, request.path_info)
-        except NotAKeyError as error:
-            return to_response(not_a_key(error))
-        if not may_begin(decision, engine, sharing):
-            return to_response(refuse(decision, engine))
+        admitted = self._admit(request, decision)
+        if isinstance(admitted, Response):
+            return to_response(admitted)
+        candidate, sharing = admitted
         try:
             patience = patience_for(str(request.method), sharing)
             body = take_body(
                 request, engine.limits.request_body, engine.admission.spooled, patience
             )
         except Unread as unread:
-            refusal = unread.refusal(decision, sharing, engine.limits)
+            refusal = unread.refusal(candidate, sharing, engine.limits)
             return self._pass(request) if refusal is None else to_response(refusal)
         method, path = str(request.method), request.path_info
-        exchange = threads.Exchange(self._gateway, decision, method, path)
+        exchange = threads.Exchange(self._gateway, candidate, method, path)
         exchange.bind(request, body, self.get_response)
         request.META[REQUEST] = exchange.sign
         described = to_request(request)
-        if is_accepted_first(decision, sharing):
+        if is_accepted_first(candidate, sharing):
             response = AcceptedFirst(exchange, sharing, described, template).response()
             if exchange.is_passing:
                 return exchange.response()
@@ -199,7 +197,7 @@ class RaincheckMiddleware:
         if operation is None:
             return exchange.response()
         path, started = fill(template, operation.id), self._gateway.monitor.started
-        return to_response(started(operation, described, decision.applied, path))
+        return to_response(started(operation, described, candidate.applied, path))
 
     def _pass(self, request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = self.get_response(request)
@@ -212,13 +210,14 @@ class RaincheckMiddleware:
         decision: Candidate | Refusal,
         template: str | None,
     ) -> HttpResponseBase:
-        try:
-            sharing = sharing_of(self._sharing_policy, request.META, request.path_info)
-        except NotAKeyError as error:
-            return to_response(not_a_key(error))
-        if not may_begin(decision, gateway.engine, sharing):
-            return to_response(refuse(decision, gateway.engine))
-        return await gateway.serve(request, decision, sharing, template)
+        admitted = self._admit(request, decision)
+        if isinstance(admitted, Response):
+            return to_response(admitted)
+        return await gateway.serve(request, *admitted, template)
+
+    def _admit(self, request: HttpRequest, decision: Candidate | Refusal) -> Admitted | Response:
+        share = partial(sharing_of, self._sharing_policy, request.META, request.path_info)
+        return admit(decision, self._gateway.engine, share)
 
     # --- polling -------------------------------------------------------------------------------
 

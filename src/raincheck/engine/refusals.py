@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import TypeGuard
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from raincheck.config.limits import Limits
 from raincheck.config.policy import Candidate, Refusal
@@ -26,32 +26,37 @@ ANONYMOUS_KEY = (
 )
 
 
-def may_begin(
-    decision: Candidate | Refusal, engine: Engine, sharing: Sharing | None
-) -> TypeGuard[Candidate]:
-    """Tell whether a handler may be called at all; if not, `refuse` says why.
+class Admitted(NamedTuple):
+    """A request whose handler may be called.
+
+    Attributes:
+        sharing: How another request may have become the same operation; None: not at all.
+    """
+
+    candidate: Candidate
+    sharing: Sharing | None
+
+
+def admit(
+    decision: Candidate | Refusal, engine: Engine, share: Callable[[], Sharing | None]
+) -> Admitted | Response:
+    """Say whether a handler may be called at all; if not, refuse before anything has run.
 
     Args:
-        sharing: How another request may have become the same operation: then nothing need be
-            called.
+        share: Says how other requests may be one with this one; may raise `NotAKeyError`.
     """
-    if isinstance(decision, Refusal):
-        return False
-    return decision.budget != 0 or sharing is not None or not (engine.is_full or engine.is_cut_off)
-
-
-def refuse(decision: Candidate | Refusal, engine: Engine) -> Response:
-    """Refuse before anything has run, for the reason why it may not begin."""
+    try:
+        sharing = share()
+    except NotAKeyError as error:
+        return problem(400, "idempotency-key-invalid", f"{error}.")
     if isinstance(decision, Refusal):
         return problem(decision.status, decision.code, decision.detail)
+    # Where another one may have become the same operation, nothing need be called.
+    if decision.budget != 0 or sharing is not None:
+        return Admitted(decision, sharing)
     if engine.is_full:
         return _overloaded(Overloaded("operations", engine.limits.operations))
-    return _unrecordable()
-
-
-def not_a_key(error: NotAKeyError) -> Response:
-    """Refuse an `Idempotency-Key` that is none."""
-    return problem(400, "idempotency-key-invalid", f"{error}.")
+    return _unrecordable() if engine.is_cut_off else Admitted(decision, sharing)
 
 
 def key_for(

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import Candidate, Refusal
 from raincheck.engine.engine import Engine
-from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
-from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
+from raincheck.engine.idempotency import SharingPolicy
+from raincheck.engine.refusals import admit, is_accepted_first
 from raincheck.handler import CURRENT, is_within
+from raincheck.http.messages import Response
 from raincheck.monitor.links import Mount, Place, fill, parse_target
 from raincheck.monitor.views import allowed, not_found
 from raincheck.stores.default import store_from
@@ -95,25 +96,24 @@ class RaincheckMiddleware:
             return self.app(environ, start_response)
         engine = self._gateway.engine
         stream = environ["wsgi.input"]
-        try:
-            sharing = sharing_of(self._sharing_policy, environ, path)
-        except NotAKeyError as error:
-            return self._gateway.status.send(environ, start_response, not_a_key(error))
-        if not may_begin(decision, engine, sharing):
-            return self._gateway.status.send(environ, start_response, refuse(decision, engine))
+        share = partial(sharing_of, self._sharing_policy, environ, path)
+        admitted = admit(decision, engine, share)
+        if isinstance(admitted, Response):
+            return self._gateway.status.send(environ, start_response, admitted)
+        candidate, sharing = admitted
         try:
             patience = patience_for(environ["REQUEST_METHOD"], sharing)
             body = read_ahead(
                 environ, engine.limits.request_body, engine.admission.spooled, patience
             )
         except Unread as unread:
-            refusal = unread.refusal(decision, sharing, engine.limits)
+            refusal = unread.refusal(candidate, sharing, engine.limits)
             if refusal is not None:
                 return self._gateway.status.send(environ, start_response, refusal)
             return self.app(environ, start_response)
         engine.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
-        exchange = Exchange(self._gateway, environ, path, body, decision)
-        if is_accepted_first(decision, sharing):
+        exchange = Exchange(self._gateway, environ, path, body, candidate)
+        if is_accepted_first(candidate, sharing):
             request = to_request(environ)
             response = AcceptedFirst(exchange, sharing, request, template).response()
             if exchange.is_passing:
