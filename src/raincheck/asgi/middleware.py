@@ -52,7 +52,7 @@ class RaincheckMiddleware:
         self._gateway = Gateway(app, engine, type(self))
         engine.recovery.rerunner = Rerunner(self._gateway)
         self._roots = engine.application.roots
-        policy = self._policy = settings.policy()
+        policy = self._policy = engine.policy
         self._sharing_policy = SharingPolicy(settings, policy)
         self._plain = self._sharing_policy.plain
         self._unasked, self._decide = policy.unasked, policy.decide

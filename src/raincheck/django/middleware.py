@@ -84,7 +84,7 @@ class RaincheckMiddleware:
             self._async_gateway = AsyncGateway(get_response, engine, self._to_http, monitor)
             engine.recovery.rerunner = AsyncRerunner(self._async_gateway)
             markcoroutinefunction(self)
-        self._policy = self._settings.policy()
+        self._policy = engine.policy
         self._sharing_policy = SharingPolicy(self._settings, self._policy)
         self._below = f"{self._settings.prefix}/"
         chosen = self._settings.status_url

@@ -49,7 +49,7 @@ class Accepting:
         self._settings = process.settings
         self._running = process.running
         self._requests = requests
-        self._policy = process.settings.policy()
+        self._policy = process.policy
         self._ensure_heartbeat = ensure_heartbeat
         self._let_go = let_go
         self._new_id = new_id

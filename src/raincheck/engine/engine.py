@@ -78,12 +78,9 @@ class Engine:
         process = self._process = Process(settings, store, application)
         if process.liveness is None:  # so processes of other machines may use it
             application.warn_if_unnamed()
-        self.limits = process.limits
-        self.health, self.repository, self.running = (
-            process.health,
-            process.repository,
-            process.running,
-        )
+        self.limits, self.policy = process.limits, process.policy
+        self.health, self.repository = process.health, process.repository
+        self.running = process.running
         self.heartbeat = Heartbeat(self)
         self.webhooks = Webhooks(process)
         self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)

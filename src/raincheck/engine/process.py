@@ -37,6 +37,7 @@ class Process:
     def __init__(self, settings: Settings, store: Store, application: Application) -> None:
         self.settings = settings
         self.limits = settings.effective_limits()
+        self.policy = settings.policy()
         self.store = store
         self.application = application
         self.repository = Repository(store)

@@ -56,8 +56,8 @@ class RaincheckMiddleware:
         self.app = app
         engine = Engine(settings, store_from(settings), "wsgi", lambda: app)
         self._gateway = Gateway(app, engine)
-        self._gateway.engine.recovery.rerunner = Rerunner(self._gateway)
-        self._policy = settings.policy()
+        engine.recovery.rerunner = Rerunner(self._gateway)
+        self._policy = engine.policy
         self._sharing_policy = SharingPolicy(settings, self._policy)
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else ""
