@@ -43,6 +43,7 @@ IMPURE_MODULES = {
     *("secrets", "subprocess", "io", "pathlib", "tempfile"),
 }
 FRAMEWORKS = {"starlette", "django", "flask", "fastapi", "anyio", "asyncio", "trio", "sqlite3"}
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 50  # lines
 MOST_AT_THE_ROOT = 20  # entries, beside the marker for type checkers
 
 
@@ -100,6 +101,15 @@ def test_no_imports_go_round_in_a_circle() -> None:
 def test_the_root_has_few_entries() -> None:
     entries = [p.name for p in PACKAGE.iterdir() if p.name not in ("__pycache__", "py.typed")]
     assert len(entries) <= MOST_AT_THE_ROOT
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_and_functions_are_short_enough_to_be_read(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, node.name
 
 
 def is_pure(path: Path) -> bool:

@@ -32,6 +32,7 @@ from raincheck.stores.redis.names import (
     Names,
     quoted,
     to_bytes,
+    to_ms,
     to_run,
     to_text,
     unquoted,
@@ -106,7 +107,7 @@ class RedisStore:
                 if held != own:
                     self._take_back(operation)
                 return holder
-            self._insert(operation, prepared, _to_ms(self._server_time() + LEFTOVER_AGE), hint="")
+            self._insert(operation, prepared, to_ms(self._server_time() + LEFTOVER_AGE), hint="")
             if held is None:
                 self._server.command("SET", key, own, "NX")
             else:  # it led to an operation that is gone, or has dropped it
@@ -240,7 +241,7 @@ class RedisStore:
         if operation.expires is None:
             return ""
         last = max(operation.expires, self._server_time()) + NET
-        return _to_ms(min(last, FAR))
+        return to_ms(min(last, FAR))
 
     def _tend_others(
         self, operation_id: str, last: str, dedupe: bytes, chunks: list[bytes], has_dropped: bool
@@ -396,7 +397,3 @@ class RedisStore:
 
     def close(self) -> None:
         self._server.close()
-
-
-def _to_ms(moment: float) -> str:
-    return str(int(moment * 1000))

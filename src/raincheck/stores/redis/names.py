@@ -187,3 +187,7 @@ class Names:
             Entry(self.waiting, created, member),
             Entry(self.leases, 0.0, b"%r %s" % (created, member)),
         }
+
+
+def to_ms(moment: float) -> str:
+    return str(int(moment * 1000))
