@@ -128,6 +128,11 @@ def test_a_terminal_r_says_how_the_operation_has_ended(name: str, said: bytes) -
     assert get(OPERATIONS["running"]).header(b"operation-status") is None
 
 
+def test_a_result_that_is_not_ready_says_when_to_come_again() -> None:
+    response = get(OPERATIONS["running"], resource=Resource.RESULT)
+    assert response.header(b"retry-after") == b"6"
+
+
 # --- the 202 -----------------------------------------------------------------------------------
 
 
@@ -323,6 +328,7 @@ MISSING = OPERATIONS["failed with a response"]
 SENT_ELSEWHERE = operation_of(
     State.SUCCEEDED, result=result_of(200, headers=((b"x-accel-redirect", b"/files/1"), *GIVEN))
 )
+PART = operation_of(State.SUCCEEDED, result=result_of(206))  # of what the first request asked for
 EMPTY = operation_of(State.SUCCEEDED, result=result_of(200, length=0))
 CONDITIONS = [
     # operation, method, field, value, status (RFC 9110 §13.2.2: whatever the status is)
@@ -348,6 +354,7 @@ CONDITIONS = [
     (OK, "HEAD", b"range", b"bytes=2-5", 200),
     (OK, "GET", b"range", b"bytes=10-", 416),
     (OK, "GET", b"range", b"lines=2-5", 200),
+    (PART, "GET", b"range", b"bytes=2-5", 200),
     (EMPTY, "GET", b"range", b"bytes=0-", 416),
     (EMPTY, "GET", b"range", b"bytes=-1", 200),
     (CREATED, "GET", b"range", b"bytes=2-5", 201),
