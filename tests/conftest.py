@@ -36,6 +36,10 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish() -> None:
     """Show it all again: what is imported now may ask who refers to something."""
     gc.unfreeze()
+    # pytest-xdist kills a worker that takes its time to end, and what it has counted is not lost.
+    coverage = sys.modules.get("coverage")
+    if coverage and (measuring := coverage.Coverage.current()):
+        measuring.save()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
