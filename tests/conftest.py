@@ -11,8 +11,9 @@ import pytest
 
 from tests.support.asgi import BACKENDS
 
-SLOW = [
-    Path(__file__).parent / name for name in ("torture", "stores/failing", "servers", "examples")
+LONG = [
+    Path(__file__).parent / name
+    for name in ("gateways", "stores/failing", "torture", "servers", "examples", "django", "stores")
 ]
 OF_FRAMEWORKS = [Path(__file__).parent / name for name in ("frameworks", "handlers", "django")]
 
@@ -35,6 +36,10 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish() -> None:
     """Show it all again: what is imported now may ask who refers to something."""
     gc.unfreeze()
+    # pytest-xdist kills a worker that takes its time to end, and what it has counted is not lost.
+    coverage = sys.modules.get("coverage")
+    if coverage and (measuring := coverage.Coverage.current()):
+        measuring.save()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,8 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(item: pytest.Item) -> int:
-    slow = (n for n, directory in enumerate(SLOW) if directory in item.path.parents)
-    return next(slow, len(SLOW))
+    places = (n for n, directory in enumerate(LONG) if directory in item.path.parents)
+    return next(places, len(LONG))
 
 
 @pytest.fixture(params=BACKENDS)

@@ -496,7 +496,7 @@ class Gate(MemoryStore):
 
     def create(self, *arguments: Any) -> Operation:
         self.made.append(super().create(*arguments))
-        assert self.may.wait(10)
+        assert self.may.wait(30)
         return self.made[-1]
 
 

@@ -43,7 +43,7 @@ class Gate(MemoryStore):
 
     def create(self, *arguments: Any) -> Any:
         self.asked.set()
-        assert self.may.wait(10)
+        assert self.may.wait(30)
         if self._error is not None:
             raise self._error
         return super().create(*arguments)

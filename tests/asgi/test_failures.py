@@ -217,7 +217,7 @@ class Refusing(MemoryStore):
 
     def create(self, *_: Any) -> Operation:
         self.asked.set()
-        assert self.may.wait(10)
+        assert self.may.wait(30)
         raise StoreUnavailable("down")
 
 

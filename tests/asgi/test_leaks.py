@@ -113,6 +113,7 @@ async def test_a_deferred_request_leaves_no_cycle() -> None:
             await anyio.sleep(0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [0, 60])
 async def test_memory_does_not_grow(budget: float) -> None:
     wrapped, sizes = wrap(quick, budget=budget, store=Forgetful()), list[int]()

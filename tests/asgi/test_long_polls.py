@@ -414,6 +414,7 @@ async def until_nothing_is_left() -> None:
 
 
 @pytest.mark.load
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_a_thousand_clients_can_wait_without_a_thread_of_their_own(
     handler: Handler, kind: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]

@@ -33,7 +33,7 @@ class Work:
 
     def __call__(self) -> None:
         self.begun.set()
-        assert self.may_end.wait(10)
+        assert self.may_end.wait(30)
         self.ended = True
 
     async def until_begun(self) -> None:

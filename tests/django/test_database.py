@@ -16,6 +16,7 @@ import pytest
 
 from tests.django.postgresql import SERVERS, Database, database, project, until
 from tests.support.polling import poll
+from tests.support.slow import others_slow
 
 pytestmark = pytest.mark.server
 
@@ -30,7 +31,7 @@ def made() -> Iterator[Database]:
         yield connected
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=others_slow(list(SERVERS)))
 def server(request: pytest.FixtureRequest) -> str:
     return SERVERS[str(request.param)]
 
@@ -70,7 +71,7 @@ STREAMED = [(SERVERS[name], "/rows") for name in SERVERS] + [
 ]
 
 
-@pytest.mark.parametrize(("server", "path"), STREAMED)
+@pytest.mark.parametrize(("server", "path"), others_slow(STREAMED))
 @pytest.mark.parametrize("budget", [0, 60])
 def test_a_stream_reads_from_a_cursor_that_was_opened_before(
     server: str, made: Database, tmp_path: Path, path: str, budget: float
@@ -86,10 +87,10 @@ def test_a_stream_reads_from_a_cursor_that_was_opened_before(
         until(lambda: made.clients() == 0)
 
 
-@pytest.mark.parametrize(
-    ("path", "age"),
-    [*product(["/ask", "/ask/async", "/ask/marked"], [0, 60]), ("/ask", None)],
-)
+ASKED = [*product(["/ask", "/ask/async", "/ask/marked"], [0, 60]), ("/ask", None)]
+
+
+@pytest.mark.parametrize(("path", "age"), others_slow(ASKED))
 def test_no_connection_is_left_behind(
     server: str, made: Database, tmp_path: Path, path: str, age: int | None
 ) -> None:

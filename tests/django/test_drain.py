@@ -12,7 +12,7 @@ import pytest
 from tests.django.postgresql import DRAINED, GUNICORN, UVICORN, Database, database, project
 from tests.support.polling import poll
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class Slow(MemoryStore):
 
     def create(self, *arguments: Any) -> Operation:
         self.asked.set()
-        assert self.may.wait(10)
+        assert self.may.wait(30)
         if self._error is not None:
             raise self._error
         return super().create(*arguments)

@@ -32,7 +32,7 @@ def preparing(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         Seen.before = connections["default"]
-        connection.tenant = "acme"  # type: ignore[attr-defined]
+        connection.tenant = "acme"
         response = get_response(request)
         Seen.after = connections["default"]
         del connections["default"]  # the next request is to prepare its own

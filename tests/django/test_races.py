@@ -39,6 +39,8 @@ async def noted_async(request: HttpRequest) -> HttpResponse:
     return HttpResponse("noted")
 
 
+pytestmark = [pytest.mark.load, pytest.mark.slow]
+
 urlpatterns = [
     path("about", about_as_long),
     path("noted", noted),

@@ -51,7 +51,7 @@ def outer(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
         request.let_in = True
         response = get_response(request)
         if is_rerun() and request.path == "/upload":
-            assert Seen.taken_apart.wait(10)
+            assert Seen.taken_apart.wait(30)
         Seen.statuses.append(response.status_code)
         return response
 

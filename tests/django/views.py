@@ -49,7 +49,7 @@ class Gate:
     @classmethod
     def wait(cls) -> None:
         cls.reached.set()
-        assert cls.opened.wait(10), "nobody opened the gate"
+        assert cls.opened.wait(30), "nobody opened the gate"
 
     @classmethod
     async def wait_async(cls) -> None:

@@ -112,6 +112,7 @@ def test_a_small_package_is_answered_at_once(client: httpx.Client, method: str) 
 
 
 @pytest.mark.server
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_large_package_is_promoted_reports_progress_and_unpacks(
     client: httpx.Client, method: str

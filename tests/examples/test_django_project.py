@@ -37,7 +37,7 @@ SERVERS = {
 
 RUNSERVER = documented(NAME, "python manage.py runserver")
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

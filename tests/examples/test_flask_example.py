@@ -24,7 +24,7 @@ STATIONS = 12
 DAYS = 20 * 365
 WAITRESS = "python -m waitress --listen=127.0.0.1:8000 flask_app:app"
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class Bench:
         )
 
     def report(self) -> Response:
-        self.go.wait(10)
+        self.go.wait(30)
         return Response(b"the report", headers=[("x-twice", "1"), ("x-twice", "2")])
 
     def mount(self) -> FlaskClient:

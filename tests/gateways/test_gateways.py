@@ -9,13 +9,14 @@ import pytest
 from tests.gateways.contract import Contract
 from tests.gateways.gateways import GATEWAYS, Gateway, Site
 from tests.gateways.transcript import Transcript
+from tests.support.slow import others_slow
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.gateway]
 
 TRANSCRIPTS: dict[str, Transcript] = {}  # by gateway, for the last test
 
 
-@pytest.fixture(scope="module", params=GATEWAYS, ids=lambda gateway: gateway.name)
+@pytest.fixture(scope="module", params=others_slow(GATEWAYS, 2), ids=lambda gateway: gateway.name)
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:

@@ -26,6 +26,7 @@ from tests.servers.servers import (
     wait_until,
 )
 from tests.support.polling import poll
+from tests.support.slow import others_slow
 
 pytestmark = pytest.mark.server
 
@@ -36,7 +37,7 @@ LATE: dict[str, float] = {"seconds": SLOW} | DEFERRED
 LIMIT = 1_000_000  # bytes that are read ahead of a handler
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=lambda kind: kind.name)
+@pytest.fixture(scope="module", params=others_slow(SERVERS), ids=lambda kind: kind.name)
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:

@@ -16,6 +16,7 @@ from tests.servers.material import content
 from tests.servers.servers import DEFERRED, TIMEOUT, http_client, status, wait_until
 from tests.servers.wsgi_servers import WSGI_SERVERS, WsgiKind, WsgiSite
 from tests.support.polling import poll
+from tests.support.slow import others_slow
 
 pytestmark = pytest.mark.server
 
@@ -27,7 +28,7 @@ LARGE = 3_000_000  # bytes
 ENORMOUS = 50_000_000  # bytes: more than systems and servers hold for a client that does not read
 
 
-@pytest.fixture(scope="module", params=WSGI_SERVERS, ids=lambda kind: kind.name)
+@pytest.fixture(scope="module", params=others_slow(WSGI_SERVERS, 2), ids=lambda kind: kind.name)
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WsgiSite]:

@@ -22,12 +22,14 @@ from tests.servers.hostile_application import UNSENDABLE
 from tests.servers.servers import SERVERS, TIMEOUT, Kind, Site, http_client, wait_until
 from tests.servers.wsgi_servers import GTHREAD, WAITRESS, WsgiKind
 from tests.support.polling import poll
+from tests.support.slow import others_slow
 
 pytestmark = pytest.mark.server
 
 SILENCE = 1.0  # seconds after which nothing more is said
-KINDS = [kind for kind in SERVERS if kind.name not in ("hypercorn-trio", "daphne")]
-KINDS += [GTHREAD[0], WAITRESS]
+KINDS = [SERVERS[0], GTHREAD[0]]
+KINDS += [kind for kind in SERVERS[1:] if kind.name not in ("hypercorn-trio", "daphne")]
+KINDS.append(WAITRESS)
 # Where a case's own number comes, of as many bytes.
 NUMBER = b"@@"
 SMUGGLED = b"GET /@@/smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -205,7 +207,7 @@ def lines(site: Site, case: str) -> list[str]:
     return sorted(line for line in site.journal() if f"/{number_of(case).decode()}/" in line)
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(scope="module", params=others_slow(KINDS, 2), ids=lambda kind: kind.name)
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pair]:

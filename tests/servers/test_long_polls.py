@@ -14,7 +14,7 @@ import pytest
 from tests.servers.servers import SERVERS, TIMEOUT, Kind, Site, http_client, wait_until
 from tests.servers.wsgi_servers import GEVENT, GTHREAD, WSGI_SERVERS, WsgiKind, WsgiSite
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 LONG = {"Prefer": "wait=25"}
 AT_ONCE = 18.0  # seconds; a machine under load is slow

@@ -16,7 +16,7 @@ from tests.benchmarks.pollers import (
     until_waiting,
 )
 
-pytestmark = [pytest.mark.server, pytest.mark.asyncio]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.asyncio]
 
 MANY = 10_000
 SOME = 2_000

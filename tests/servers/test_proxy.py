@@ -22,6 +22,7 @@ from tests.support.processes import free_port
 NGINX = shutil.which("nginx")
 pytestmark = [
     pytest.mark.server,
+    pytest.mark.slow,
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
 ]
 

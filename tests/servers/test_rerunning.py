@@ -18,7 +18,7 @@ from tests.servers.servers import SERVERS, Kind, Site, http_client, wait_until
 from tests.servers.wsgi_servers import GEVENT, GTHREAD, SYNC, UWSGI_PROCESSES, WsgiKind
 from tests.support.polling import poll
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 WORKERS = 3
 KILLED = [*GTHREAD, SYNC[0], GEVENT[0], UWSGI_PROCESSES]

@@ -13,6 +13,7 @@ import pytest
 
 from tests.servers.material import content
 from tests.servers.servers import SERVERS, Kind, Site, http_client
+from tests.support.slow import others_slow
 
 pytestmark = pytest.mark.server
 
@@ -70,7 +71,7 @@ def ends(site: Site) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=lambda kind: kind.name)
+@pytest.fixture(scope="module", params=others_slow(SERVERS), ids=lambda kind: kind.name)
 def aftermath(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Aftermath]:
@@ -122,6 +123,7 @@ def test_the_application_shuts_down_after_its_handlers_and_starts_before_them(
     assert journal == calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [kind for kind in SERVERS[1:] if kind.has_lifespan], ids=lambda kind: kind.name
 )

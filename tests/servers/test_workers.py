@@ -25,7 +25,7 @@ from tests.servers.followers import (
 from tests.servers.servers import ANY, Site, wait_until
 from tests.support.processes import children
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 BUDGET = 0.05  # seconds
 REQUESTS = 500

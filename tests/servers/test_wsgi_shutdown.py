@@ -25,6 +25,7 @@ from tests.servers.wsgi_servers import (
     WsgiKind,
     WsgiSite,
 )
+from tests.support.slow import others_slow
 
 pytestmark = pytest.mark.server
 
@@ -56,7 +57,7 @@ class End:
 # --- the whole server --------------------------------------------------------------------------
 
 DRAINED = [
-    *(End(kind) for kind in (SYNC[0], *GTHREAD, GEVENT[0], UWSGI)),
+    *(End(kind) for kind in (*GTHREAD, SYNC[0], GEVENT[0], UWSGI)),
     *(End(kind, signal.SIGINT) for kind in (WAITRESS, CHEROOT)),
     *(End(kind, module="wsgi_exiting") for kind in (WAITRESS, CHEROOT)),
 ]
@@ -114,7 +115,7 @@ def stopped_and_followed(end: End, directory: Path) -> Iterator[Aftermath]:
         yield Aftermath(client, paths, has_ended)
 
 
-@pytest.fixture(scope="module", params=DRAINED, ids=lambda end: end.name)
+@pytest.fixture(scope="module", params=others_slow(DRAINED), ids=lambda end: end.name)
 def aftermath(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Aftermath]:
@@ -137,6 +138,7 @@ def test_a_handler_that_outlasts_the_drain_is_recorded_as_ended_by_it(
     assert aftermath.outcome(name) == "shutdown"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [WAITRESS, CHEROOT], ids=lambda kind: kind.name)
 def test_a_server_that_sigterm_kills_at_once_leaves_operations_that_are_interrupted(
     kind: WsgiKind, tmp_path: Path
@@ -235,6 +237,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Left]]
         yield sites
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaving", LEAVING, ids=lambda leaving: leaving.name)
 def test_the_operations_of_a_leaving_worker_end_as_its_configuration_lets_them(
     sites: dict[str, Left], leaving: Leaving

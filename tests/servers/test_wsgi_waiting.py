@@ -13,7 +13,7 @@ import pytest
 from tests.servers.followers import wandering_client
 from tests.servers.wsgi_servers import CHEROOT, GTHREAD, UWSGI, WAITRESS, WsgiKind, WsgiSite
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 BUDGET = 4.0  # seconds; a machine under load is slow
 SLOW = 1.5  # seconds that a handler takes after it has been deferred

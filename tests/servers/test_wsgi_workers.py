@@ -23,7 +23,7 @@ from tests.servers.followers import (
 )
 from tests.servers.wsgi_servers import GEVENT, GTHREAD, SYNC, UWSGI_PROCESSES, WsgiKind, WsgiSite
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 BUDGET = 0.02  # seconds
 REQUESTS = 500

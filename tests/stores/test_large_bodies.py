@@ -23,6 +23,7 @@ import redis
 from tests.stores.large_bodies import pieces
 from tests.support.processes import ServerProcess, children
 from tests.support.real_servers import postgresql_url, redis_url
+from tests.support.slow import others_slow
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 
@@ -126,12 +127,12 @@ def _memory(pid: int, name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-@pytest.fixture(scope="module", params=STORES)
+@pytest.fixture(scope="module", params=others_slow(list(STORES), 2))
 def store(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=others_slow(list(SERVERS)))
 def site(
     request: pytest.FixtureRequest, store: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:

@@ -17,6 +17,7 @@ from raincheck.stores import open_store
 from raincheck.testing.material import changed, in_threads, make_operation
 from tests.stores.failing.backends import wait_until
 from tests.stores.redis.keys import keys_on
+from tests.support.processes import ROOT
 from tests.support.real_servers import postgresql_url, redis_url
 
 pytestmark = pytest.mark.server
@@ -90,7 +91,7 @@ def test_a_process_ends_in_silence_with_watches_and_threads_that_go_on(named: Na
     script = """
         import sys, threading
         from raincheck.stores import open_store
-        from raincheck.testing.material import make_operation
+        from tests.stores.scripts import make_operation
 
         store = open_store(sys.argv[1])
         store.create(make_operation())
@@ -109,6 +110,6 @@ def test_a_process_ends_in_silence_with_watches_and_threads_that_go_on(named: Na
         heard.wait(30)
     """
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", dedent(script), url]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
     wait_until(lambda: count() == 0)

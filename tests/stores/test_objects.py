@@ -58,6 +58,7 @@ class TestObjectsBesideSQLite(StoreContract):
 
 
 @pytest.mark.server
+@pytest.mark.slow
 class TestObjectsBesideRedis(StoreContract):
     """The contract, over a store that does not see who lives."""
 
@@ -73,6 +74,7 @@ class TestObjectsBesideRedis(StoreContract):
 
 
 @pytest.mark.server
+@pytest.mark.slow
 class TestObjectsBesidePostgreSQL(StoreContract):
     """The contract, over tables."""
 

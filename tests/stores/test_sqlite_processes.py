@@ -29,7 +29,7 @@ PRELUDE = """
 import os, sys, time
 from dataclasses import replace
 from raincheck.stores.sqlite import SQLiteStore
-from raincheck.testing.material import make_operation
+from tests.stores.scripts import make_operation
 path, *arguments = sys.argv[1:]
 store = SQLiteStore(path)
 def say(*words): print(*words, flush=True)

@@ -36,6 +36,7 @@ class TestFolderStore(StoreContract):
             yield store
 
 
+@pytest.mark.slow
 class TestFolderStoreWithItsOwnClock(StoreContract):
     """The contract of a store whose time can't be set."""
 
@@ -59,7 +60,7 @@ def test_it_is_as_short_as_is_said() -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from raincheck.testing.material import changed, make_operation
+from tests.stores.scripts import changed, make_operation
 from tests.stores.third_party import FolderStore
 store = FolderStore(Path(sys.argv[1]))
 operation = store.create(make_operation("0", owner="x" * 100_000))

@@ -38,7 +38,7 @@ OTHER = """
 import sys, time
 from raincheck.operations.operation import State
 from raincheck.stores import open_store
-from raincheck.testing.material import changed
+from tests.stores.scripts import changed
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 for line in sys.stdin:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import pytest
 
 from raincheck import current_operation
 from raincheck.asgi import RaincheckMiddleware
 from tests.support.asgi import PATIENT
+
+if TYPE_CHECKING:
+    import pytest  # which takes its time, in the processes that tests start
 
 SHORT = 0.02  # seconds; a budget that runs out soon
 Handler = Callable[[Any, Any, Any], Awaitable[None]]

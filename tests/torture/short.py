@@ -17,6 +17,7 @@ SECONDS = 15.0
 BUSY = ("requests", "202s", "polls", "spied", "kills", "stops", "KB verified")
 MARKS = [
     pytest.mark.server,
+    pytest.mark.slow,
     pytest.mark.timeout(400),
     # Of clients that drop a connection while asyncio opens it: it is closed when it is collected.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),

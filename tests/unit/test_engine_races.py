@@ -157,7 +157,7 @@ class TestLimits(EngineTests):
         accepted, refused = list[Operation](), list[Overloaded]()
 
         def meet() -> None:
-            together.wait(10)
+            together.wait(30)
 
         def begin() -> None:
             given = Start(method="GET", route="/x", capture=meet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -134,7 +135,9 @@ def test_the_engine_knows_no_store_and_no_event_loop() -> None:
 
 def test_importing_raincheck_imports_no_framework_and_no_driver() -> None:
     code = "import sys, raincheck; print(*{name.split('.')[0] for name in sys.modules})"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, env=env, capture_output=True, check=True).stdout
     assert not set(printed.decode().split()) & FRAMEWORKS
 
 

@@ -29,7 +29,7 @@ def pool(*names: str) -> Iterator[None]:
     yield
     end.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
 
 
 def within(name: str, work: Callable[[], _T]) -> _T:
@@ -37,7 +37,7 @@ def within(name: str, work: Callable[[], _T]) -> _T:
     found: list[_T] = []
     thread = threading.Thread(target=lambda: found.append(work()), name=name)
     thread.start()
-    thread.join(10)
+    thread.join(30)
     return found[0]
 
 
@@ -115,7 +115,7 @@ def test_many_threads_at_once_never_exceed_the_cap() -> None:
     waiting, barrier = Waiting(5), threading.Barrier(16)
 
     def one(_: int) -> bool:
-        barrier.wait(10)
+        barrier.wait(30)
         return waiting.begin()
 
     with ThreadPoolExecutor(16) as executor:

@@ -218,7 +218,7 @@ def test_a_marked_handler_under_a_key_is_answered_before_its_budget() -> None:
 def test_a_response_is_given_before_what_its_handler_does_afterwards() -> None:
     class Lingering(list[bytes]):
         def close(self) -> None:
-            assert given.wait(10)
+            assert given.wait(30)
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         return Lingering(answer(start_response))

@@ -43,7 +43,7 @@ class Gate(MemoryStore):
 
     def create(self, *arguments: Any) -> Any:
         self.asked.set()
-        assert self.may.wait(10)
+        assert self.may.wait(30)
         if self._error is not None:
             raise self._error
         return super().create(*arguments)
@@ -58,7 +58,7 @@ class Server:
         self._thread.start()
 
     def answer(self) -> Call:
-        self._thread.join(10)
+        self._thread.join(30)
         assert not self._thread.is_alive()
         return self.call
 
@@ -86,7 +86,7 @@ def test_a_mark_after_a_promotion_that_failed_does_not_hang(budget: float | None
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         mark()
-        assert failed.wait(10)
+        assert failed.wait(30)
         mark()
         until(lambda: not CURRENT.get()._hold)  # type: ignore[union-attr]
         mark()
@@ -103,7 +103,7 @@ def test_an_application_that_ends_while_its_operation_is_recorded_loses_nothing(
     store, ended = Gate(error), threading.Event()
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
-        assert store.asked.wait(10)
+        assert store.asked.wait(30)
         ended.set()
         if end == "raises":
             raise ValueError("mine")
@@ -116,7 +116,7 @@ def test_an_application_that_ends_while_its_operation_is_recorded_loses_nothing(
 
     wrapped = wrap(app if end == "streams" else listed, store=store)
     server = Server(wrapped)
-    assert ended.wait(10)
+    assert ended.wait(30)
     assert server.call.status_line == ""
     store.may.set()
     done = server.answer()
@@ -165,7 +165,7 @@ def test_a_slow_handler_that_marks_in_a_thread_of_its_own_is_deferred_by_it() ->
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         request: Any = CURRENT.get()
         threading.Thread(target=request.defer, args=[UNMARKED]).start()
-        assert release.wait(10)
+        assert release.wait(30)
         return answer(start_response)
 
     wrapped = wrap(app, budget=60)
@@ -223,7 +223,7 @@ def test_a_server_that_stops_waiting_for_the_decision_stops_the_handler(
     monkeypatch.setattr(Race, "_wait", interrupted)
     with pytest.raises(Stop):
         call(app, QUERY_STRING=query)
-    assert ended.wait(10)
+    assert ended.wait(30)
 
 
 def test_a_server_that_stops_while_the_operation_is_recorded_leaves_nothing_behind() -> None:
@@ -232,7 +232,7 @@ def test_a_server_that_stops_while_the_operation_is_recorded_leaves_nothing_behi
     store.may.set()
     with pytest.raises(Stop):
         call(app, QUERY_STRING="mark")
-    assert ended.wait(10)
+    assert ended.wait(30)
     until_idle(app)
     assert states(app) == []
 
@@ -248,7 +248,7 @@ def test_a_server_that_stops_waiting_for_the_response_stops_the_handler(
     monkeypatch.setattr("raincheck.wsgi.channel.Channel.wait", interrupted)
     with pytest.raises(Stop):
         call(app)
-    assert ended.wait(10)
+    assert ended.wait(30)
 
 
 def test_a_202_that_cannot_be_sent_does_not_end_its_handler() -> None:
@@ -258,7 +258,7 @@ def test_a_202_that_cannot_be_sent_does_not_end_its_handler() -> None:
     release = threading.Event()
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
-        assert release.wait(10)
+        assert release.wait(30)
         return answer(start_response)
 
     wrapped = wrap(app)
@@ -286,7 +286,7 @@ def test_a_response_that_is_too_large_fails_and_stops_its_handler() -> None:
     wrapped = wrap(endless(ended), budget=0, limits={"response_body": 1_000_000})
     done = follow(wrapped, call(wrapped))
     assert (done.status, b"response_too_large" in done.content) == (500, True)
-    assert ended.wait(10)
+    assert ended.wait(30)
 
 
 def test_a_cancelled_stream_is_stopped_and_closed() -> None:
@@ -294,7 +294,7 @@ def test_a_cancelled_stream_is_stopped_and_closed() -> None:
     wrapped = wrap(endless(ended), budget=0)
     accepted = call(wrapped)
     call(wrapped, path_of(accepted), "DELETE")
-    assert ended.wait(10)
+    assert ended.wait(30)
     assert follow(wrapped, accepted).status == 410
 
 
@@ -302,7 +302,7 @@ def test_a_response_that_comes_after_the_cancellation_is_dropped() -> None:
     release = threading.Event()
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
-        assert release.wait(10)
+        assert release.wait(30)
         return answer(start_response)
 
     wrapped = wrap(app, budget=0)

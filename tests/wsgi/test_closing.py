@@ -130,7 +130,7 @@ def test_a_writer_whose_client_has_left_is_stopped_without_a_noise(said: Said) -
 
     wrapped = wrap(app, budget=60)
     Call(wrapped, environ_of(), takes=3).run()
-    assert ended.wait(10)
+    assert ended.wait(30)
     until_free(wrapped)
     assert said() == []
 
@@ -300,7 +300,7 @@ def test_a_complete_response_is_not_kept_from_its_server_by_what_goes_on(
 
     def parts() -> Iterator[bytes]:
         yield b"done"
-        assert go_on.wait(10)
+        assert go_on.wait(30)
         raise ValueError("later")
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:

@@ -70,7 +70,7 @@ def test_a_started_response_streams_through_and_is_never_promoted() -> None:
         start_response("200 OK", [])
         for event in taken:
             yield b"x"
-            assert event.wait(10)
+            assert event.wait(30)
             threading.Event().wait(SHORT)
 
     wrapped, got = wrap(app, store=Untouchable()), list[bytes]()

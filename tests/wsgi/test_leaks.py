@@ -142,6 +142,7 @@ def test_an_error_that_no_server_waits_for_is_freed() -> None:
     until(lambda: exchanges() <= before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [0, 60])
 def test_memory_does_not_grow(budget: float) -> None:
     wrapped = wrap(quick, budget=budget, store=Forgetful())

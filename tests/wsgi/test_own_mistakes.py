@@ -21,7 +21,7 @@ class Broken(Race):
         self.go = threading.Event()
 
     def work(self) -> None:
-        self.go.wait(10)
+        self.go.wait(30)
         raise OSError("a file that can't be closed")
 
     def source(self) -> dict[str, str]:

@@ -171,7 +171,7 @@ def test_an_empty_first_chunk_does_not_start_the_response() -> None:
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", TEXT)
         yield b""
-        assert go_on.wait(10)
+        assert go_on.wait(30)
         yield b"done"
 
     wrapped = wrap(app)
@@ -281,13 +281,13 @@ def test_the_client_has_a_response_of_declared_length_before_its_application_end
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         yield from declaring(3, b"on", b"e")(environ, start_response)
-        assert go_on.wait(10)
+        assert go_on.wait(30)
         closed.set()
 
     assert in_time(app).content == b"one"
     assert not closed.is_set()
     go_on.set()
-    assert closed.wait(10)
+    assert closed.wait(30)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -309,7 +309,7 @@ def test_an_environ_that_the_server_empties_is_still_whole_for_the_handler() -> 
     emptied = threading.Event()
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
-        assert emptied.wait(10)
+        assert emptied.wait(30)
         start_response("200 OK", TEXT)
         environ["wsgi.errors"].write("")
         return [environ["PATH_INFO"].encode() + environ["wsgi.input"].read()]
@@ -324,7 +324,7 @@ def test_an_environ_that_the_server_empties_is_still_whole_for_the_handler() -> 
 def test_what_the_handler_changes_in_its_environ_is_not_seen_by_the_poll_links() -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/shifted", "/else"
-        assert go_on.wait(10)
+        assert go_on.wait(30)
         return listed(environ, start_response)
 
     go_on = threading.Event()

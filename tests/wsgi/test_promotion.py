@@ -52,7 +52,7 @@ class Slow:
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.calls += 1
-        assert self.go.wait(10)
+        assert self.go.wait(30)
         return answer(start_response)
 
 
@@ -154,7 +154,7 @@ def test_over_the_cap_of_those_who_wait_a_request_is_promoted_early(slow: Slow) 
     assert [accepted.status for accepted in found] == [202] * 3
     slow.go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert (found[3].status, found[3].content) == (200, b"done")
 
 
@@ -416,7 +416,7 @@ def test_a_handler_can_say_how_far_it_is_and_hear_that_it_may_stop() -> None:
     path = path_of(accepted)
     until(lambda: b'"begun"' in call(wrapped, path).content)  # within a beat, which is a second
     assert call(wrapped, path, "DELETE").status == 202
-    assert stopped.wait(10)
+    assert stopped.wait(30)
     assert follow(wrapped, accepted).status == 410
     assert heard == [path.rpartition("/")[2]]
 

@@ -52,7 +52,7 @@ class Lost:
         self.reruns.append(is_rerun())
         self.on_begin(environ)
         if not is_rerun():
-            assert self.go.wait(10)
+            assert self.go.wait(30)
         # Not until the end, which a stream of a server need not have.
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         return answer(start_response, hashlib.sha256(body).hexdigest().encode())

@@ -49,7 +49,7 @@ def test_there_are_as_many_threads_as_handlers_that_run_at_once() -> None:
     barrier = threading.Barrier(8)
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
-        barrier.wait(10)
+        barrier.wait(30)
         return where(environ, start_response)
 
     wrapped = wrap(app, budget=60)

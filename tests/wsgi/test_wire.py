@@ -30,7 +30,7 @@ class Handler:
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         current_operation().progress(1, 4, "begun")
-        assert self.go.wait(10)
+        assert self.go.wait(30)
         start_response(self.status, self.headers)
         return [self.body]
 

@@ -96,6 +96,7 @@ def test_a_connection_that_breaks_while_an_empty_server_is_prepared_costs_nothin
         backend.proxy.forward()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_whose_every_attempt_is_cut_has_happened_completely_or_not_at_all(

@@ -18,7 +18,7 @@ from tests.stores.failing.sites import (
     assert_unavailable,
 )
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 # --- down when a request is to be accepted ----------------------------------------------------

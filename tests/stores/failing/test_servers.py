@@ -26,7 +26,7 @@ from tests.stores.failing.backends import (
 )
 from tests.stores.failing.calls import CALLS, EVERY_CALL, NEXT, OPERATION, use
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 THREADS = 8
 OUTAGES = ("refuse", "swallow", "kill", "pause")

@@ -16,7 +16,7 @@ from tests.stores.failing.sites import (
     assert_complete,
 )
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 # --- longer than a lease ----------------------------------------------------------------------

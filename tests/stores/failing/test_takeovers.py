@@ -13,7 +13,7 @@ from tests.stores.failing.backends import wait_until
 from tests.stores.failing.sites import MIB, RECOVERY, Site, assert_complete
 from tests.support.processes import children
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 SIZE = 2 * MIB
 

@@ -22,7 +22,7 @@ from tests.stores.failing.backends import (
 )
 from tests.stores.failing.calls import use
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 FAILURES: dict[str, Callable[[Backend], object]] = {
     "cut": lambda backend: backend.proxy.cut(),

@@ -57,6 +57,7 @@ def pooled_url() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 class TestPooledPostgreSQLStore(StoreContract):
     """The contract, where each transaction has another session."""
 

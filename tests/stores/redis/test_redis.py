@@ -72,6 +72,7 @@ def valkey() -> Iterator[ValkeyServer]:
         yield server
 
 
+@pytest.mark.slow
 class TestRedisStoreOnValkey(StoreContract):
     """The contract, on Valkey."""
 
@@ -89,6 +90,7 @@ def nodes() -> Iterator[list[Node]]:
         yield nodes
 
 
+@pytest.mark.slow
 class TestRedisStoreOnACluster(StoreContract):
     """The contract, where an operation and the indexes are on different nodes."""
 
