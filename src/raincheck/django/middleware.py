@@ -157,7 +157,7 @@ class RaincheckMiddleware:
 
     def _is_bound(self, request: HttpRequest) -> bool:
         """Tell whether the view of a request can be seen to need this very thread."""
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             return False
         return self._bound is not None and self._bound(_environ(request))
 

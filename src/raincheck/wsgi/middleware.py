@@ -158,7 +158,7 @@ class RaincheckMiddleware:
 
     def _is_bound(self, environ: WSGIEnvironment) -> bool:
         """Tell whether the handler of a request can be seen to need this very thread."""
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             return False
         if self._bound is None:  # not at construction: the application may have no routes then
             from raincheck.inspection import bound_requests  # servers with threads don't need it
