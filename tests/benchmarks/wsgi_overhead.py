@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import setup_testing_defaults
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 THREADS = 8
+FEW = 4
 WRAPPED = [name for name in VARIANTS if name != "bare"]
 APPS = ("raw", "Flask", "Django")
 
@@ -136,30 +138,64 @@ def beside(scale: Scale) -> None:
 
 def waiting(scale: Scale) -> None:
     """Print how fast others are answered while slow requests wait out their budget."""
-    slow, threads = 16, 4
-    title = f"{slow} slow requests (3 s, budget 1 s) at once, gthread with {threads} threads: ms"
-    table = Table(title, "variant", "fast: median", "fast: worst", "slow: median")
-    for name, status in (("bare", 200), ("promotable", 202)):
-        with serve("raw", name, threads, budget=1) as server:
+    slow = 16
+    title = f"{slow} requests of 3 s at once, gthread with {FEW} threads: 202s, and seconds"
+    table = Table(title, "variant", "202", "slow: median", "fast: median", "fast: worst")
+    for name, budget in (("bare", 10), ("promotable", 1), ("promotable", 10)):
+        with serve("raw", name, FEW, budget=budget) as server:
             load(server.port, request(ITEM), 8, connections=4)
-            slow_times: list[float] = []
-            message = request("/sleep/3")
+            with ThreadPoolExecutor(1) as background:
+                slow_ones = background.submit(answers, server.port, "/sleep/3", slow, slow)
+                time.sleep(0.2)
+                fast = [seconds for _, seconds in answers(server.port, ITEM, 20, 1)]
+                codes, seconds = zip(*slow_ones.result(), strict=True)
+        cells = (median(seconds), median(fast), max(fast))
+        shown = name if name == "bare" else f"{name}, budget {budget} s"
+        table.row(shown, str(codes.count(202)), *(f"{cell:.2f}" for cell in cells))
 
-            def run(
-                port: int = server.port,
-                times: list[float] = slow_times,
-                message: bytes = message,
-                status: int = status,
-            ) -> None:
-                times += load(port, message, slow, connections=slow, status=status)
 
-            background = threading.Thread(target=run)
-            background.start()
-            time.sleep(0.1)
-            fast = load(server.port, request(ITEM), 20, connections=1)
-            background.join()
-        cells = (median(fast), max(fast), median(slow_times))
-        table.row(name, *(f"{cell * 1000:.0f}" for cell in cells))
+def early(scale: Scale) -> None:
+    """Print which answers are 202 before the budget is over."""
+    views = ((3, 0.2), (4, 0.2), (8, 0.2), (4, 0.8), (3, 1.5), (4, 1.5))
+    title = f"202s before the budget of 10 s is over, gthread with {FEW} threads"
+    table = Table(title, "clients x seconds", *(f"{number} x {each}" for number, each in views))
+    with serve("raw", "promotable", FEW, budget=10) as server:
+        load(server.port, request(ITEM), 8, connections=4)
+        cells = []
+        for clients, seconds in views:
+            number = clients * scale.of(10, 4)
+            found = answers(server.port, f"/sleep/{seconds}", number, clients)
+            cells.append(f"{deferred(found) / number:.0%}")
+        table.row("promotable", *cells)
+        title = f"A check of 80 ms, 20 times beside requests of 5 s in {FEW} threads: 202s"
+        table = Table(title, "requests", "of them", "of the checks", "worst s")
+        for slow in (2, 3, 4):
+            with ThreadPoolExecutor(1) as background:
+                slow_ones = background.submit(answers, server.port, "/sleep/5", slow, slow)
+                time.sleep(0.2)
+                checks = answers(server.port, "/sleep/0.08", 20, 1)
+                cells = [str(deferred(found)) for found in (slow_ones.result(), checks)]
+            table.row(str(slow), *cells, f"{max(seconds for _, seconds in checks):.2f}")
+
+
+def deferred(found: list[tuple[int, float]]) -> int:
+    """Count the answers that are 202."""
+    return sum(code == 202 for code, _ in found)
+
+
+def answers(port: int, path: str, number: int, clients: int) -> list[tuple[int, float]]:
+    """Ask so many times, by so many clients at once; return status codes and seconds."""
+
+    def one(_: int) -> tuple[int, float]:
+        begin, connection = time.perf_counter(), HTTPConnection("127.0.0.1", port)
+        with closing(connection):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            response.read()
+            return response.status, time.perf_counter() - begin
+
+    with ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(one, range(number)))
 
 
 PARTS = {
@@ -167,6 +203,7 @@ PARTS = {
     "throughput": throughput,
     "beside": beside,
     "waiting": waiting,
+    "early": early,
 }
 
 

@@ -214,8 +214,8 @@ def test_a_fork_takes_as_many_operations_as_its_parent_might(process: Process) -
 
 
 def test_a_fork_has_none_of_its_parents_threads_that_wait(process: Process) -> None:
-    child = "assert app_._gateway.waiting.begin()"
-    script = "app_._gateway.waiting.begin()\n    pid = os.fork()"
+    child = "assert not app_._gateway.waiting._crowd_of.get()._turns"
+    script = "app_._gateway.waiting.begin(None)\n    pid = os.fork()"
     process.run(FORK.format(child=child).replace("pid = os.fork()", script))
 
 

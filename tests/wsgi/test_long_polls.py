@@ -182,14 +182,17 @@ def test_who_has_waited_makes_room() -> None:
             assert call(site.app, path, headers=LONG).header(b"preference-applied") == b"wait=0.02"
 
 
-def test_a_waiter_takes_the_place_of_one_who_waits_out_a_budget() -> None:
+def test_a_poll_gives_its_place_to_a_request_that_finds_no_other() -> None:
     with site_with(budget=PATIENT, limits={"waiters": 1}) as site:
         asynchronous = [(b"prefer", b"respond-async")]
         path, begin = path_of(call(site.app, headers=asynchronous)), time.monotonic()
-        with site.waiting(("GET", path)):
-            assert call(site.app).status == 202  # promoted early
+        with site.waiting(("GET", path)) as [poll]:
+            request = site.begin("/", headers=())
+            assert poll.result(PATIENT).status == 202
             assert time.monotonic() - begin < PATIENT
+            assert not request.done()
             site.go.set()
+            assert request.result(PATIENT).content == b"done"
 
 
 def test_a_servers_only_thread_never_waits() -> None:

@@ -34,9 +34,10 @@ class Limits:
         response_body: Bytes of a response that are kept; a larger one fails its operation as
             `response_too_large`. Default 1 GiB.
         waiters: WSGI only: threads of the server that may wait at the same time, for a budget to
-            run out or (`Prefer: wait` on a poll) for an operation to end. Above it, a request that
-            has taken 50 ms is promoted, and a poll is answered at once. Default: half of the
-            threads that the server has, as far as raincheck sees them; of an only one, no poll.
+            run out or (`Prefer: wait` on a poll) for an operation to end. Above it, a poll is
+            answered at once; else the request that has waited longest is promoted, and for at least
+            a second. Default: all threads that the server has but one, as far as raincheck sees
+            them, or its only one; and a poll waits only while fewer than half of them do.
         pollers: Polls that may wait at the same time (`Prefer: wait`). Above it, a poll is answered
             at once. Default 10,000.
     """

@@ -11,7 +11,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from raincheck.django.conf import read_settings
-from raincheck.inspection.check import NAME_IT, UNNAMED, complaints, is_unnamed
+from raincheck.inspection.check import (
+    NAME_IT,
+    UNNAMED,
+    Complaint,
+    complaints,
+    is_unnamed,
+    main_thread_complaints,
+)
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.stores.memory import MemoryStore
 
@@ -28,7 +35,7 @@ OUTSIDE = {
     "operation could belong, so whoever knows its URL may read it",
     "django.middleware.security.SecurityMiddleware": "202 and polls lack the header fields it adds",
 }
-MARKS = {"no-effect": "W005", "before-authentication": "W006"}
+MARKS = {"no-effect": "W005", "before-authentication": "W006", "main-thread": "W008"}
 
 
 @register(Tags.security)  # type: ignore[untyped-decorator]
@@ -62,9 +69,17 @@ def check_marks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(f"{it.where}: {it.what}.", hint=f"{it.advice}.", id=f"raincheck.{MARKS[it.code]}")
-        for it in complaints(DjangoDirectory())
+        for it in (*complaints(DjangoDirectory()), *_in_main_thread())
         if it.code in MARKS
     ]
+
+
+def _in_main_thread() -> list[Complaint]:
+    try:
+        policy = read_settings().policy()
+    except ImproperlyConfigured:  # `check_settings` says so
+        return []
+    return main_thread_complaints(DjangoDirectory(), policy)
 
 
 def _names(dotted: str) -> set[str]:

@@ -6,7 +6,8 @@ the chain accordingly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from http import HTTPStatus
@@ -35,7 +36,7 @@ from raincheck.engine.refusals import Admitted, admit, is_accepted_first
 from raincheck.errors import StoreError
 from raincheck.handler import CURRENT, REQUEST, Deferrable, is_within, outside
 from raincheck.http.messages import Response, StoredBody
-from raincheck.inspection import MarkedRequests
+from raincheck.inspection import MarkedRequests, bound_requests_of
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.monitor import views
 from raincheck.monitor.endpoint import Answer as Looked
@@ -150,7 +151,20 @@ class RaincheckMiddleware:
             return True
         if decision.in_person:
             return not self._sharing_policy.has_keys
-        return decision.budget is None and not self._marked(_environ(request))
+        if decision.budget is None and not self._marked(_environ(request)):
+            return True
+        return self._async_gateway is None and self._is_bound(request)
+
+    def _is_bound(self, request: HttpRequest) -> bool:
+        """Tell whether the view of a request can be seen to need this very thread."""
+        if threading.get_ident() != threading.main_thread().ident:
+            return False
+        return self._bound is not None and self._bound(_environ(request))
+
+    @cached_property
+    def _bound(self) -> Callable[[Mapping[str, Any]], bool] | None:
+        """What tells so; asked for late, as URLs import views."""
+        return bound_requests_of(DjangoDirectory())
 
     def _enter_again(self, request: HttpRequest) -> Answer | None:
         """Go on with a request that is run again, if this is one and has not come here before."""

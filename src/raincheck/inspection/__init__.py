@@ -6,7 +6,9 @@ start-up check. Frameworks are told by their classes, and imported only where th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
 from typing import Any, cast
 
 from raincheck.inspection.bottle import BottleDirectory
@@ -17,6 +19,7 @@ from raincheck.inspection.falcon import FalconDirectory
 from raincheck.inspection.flask import FlaskDirectory
 from raincheck.inspection.layers import is_of, layers
 from raincheck.inspection.litestar import LitestarDirectory
+from raincheck.inspection.main_thread import bound_to_main_thread
 from raincheck.inspection.marks import leads_to_mark
 from raincheck.inspection.pyramid import PyramidDirectory
 from raincheck.inspection.starlette import StarletteDirectory
@@ -24,11 +27,16 @@ from raincheck.inspection.starlette import StarletteDirectory
 __all__ = [
     "Directory",
     "Endpoint",
+    "MarkedRequests",
+    "bound_requests",
+    "bound_requests_of",
     "find_application",
     "find_directory",
     "leads_to_mark",
     "marked_requests",
 ]
+
+logger = logging.getLogger("raincheck")
 
 REMEMBERED = 1_000
 KEY_REMEMBERED = 256  # characters: longer paths are rare, or meant to fill the memory
@@ -70,6 +78,36 @@ def marked_requests(app: object) -> Callable[[Mapping[str, Any]], bool] | None:
     return MarkedRequests(cast(Lookup, directory)) if hasattr(directory, "find") else None
 
 
+def bound_requests(app: object) -> Callable[[Mapping[str, Any]], bool] | None:
+    """Return what tells of a WSGI environ whether its handler needs a process's main thread.
+
+    As far as can be seen. All handlers are looked at now, so that requests are not, if none does.
+
+    Args:
+        app: As for `marked_requests`.
+
+    Returns:
+        None if no handler does, or the framework is not known.
+    """
+    directory = find_directory(app)
+    return bound_requests_of(directory) if directory is not None else None
+
+
+def bound_requests_of(directory: Directory) -> Callable[[Mapping[str, Any]], bool] | None:
+    """Do so for an application's directory."""
+    try:
+        handlers = [(each.handler, method) for each in directory.all() for method in _methods(each)]
+        seen: set[FunctionType] = set()
+        is_any = any(bound_to_main_thread(*handler, seen) for handler in handlers)
+    except Exception:  # the application's own, which it will say itself
+        is_any = False
+    return BoundRequests(cast(Lookup, directory)) if is_any and hasattr(directory, "find") else None
+
+
+def _methods(endpoint: Endpoint) -> Iterable[str]:
+    return endpoint.methods or ("GET", "POST")
+
+
 class MarkedRequests:
     """Remembers which handlers are marked, and which requests are for them.
 
@@ -108,10 +146,28 @@ class MarkedRequests:
     def _leads(self, handler: object, method: str) -> bool:
         known = self._handlers.get((id(handler), method))
         if known is None:
-            known = handler, leads_to_mark(handler, method)
+            known = handler, self._judge(handler, method)
             _make_room(self._handlers)
             self._handlers[id(handler), method] = known
         return known[1]
+
+    def _judge(self, handler: object, method: str) -> bool:
+        return leads_to_mark(handler, method)
+
+
+class BoundRequests(MarkedRequests):
+    """Remembers which handlers can be seen to need the main thread, and which requests do."""
+
+    def _judge(self, handler: object, method: str) -> bool:
+        name = bound_to_main_thread(handler, method)
+        if name is not None:
+            logger.warning(
+                "%r uses %s, which works in the main thread only: it stays there, and is never "
+                "deferred",
+                handler,
+                name,
+            )
+        return name is not None
 
 
 def _make_room(remembered: dict[Any, Any]) -> None:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from raincheck.config.policy import NEVER_DEFERRED
+from raincheck.config.policy import NEVER_DEFERRED, Policy
 from raincheck.inspection import Directory, Endpoint, find_directory, leads_to_mark
+from raincheck.inspection.django import django_policy
 from raincheck.inspection.guards import guard_behind_mark, innermost
 from raincheck.inspection.layers import is_of, layers
+from raincheck.inspection.main_thread import bound_to_main_thread
 from raincheck.inspection.marks import bypassed
 from raincheck.operations.store import Liveness
 
@@ -29,6 +31,10 @@ UNNAMED = (
     "another directory knows nothing of the operations from before"
 )
 NAME_IT = "Give the option `application` a name that is this service's own"
+IN_ANY_THREAD = (
+    "Use what works in any thread (asyncio.run(), a timeout without signals), or name its path in "
+    "the option `exclude`"
+)
 DIRECTLY = "Put it directly above the function, below all other decorators"
 
 
@@ -37,7 +43,7 @@ class Complaint:
     """What is wrong with a mark.
 
     Attributes:
-        code: `no-effect`, `before-authentication`, `no-middleware` or `no-name`.
+        code: `no-effect`, `before-authentication`, `no-middleware`, `no-name` or `main-thread`.
         where: The route, and the line of the function.
         what: What is wrong.
         advice: What to do.
@@ -90,6 +96,8 @@ def check(app: object) -> Report | None:
     found = complaints(directory)
     if marked and not _is_served(app):
         found.append(_unserved(marked))
+    for policy in _policies(app, directory):
+        found += main_thread_complaints(directory, policy)
     if any(is_unnamed(**options) for options in _options(app)):
         found.append(Complaint("no-name", "application", UNNAMED, NAME_IT))
     return Report(len(endpoints), marked, found)
@@ -112,6 +120,18 @@ def complaints(directory: Directory) -> list[Complaint]:
             for function, complaint in _complaints(endpoint, method):
                 if complaint.code != "no-effect" or id(function) not in elsewhere:
                     found.setdefault((complaint.code, id(function)), complaint)
+    return list(found.values())
+
+
+def main_thread_complaints(directory: Directory, policy: Policy) -> list[Complaint]:
+    """Return which handlers a server of one thread would have to call in that one."""
+    found: dict[object, Complaint] = {}
+    for endpoint in directory.all():
+        for method in _methods(endpoint):
+            name = bound_to_main_thread(endpoint.handler, method)
+            if name is not None and _may_be_deferred(endpoint, method, policy):
+                function = innermost(endpoint.handler)
+                found.setdefault(id(function), _in_main_thread(endpoint, function, name))
     return list(found.values())
 
 
@@ -171,6 +191,14 @@ def _methods(endpoint: Endpoint) -> Iterable[str]:
     return sorted(endpoint.methods - NEVER_DEFERRED) if endpoint.methods else ANY
 
 
+def _may_be_deferred(endpoint: Endpoint, method: str, policy: Policy) -> bool:
+    """Tell whether an endpoint's requests may be; its path is looked at as it is routed."""
+    decision = policy.unasked["/" + endpoint.where.lstrip("/")]
+    if decision is None:
+        return False
+    return decision.budget is not None or leads_to_mark(endpoint.handler, method)
+
+
 def _is_marked(endpoint: Endpoint) -> bool:
     return any(leads_to_mark(endpoint.handler, method) for method in _methods(endpoint))
 
@@ -196,6 +224,11 @@ def _no_effect(endpoint: Endpoint, function: FunctionType) -> Complaint:
 def _before_authentication(endpoint: Endpoint, mark: FunctionType, guard: str) -> Complaint:
     what = f"@long_running stands above what {guard} checks, so that strangers get a 202"
     return Complaint("before-authentication", _where(endpoint, innermost(mark)), what, DIRECTLY)
+
+
+def _in_main_thread(endpoint: Endpoint, function: Any, name: str) -> Complaint:
+    what = f"{name} works in the main thread only, so there it is never deferred, marked or not"
+    return Complaint("main-thread", _where(endpoint, function), what, IN_ANY_THREAD)
 
 
 def _unserved(marked: int) -> Complaint:
@@ -236,6 +269,15 @@ def _options(app: object) -> Iterator[dict[str, Any]]:
         for middleware in vars(layer).get("user_middleware", ()):  # Starlette's
             if _is_ours(getattr(middleware, "cls", None)):
                 yield middleware.kwargs
+
+
+def _policies(app: object, directory: Directory) -> Iterator[Policy]:
+    """Yield what the middlewares of ours decide by, under WSGI."""
+    for layer in layers(app):
+        if _is_ours(layer) and is_of(layer, "wsgi", "RaincheckMiddleware"):
+            yield vars(layer)["_policy"]
+        if is_of(layer, "django", "WSGIHandler") and any(map(_is_ours, directory.middlewares())):
+            yield django_policy()
 
 
 def _is_served(app: object, mounts: int = MOUNTS) -> bool:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from raincheck.config.options import Settings
+from raincheck.config.policy import Policy
 from raincheck.inspection.directory import Endpoint, Environ, method_of, path_of
+
+_DECIDING = ("mode", "budget", "budgets", "include", "exclude")  # of the options
 
 
 class DjangoDirectory:
@@ -48,6 +52,20 @@ class DjangoDirectory:
         from django.conf import settings
 
         return tuple(settings.MIDDLEWARE)
+
+
+def django_policy() -> Policy:
+    """Return what the setting `RAINCHECK` says of which requests may be deferred.
+
+    Raises:
+        ConfigurationError: It says nothing that can be understood.
+    """
+    from django.conf import settings
+
+    options: dict[str, Any] = dict(getattr(settings, "RAINCHECK", {}))
+    return Settings.build(
+        {name: options[name.upper()] for name in _DECIDING if name.upper() in options}
+    ).policy()
 
 
 def _view(match: Any) -> object:

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from raincheck.config.policy import Candidate
 from raincheck.engine.engine import Engine
@@ -100,6 +101,18 @@ def unreadable(error: Exception) -> Response:
     return unavailable(UNREADABLE, STORE_RETRY_AFTER)
 
 
+class Alarm(Protocol):
+    """What a thread waits by, as a `threading.Event`."""
+
+    def set(self) -> object:
+        """End the waiting."""
+        ...
+
+    def wait(self, seconds: float) -> object:
+        """Wait for that, so long at most."""
+        ...
+
+
 class StatusMonitor:
     """Shows the operations of one engine to those who may see them.
 
@@ -150,15 +163,16 @@ class StatusMonitor:
             response = views.after_waiting(response, waited)
         return Answer(response, answer.wait)
 
-    def wait(self, poll: Poll, seconds: float) -> Response:
+    def wait(self, poll: Poll, seconds: float, alarm: Alarm | None = None) -> Response:
         """Wait in this thread for the end of an operation, and return what to say then.
 
         Args:
             seconds: How long at most.
+            alarm: By which it waits, and others may end that; default: they may not.
         """
-        woken = threading.Event()
-        with self.watcher.waiting(poll.operation_id, woken.set) as waiter:
-            woken.wait(seconds)
+        alarm = threading.Event() if alarm is None else alarm
+        with self.watcher.waiting(poll.operation_id, alarm.set) as waiter:
+            alarm.wait(seconds)
             return self.look(poll, waited=seconds, seen=waiter.seen).response
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ another thread; every other one is handled as if there were no raincheck around.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Unpack
@@ -62,6 +63,7 @@ class RaincheckMiddleware:
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else ""
         self._marked: Callable[[Mapping[str, Any]], bool] | None = None
+        self._bound: Callable[[Mapping[str, Any]], bool] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request as PEP 3333 has it."""
@@ -152,7 +154,17 @@ class RaincheckMiddleware:
             return not self._sharing_policy.has_keys
         if candidate.budget is None and not self._is_marked(environ):
             return True
-        return self._is_frozen
+        return self._is_frozen or self._is_bound(environ)
+
+    def _is_bound(self, environ: WSGIEnvironment) -> bool:
+        """Tell whether the handler of a request can be seen to need this very thread."""
+        if threading.get_ident() != threading.main_thread().ident:
+            return False
+        if self._bound is None:  # not at construction: the application may have no routes then
+            from raincheck.inspection import bound_requests  # servers with threads don't need it
+
+            self._bound = bound_requests(self.app) or (lambda environ: False)
+        return self._bound(environ)
 
     @cached_property
     def _is_frozen(self) -> bool:

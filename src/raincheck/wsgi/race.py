@@ -128,7 +128,7 @@ class Race(Passing):
                 return None
             operation = None if self._stays else self._promote()
             if operation is None:
-                with self.gateway.engine.health.stay():
+                with self.gateway.engine.health.stay(), self.gateway.waiting.begin(None):
                     self._wait(self._is_decided, None)
             return operation
         except BaseException:  # the server wants to stop this very thread
@@ -167,15 +167,18 @@ class Race(Passing):
         return self.is_passing or self.over or self._has_ended or is_due
 
     def _wait_for_budget(self, is_enough: Callable[[], bool]) -> None:
-        budget, waiting = self.candidate.budget, self.gateway.waiting
-        first = budget if budget is None else min(budget, PATIENCE)
-        if self._wait(is_enough, first) or budget is None or budget <= PATIENCE:
+        budget = self.candidate.budget
+        first = PATIENCE if budget is None else min(budget, PATIENCE)
+        if self._wait(is_enough, first) or (budget is not None and budget <= PATIENCE):
             return
-        if waiting.begin():
-            try:
-                self._wait(is_enough, budget - PATIENCE)
-            finally:
-                waiting.end()
+        rest = None if budget is None else budget - PATIENCE
+        # Without a budget only its mark may defer it.
+        with self.gateway.waiting.begin(None if rest is None else self._wake) as turn:
+            turn.wait(partial(self._wait, lambda: is_enough() or turn.is_called), rest)
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
 
     def _wait(self, is_enough: Callable[[], bool], seconds: float | None) -> bool:
         with self.changed:

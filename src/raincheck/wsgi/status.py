@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from raincheck.errors import BodyMissing, StoreError
 from raincheck.http.messages import Response, StoredBody
-from raincheck.monitor.endpoint import Poll, StatusMonitor, unreadable
+from raincheck.monitor.endpoint import Poll, Repeat, StatusMonitor, unreadable
 from raincheck.monitor.links import Resource, fill
 from raincheck.wsgi import leaving
 from raincheck.wsgi.hooks import Hooks, hooks_of
 from raincheck.wsgi.running import Running
 from raincheck.wsgi.translation import send_response, send_start, to_request
-from raincheck.wsgi.waiting import Waiting, serving_threads
+from raincheck.wsgi.waiting import Turn, Waiting
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -113,22 +114,20 @@ class Status:
     def answer(self, poll: Poll) -> Response:
         """Return the response to a poll; where its client would rather wait, wait in this thread.
 
-        Not where too many threads wait already, and not in a server's only one: nobody else could
-        say anything to it meanwhile.
+        As long as others don't need the thread. Who repeats a request waits as who has begun it.
         """
         answer = self.monitor.look(poll)
-        if not answer.wait or not self._may_wait():
+        if not answer.wait:
             return answer.response
-        leaving.wait_for(self._running)
-        try:
-            return self.monitor.wait(poll, answer.wait)
-        finally:
-            self._waiting.end()
-
-    def _may_wait(self) -> bool:
-        if self.monitor.engine.limits.waiters is None and serving_threads() == 1:
-            return False
-        return self._waiting.begin()
+        woken = threading.Event()
+        is_request = isinstance(poll, Repeat)
+        begin = self._waiting.begin if is_request else self._waiting.begin_poll
+        turn = begin(woken.set)
+        if turn is None:
+            return answer.response
+        with turn:
+            leaving.wait_for(self._running)
+            return self.monitor.wait(poll, answer.wait, _Alarm(turn, woken))
 
     def open(self, body: StoredBody) -> Iterator[bytes]:
         """Return a stored body's chunks, the first of which is there.
@@ -143,6 +142,18 @@ class Status:
             logger.error("a response could not be read: %s", error)
             raise
         return _rest(first, chunks, body)
+
+
+class _Alarm:
+    """What wakes a thread that waits for an operation, also when others need the thread."""
+
+    def __init__(self, turn: Turn, woken: threading.Event) -> None:
+        self.set = woken.set
+        self._turn = turn
+        self._woken = woken
+
+    def wait(self, seconds: float) -> None:
+        self._turn.wait(self._woken.wait, seconds)
 
 
 def _rest(first: bytes, chunks: Iterator[bytes], body: StoredBody) -> Iterator[bytes]:
