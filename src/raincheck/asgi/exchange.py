@@ -179,7 +179,7 @@ class Exchange(Ownership):
         if self.operation is None and self._server_left:
             self._stays = True
             self._log_error()
-            self.task.cancel()
+            await self.loop.cancel(self.task, self._is_over)
         elif self.operation is not None and self.over:
             await self._conclude()
 
@@ -282,7 +282,7 @@ class Exchange(Ownership):
             if not capture.has_started:
                 await self._find_owner()
             is_exit = isinstance(error, (KeyboardInterrupt, SystemExit))
-            is_exit = is_exit or self.loop.was_cancelled(self.task, error)
+            is_exit = is_exit or self.loop.has_cancelled(self.task, error)
             await capture.conclude(error, is_cancelled=self.is_cancelled, is_exit=is_exit)
         finally:
             self.gateway.running.release(self)

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
+from raincheck.asgi.cancelling import Witness, is_shielded, see_off
 from raincheck.asgi.store_threads import Threads
 from raincheck.asgi.thread_waits import waits_for_thread
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import trio
 
 _T = TypeVar("_T")
-_THREAD_CHECK = 0.1  # seconds
+_CHECK = 0.1  # seconds between looks at what ends without telling: threads and shields
 _NOWHERE = Context()  # or a timer would run in, and keep alive, the context of some request
 
 
@@ -81,8 +82,16 @@ class Loop(Protocol):
         """Tell whether this is called in a task."""
         ...
 
-    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
-        """Tell whether somebody has cancelled a task that has ended with an error."""
+    def attend(self) -> None:
+        """Begin to see whether tasks are cancelled because the loop ends."""
+        ...
+
+    def dismiss(self) -> None:
+        """See it no longer: there are no such tasks."""
+        ...
+
+    def has_cancelled(self, task: Task, error: BaseException | None) -> bool:
+        """Tell whether a task has ended with an error because the loop ends."""
         ...
 
     async def see_off(
@@ -92,7 +101,7 @@ class Loop(Protocol):
         ...
 
     async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
-        """Cancel a task without abandoning a thread that it waits for."""
+        """Cancel a task, but neither in a shield nor while it waits for a thread."""
         ...
 
     async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
@@ -144,6 +153,8 @@ class AsyncioLoop(Threads):
         super().__init__()
         self.loop = loop
         self.waiter = loop.create_future
+        self._witness = witness = Witness(loop)
+        self.attend, self.dismiss = witness.attend, witness.dismiss
         self._budgets: dict[float, _Budget] = {}
 
     @property
@@ -216,22 +227,19 @@ class AsyncioLoop(Threads):
             return False
         return asyncio.current_task(self.loop) is task
 
-    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
-        return isinstance(task, asyncio.Task) and task.cancelling() > 0
+    def has_cancelled(self, task: Task, error: BaseException | None) -> bool:
+        is_cancelled = isinstance(task, asyncio.Task) and task.cancelling() > 0
+        return is_cancelled and self._witness.may_see_the_end
 
     async def see_off(
         self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
     ) -> None:
-        task.cancel()
-        while not is_over():
-            try:
-                await pause()
-            except asyncio.CancelledError:
-                task.cancel()
+        await see_off(cast("asyncio.Task[None]", task), is_over, pause)
 
     async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
-        while not is_over() and waits_for_thread(task):  # noqa: ASYNC110 - no event tells
-            await anyio.sleep(_THREAD_CHECK)
+        # No event tells:
+        while not is_over() and (is_shielded(task) or waits_for_thread(task)):  # noqa: ASYNC110
+            await anyio.sleep(_CHECK)
         if not is_over():
             task.cancel()
 
@@ -310,7 +318,12 @@ class TrioLoop(Threads):
             with suppress(self._trio.RunFinishedError):  # there is nobody left to be told
                 self._token.run_sync_soon(function)
 
-    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
+    def attend(self) -> None:
+        """Nothing else than the end of the loop lets a task end so."""
+
+    dismiss = attend
+
+    def has_cancelled(self, task: Task, error: BaseException | None) -> bool:
         cancelled = self._trio.Cancelled  # which nobody but trio can raise
         if isinstance(error, BaseExceptionGroup):
             return error.subgroup(cancelled) is not None

@@ -71,6 +71,7 @@ class Running:
     def adopt(self, handler: Runs) -> None:
         """Keep a deferred handler alive: its server has forgotten it."""
         self._handlers.add(handler)
+        handler.loop.attend()
         if not self.is_told_of_shutdown:
             self.is_told_of_shutdown = True
             drain_with_the_reactor(self.drain)
@@ -80,6 +81,8 @@ class Running:
         self._handlers.discard(handler)
         if handler.operation is not None:
             self.engine.land(handler.operation)
+        if not self._handlers:
+            handler.loop.call(handler.loop.dismiss)
         if not self._handlers and self._idle is not None and self.loop is not None:
             self.loop.call(self._idle.set)
 
