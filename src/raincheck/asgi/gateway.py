@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from raincheck.asgi.lifespans import drain_with_the_server, find_lifespan
 from raincheck.asgi.loops import Loop, running_loop
 from raincheck.asgi.running import Running
 from raincheck.asgi.status import Status
@@ -48,10 +49,20 @@ class Gateway:
         """Return the running event loop for a connection that comes in."""
         running = self.running
         if (loop := running_loop(running.loop)) is not running.loop:
-            running.loop = loop
-            # Later may be too late: applications that are mounted change a scope in place.
-            self.surroundings.know(scope)
-            self.engine.come_in_at(scope.get("root_path", ""))
+            loop = self._come_into(scope)
+        return loop
+
+    def _come_into(self, scope: Scope) -> Loop:
+        """Learn what there is in an event loop without a lifespan of this application's own."""
+        loop = self.running.running_loop()
+        # Later may be too late: applications that are mounted change a scope in place.
+        self.surroundings.know(scope)
+        self.engine.come_in_at(scope.get("root_path", ""))
+        lifespan = find_lifespan(loop.coroutines(), scope)
+        if lifespan is not None and self.surroundings.know_lifespan(lifespan.scope):
+            self.running.begin()
+            drains = drain_with_the_server(self.running.drain, lifespan.receive)
+            self.running.is_told_of_shutdown = drains
         return loop
 
     def owner(self, scope: Scope) -> str | None:

@@ -20,9 +20,10 @@ import anyio.to_thread
 from raincheck.asgi.cancelling import Witness, is_shielded, see_off
 from raincheck.asgi.store_threads import Threads
 from raincheck.asgi.thread_waits import waits_for_thread
+from raincheck.asgi.trio_tasks import TrioTask, TrioWaiter
 
 if TYPE_CHECKING:
-    import trio
+    pass
 
 _T = TypeVar("_T")
 _CHECK = 0.1  # seconds between looks at what ends without telling: threads and shields
@@ -80,6 +81,10 @@ class Loop(Protocol):
 
     def is_in(self, task: Task) -> bool:
         """Tell whether this is called in a task."""
+        ...
+
+    def coroutines(self) -> list[Any]:
+        """Return what runs in it."""
         ...
 
     def attend(self) -> None:
@@ -227,6 +232,9 @@ class AsyncioLoop(Threads):
             return False
         return asyncio.current_task(self.loop) is task
 
+    def coroutines(self) -> list[Any]:
+        return [task.get_coro() for task in asyncio.all_tasks(self.loop)]
+
     def has_cancelled(self, task: Task, error: BaseException | None) -> bool:
         is_cancelled = isinstance(task, asyncio.Task) and task.cancelling() > 0
         return is_cancelled and self._witness.may_see_the_end
@@ -270,7 +278,7 @@ class TrioLoop(Threads):
     def is_current(self) -> bool:
         return self._trio.lowlevel.current_trio_token() is self._token
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> _TrioTask:
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> TrioTask:
         scope, context = self._trio.CancelScope(), copy_context()
 
         async def run() -> None:
@@ -281,17 +289,17 @@ class TrioLoop(Threads):
             self._trio.lowlevel.spawn_system_task(run, context=context)
         except RuntimeError:  # the last tasks of this run are over
             coroutine.close()
-        return _TrioTask(scope, context)
+        return TrioTask(scope, context)
 
     def is_in(self, task: Task) -> bool:
-        if threading.get_ident() != self._thread or not isinstance(task, _TrioTask):
+        if threading.get_ident() != self._thread or not isinstance(task, TrioTask):
             return False
         return self._trio.lowlevel.current_task().context is task.context
 
-    def waiter(self) -> _TrioWaiter:
-        return _TrioWaiter(self._trio)
+    def waiter(self) -> TrioWaiter:
+        return TrioWaiter(self._trio)
 
-    def wake(self, waiter: _TrioWaiter) -> None:
+    def wake(self, waiter: TrioWaiter) -> None:
         waiter.wake()
 
     def watch(self, who: Awaits, budget: float) -> dict[Awaits, float]:
@@ -318,6 +326,13 @@ class TrioLoop(Threads):
             with suppress(self._trio.RunFinishedError):  # there is nobody left to be told
                 self._token.run_sync_soon(function)
 
+    def coroutines(self) -> list[Any]:
+        root = self._trio.lowlevel.current_root_task()
+        tasks = [root] if root is not None else []
+        for task in tasks:  # which grows meanwhile
+            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        return [task.coro for task in tasks]
+
     def attend(self) -> None:
         """Nothing else than the end of the loop lets a task end so."""
 
@@ -340,39 +355,6 @@ class TrioLoop(Threads):
     async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
         if not is_over():
             task.cancel()  # trio itself waits for threads
-
-
-class _TrioTask:
-    def __init__(self, scope: trio.CancelScope, context: Context) -> None:
-        self.context = context
-        self.cancel = scope.cancel
-
-
-class _TrioWaiter:
-    def __init__(self, trio_module: Any) -> None:
-        self._trio = trio_module
-        self._task: Any = None
-        self._is_woken = False
-
-    def wake(self) -> None:
-        self._is_woken = True
-        if self._task is not None:
-            task, self._task = self._task, None
-            self._trio.lowlevel.reschedule(task)
-
-    def __await__(self) -> Any:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
-        if self._is_woken:
-            return
-        self._task = self._trio.lowlevel.current_task()
-
-        def abort(_: object) -> Any:
-            self._task = None
-            return self._trio.lowlevel.Abort.SUCCEEDED
-
-        await self._trio.lowlevel.wait_task_rescheduled(abort)
 
 
 def _nothing() -> None:
