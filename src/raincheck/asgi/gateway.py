@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from raincheck.asgi.lifespans import drain_with_the_server, find_lifespan
 from raincheck.asgi.loops import Loop, running_loop
+from raincheck.asgi.placement import refuse_route
 from raincheck.asgi.running import Running
 from raincheck.asgi.status import Status
 from raincheck.asgi.surroundings import Surroundings
@@ -54,6 +55,7 @@ class Gateway:
 
     def _come_into(self, scope: Scope) -> Loop:
         """Learn what there is in an event loop without a lifespan of this application's own."""
+        refuse_route(scope, self.app)
         loop = self.running.running_loop()
         # Later may be too late: applications that are mounted change a scope in place.
         self.surroundings.know(scope)

@@ -12,6 +12,7 @@ from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
+from raincheck.asgi.placement import refuse_endpoint
 from raincheck.asgi.rerun import Rerun, Rerunner
 from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.config.options import Options, Settings
@@ -47,6 +48,7 @@ class RaincheckMiddleware:
 
     def __init__(self, app: ASGIApp, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
+        refuse_endpoint(app)
         self.app = app
         engine = Engine(settings, store_from(settings), "asgi", lambda: app)
         self._gateway = Gateway(app, engine, type(self))
