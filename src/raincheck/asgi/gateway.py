@@ -12,8 +12,10 @@ from raincheck.asgi.placement import refuse_route
 from raincheck.asgi.running import Running
 from raincheck.asgi.status import Status
 from raincheck.asgi.surroundings import Surroundings
+from raincheck.config.left_alone import LeftAlone
 from raincheck.engine.engine import Engine
 from raincheck.engine.start import owner_of, webhook_of
+from raincheck.http.messages import field_value
 from raincheck.monitor.endpoint import StatusMonitor
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Gateway:
         monitor: The status monitor, if there is one already.
 
     Attributes:
+        leaves_alone: Tells whether a request is never deferred, whatever its handler says.
         asks: Whether the application is to be asked about requests, which may block.
     """
 
@@ -41,6 +44,7 @@ class Gateway:
         self.app = app
         self.engine = engine
         self.asks = engine.settings.owner is not None or callable(engine.settings.webhook)
+        self.leaves_alone = LeftAlone(engine.settings.left_alone)
         self.surroundings = Surroundings(app, middleware)
         self.monitor = monitor or StatusMonitor(engine)
         self.running = Running(engine, self.monitor.close)
@@ -78,3 +82,9 @@ class Gateway:
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""
         return webhook_of(self.engine.settings, scope)
+
+
+def is_left_alone(gateway: Gateway, scope: Scope) -> bool:
+    """Tell whether a request is never deferred, whatever its path and preference."""
+    field, query = partial(field_value, scope["headers"]), scope.get("query_string", b"")
+    return gateway.leaves_alone(field, query)

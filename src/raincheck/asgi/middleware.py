@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.exchange import Exchange
-from raincheck.asgi.gateway import Gateway
+from raincheck.asgi.gateway import Gateway, is_left_alone
 from raincheck.asgi.lifespan import run_lifespan
 from raincheck.asgi.placement import refuse_endpoint
 from raincheck.asgi.rerun import Rerun, Rerunner
@@ -22,7 +22,6 @@ from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
 from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.handler import CURRENT, Deferrable, is_within, outside
 from raincheck.http.messages import field_value
-from raincheck.http.preferences import asks_for_events
 from raincheck.http.urls import route_path
 from raincheck.monitor import views
 from raincheck.monitor.links import Mount, Place, parse_target
@@ -153,7 +152,7 @@ class RaincheckMiddleware:
     ) -> Decision:
         """Decide anew for a client that would have no use for a 202."""
         headers = scope["headers"]
-        if not asks_for_events(field_value(headers, b"accept")):
+        if not is_left_alone(self._gateway, scope):
             return decision
         has_key = self._sharing_policy.has_keys and scope["method"] not in SAFE
         has_key = has_key and field_value(headers, b"idempotency-key") is not None
