@@ -18,6 +18,7 @@ from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
 from raincheck.engine.engine import Engine
+from raincheck.engine.frozen import policy_here
 from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
 from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.handler import CURRENT, Deferrable, is_within, outside
@@ -53,7 +54,7 @@ class RaincheckMiddleware:
         self._gateway = Gateway(app, engine, type(self))
         engine.recovery.rerunner = Rerunner(self._gateway)
         self._roots = engine.application.roots
-        policy = self._policy = settings.policy()
+        policy = self._policy = policy_here(settings)
         self._sharing_policy = SharingPolicy(settings, policy)
         self._plain = self._sharing_policy.plain
         self._unasked, self._decide = policy.unasked, policy.decide

@@ -250,13 +250,17 @@ class Settings:
             known = ", ".join(f.name for f in fields(Limits))
             raise ConfigurationError(f"limits has {known}, unlike {self.limits!r}") from None
 
-    def policy(self) -> Policy:
-        """Build the policy that these options describe."""
+    def policy(self, *, defers: bool = True) -> Policy:
+        """Build the policy that these options describe.
+
+        Args:
+            defers: Whether any request is to be deferred.
+        """
         return Policy(
             mode=self.mode,
             budget=self.budget,
             include=self.include,
-            exclude=self.exclude,
+            exclude=self.exclude if defers else ["**"],
             budgets=self.budgets,
             max_wait=self.max_wait,
             request_body=self.effective_limits().request_body,

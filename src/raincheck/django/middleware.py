@@ -30,6 +30,7 @@ from raincheck.django.contexts import in_transaction
 from raincheck.django.rerun import Rerun, Rerunner
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
 from raincheck.engine.engine import CHUNK_SIZE, Engine
+from raincheck.engine.frozen import policy_here
 from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
 from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.errors import StoreError
@@ -84,7 +85,7 @@ class RaincheckMiddleware:
             self._async_gateway = AsyncGateway(get_response, engine, self._to_http, monitor)
             engine.recovery.rerunner = AsyncRerunner(self._async_gateway)
             markcoroutinefunction(self)
-        self._policy = self._settings.policy()
+        self._policy = policy_here(self._settings)
         self._sharing_policy = SharingPolicy(self._settings, self._policy)
         self._below = f"{self._settings.prefix}/"
         chosen = self._settings.status_url

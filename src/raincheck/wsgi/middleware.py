@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import Candidate, Refusal
 from raincheck.engine.engine import Engine
+from raincheck.engine.frozen import policy_here
 from raincheck.engine.idempotency import NotAKeyError, SharingPolicy
 from raincheck.engine.refusals import is_accepted_first, may_begin, not_a_key, refuse
 from raincheck.handler import CURRENT, is_within
@@ -56,7 +57,7 @@ class RaincheckMiddleware:
         engine = Engine(settings, store_from(settings), "wsgi", lambda: app)
         self._gateway = Gateway(app, engine)
         self._gateway.engine.recovery.rerunner = Rerunner(self._gateway)
-        self._policy = settings.policy()
+        self._policy = policy_here(settings)
         self._sharing_policy = SharingPolicy(settings, self._policy)
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else ""
