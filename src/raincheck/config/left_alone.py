@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterable
 from raincheck.errors import ConfigurationError
 from raincheck.http.preferences import asks_for, asks_for_events
 
+# One of these is in every request of any kind: a field, a part of `Accept`, a part of the query.
+FIELDS = (b"mcp-session-id", b"mcp-protocol-version")
+IN_ACCEPT = b"event-stream"
+IN_QUERY = b"EIO="
+
 Field = Callable[[bytes], bytes | None]  # returns the value of a header field by its name
 _Asks = Callable[[Field, bytes], bool]
 
@@ -17,7 +22,7 @@ def _wants_events(field: Field, query: bytes) -> bool:
 
 def _is_of_mcp(field: Field, query: bytes) -> bool:
     """Tell whether a request is one of the Model Context Protocol (Streamable HTTP)."""
-    if field(b"mcp-session-id") is not None or field(b"mcp-protocol-version") is not None:
+    if any(field(name) is not None for name in FIELDS):
         return True
     accept = field(b"accept")  # the first of a session has nothing else
     return asks_for_events(accept) and asks_for(b"application/json", accept)
@@ -25,7 +30,7 @@ def _is_of_mcp(field: Field, query: bytes) -> bool:
 
 def _is_polled_by_engine_io(field: Field, query: bytes) -> bool:
     """Tell whether a request is a poll of Engine.IO, which Socket.IO is made of."""
-    if b"EIO=" not in query:
+    if IN_QUERY not in query:
         return False
     names = {member.partition(b"=")[0] for member in query.split(b"&")}
     return {b"EIO", b"transport"} <= names
