@@ -12,7 +12,7 @@ from raincheck.asgi.placement import refuse_route
 from raincheck.asgi.running import Running
 from raincheck.asgi.status import Status
 from raincheck.asgi.surroundings import Surroundings
-from raincheck.config.left_alone import LeftAlone
+from raincheck.config.left_alone import FIELDS, IN_ACCEPT, IN_QUERY, LeftAlone
 from raincheck.engine.engine import Engine
 from raincheck.engine.start import owner_of, webhook_of
 from raincheck.http.messages import field_value
@@ -20,6 +20,8 @@ from raincheck.monitor.endpoint import StatusMonitor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
+
+_TELLING = frozenset({b"accept", *FIELDS})
 
 
 class Gateway:
@@ -86,5 +88,10 @@ class Gateway:
 
 def is_left_alone(gateway: Gateway, scope: Scope) -> bool:
     """Tell whether a request is never deferred, whatever its path and preference."""
-    field, query = partial(field_value, scope["headers"]), scope.get("query_string", b"")
-    return gateway.leaves_alone(field, query)
+    # All that is not safe comes here: what costs more is for those that may be.
+    headers, query = scope["headers"], scope.get("query_string", b"")
+    may_be = IN_QUERY in query
+    for name, value in headers:
+        if (name := name.lower()) in _TELLING:
+            may_be = may_be or name != b"accept" or IN_ACCEPT in value.lower()
+    return may_be and gateway.leaves_alone(partial(field_value, headers), query)
