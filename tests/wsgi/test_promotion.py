@@ -394,7 +394,7 @@ def test_who_asks_for_events_is_never_deferred(app: Any, options: dict[str, Any]
     [{"HTTP_MCP_SESSION_ID": "1868a90c"}, {"QUERY_STRING": "EIO=4&transport=polling"}],
 )
 def test_who_is_left_alone_is_never_deferred_unless_the_option_says_so(
-    app: Any, request_of: dict[str, str]
+    app: Any, request_of: dict[str, Any]
 ) -> None:
     assert call(wrap(app, budget=0), "/", "POST", **request_of).status == 200
     assert call(wrap(app, budget=0, left_alone=[]), "/", "POST", **request_of).status == 202
