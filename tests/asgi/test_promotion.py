@@ -235,6 +235,30 @@ async def test_a_thread_that_marks_too_late_holds_nothing_up() -> None:
 
 
 EVENTS = (b"accept", b"text/event-stream")
+LEFT_ALONE: dict[str, tuple[list[tuple[bytes, bytes]], bytes]] = {
+    "events": ([EVENTS], b""),
+    "mcp": ([(b"mcp-session-id", b"1868a90c"), (b"accept", b"application/json")], b""),
+    "engine.io": ([(b"accept", b"*/*")], b"EIO=4&transport=polling&t=abc&sid=x"),
+}
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+@pytest.mark.parametrize("options", [{"budget": 0}, {}])
+@pytest.mark.parametrize("kind", LEFT_ALONE)
+async def test_who_is_left_alone_is_never_deferred_unless_the_option_says_so(
+    kind: str, is_marked: bool, options: dict[str, Any]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(4 * SHORT)
+        await answer(send)
+
+    handler = long_running(app) if is_marked else app
+    headers, query = LEFT_ALONE[kind]
+    others = [other for other in LEFT_ALONE if other != kind]
+    for left_alone, status in (([*others, kind], 200), (others, 202)):
+        wrapped = wrap(handler, left_alone=left_alone, **options)
+        answered = await call(wrapped, "/", "POST", headers, query_string=query)
+        assert answered.status == status
 
 
 @pytest.mark.parametrize("is_marked", [False, True])

@@ -388,6 +388,18 @@ def test_who_asks_for_events_is_never_deferred(app: Any, options: dict[str, Any]
         assert call(wrapped, "/", "GET", [EVENTS, (b"prefer", prefer)]).status == 200
 
 
+@pytest.mark.parametrize("app", [quick, marked])
+@pytest.mark.parametrize(
+    "request_of",
+    [{"HTTP_MCP_SESSION_ID": "1868a90c"}, {"QUERY_STRING": "EIO=4&transport=polling"}],
+)
+def test_who_is_left_alone_is_never_deferred_unless_the_option_says_so(
+    app: Any, request_of: dict[str, Any]
+) -> None:
+    assert call(wrap(app, budget=0), "/", "POST", **request_of).status == 200
+    assert call(wrap(app, budget=0, left_alone=[]), "/", "POST", **request_of).status == 202
+
+
 def test_middlewares_in_one_another_make_one_operation(slow: Slow) -> None:
     inner_store, outer_store = MemoryStore(), MemoryStore()
     app = wrap(wrap(slow, store=inner_store), store=outer_store)

@@ -16,7 +16,7 @@ import anyio
 from asgiref.sync import markcoroutinefunction
 
 from raincheck.asgi.capture import Capture
-from raincheck.asgi.gateway import Gateway
+from raincheck.asgi.gateway import Gateway, is_left_alone
 from raincheck.asgi.ownership import Ownership
 from raincheck.asgi.stopping import Stopping
 from raincheck.asgi.translation import extensions_of, send_response
@@ -25,8 +25,6 @@ from raincheck.engine.response_writer import ResponseWriter
 from raincheck.engine.start import Key, Start
 from raincheck.errors import RaincheckError
 from raincheck.handler import CURRENT, REQUEST, UNMARKED, Marking, outside
-from raincheck.http.messages import field_value
-from raincheck.http.preferences import asks_for_events
 from raincheck.monitor.links import fill
 from raincheck.operations.operation import Operation, Progress, Reason
 
@@ -134,7 +132,7 @@ class Exchange(Ownership):
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
         # Only now: a fast request need not be asked.
-        if asks_for_events(field_value(self.arrived["headers"], b"accept")):
+        if is_left_alone(self.gateway, self.arrived):
             await self._go_on()
             return
         if not self._stays and await self._read_ahead() and not self._needs_no_202():
@@ -179,7 +177,7 @@ class Exchange(Ownership):
         if self.operation is None and self._server_left:
             self._stays = True
             self._log_error()
-            self.task.cancel()
+            await self.loop.cancel(self.task, self._is_over)
         elif self.operation is not None and self.over:
             await self._conclude()
 
@@ -282,7 +280,7 @@ class Exchange(Ownership):
             if not capture.has_started:
                 await self._find_owner()
             is_exit = isinstance(error, (KeyboardInterrupt, SystemExit))
-            is_exit = is_exit or self.loop.was_cancelled(self.task, error)
+            is_exit = is_exit or self.loop.has_cancelled(self.task, error)
             await capture.conclude(error, is_cancelled=self.is_cancelled, is_exit=is_exit)
         finally:
             self.gateway.running.release(self)

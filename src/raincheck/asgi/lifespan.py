@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raincheck.asgi.gateway import Gateway
+from raincheck.asgi.lifespans import drain_with_the_server
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
-
-
-def _drain_with_the_server(gateway: Gateway, receive: Receive) -> bool:
-    """Drain before a server ends that says so to no application any more; tell whether it will.
-
-    `receive` is a method of what speaks the lifespan protocol for uvicorn, hypercorn, granian and
-    gunicorn; this object is told to shut down, in any case and before everything else is.
-    """
-    speaker: Any = getattr(receive, "__self__", None)
-    for name in ("shutdown", "wait_for_shutdown"):
-        shut_down = getattr(speaker, name, None)
-        if iscoroutinefunction(shut_down):
-            setattr(speaker, name, partial(_drain_and, gateway, shut_down))
-            return True
-    return False
-
-
-async def _drain_and(gateway: Gateway, shut_down: Callable[[], Awaitable[None]]) -> None:
-    await gateway.running.drain()
-    await shut_down()
 
 
 class _Messages:
@@ -65,18 +43,19 @@ async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: S
     no lifespan or is broken: which of them, only the server is to say.
     """
     messages = _Messages(gateway, receive, send)
-    gateway.running.is_told_of_shutdown = True
-    gateway.running.running_loop()
+    running = gateway.running
+    running.begin()
+    running.is_told_of_shutdown = True
     gateway.surroundings.know(scope)
     gateway.engine.come_in_at("")  # what is mounted has no lifespan of its own
     try:
         await gateway.app(scope, messages.receive, messages.send)
     finally:
         if not messages.told_of_shutdown:
-            gateway.running.is_told_of_shutdown = _drain_with_the_server(gateway, receive)
+            running.is_told_of_shutdown = drain_with_the_server(running.drain, receive)
     if messages.are_none:
         gateway.engine.heartbeat.ensure()
-        if not gateway.running.is_told_of_shutdown:  # or there would be no drain
+        if not running.is_told_of_shutdown:  # or there would be no drain
             await _be_a_lifespan(gateway, messages.receive, send)
 
 

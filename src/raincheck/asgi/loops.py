@@ -12,19 +12,21 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
+from raincheck.asgi.cancelling import Witness, is_shielded, see_off
 from raincheck.asgi.store_threads import Threads
 from raincheck.asgi.thread_waits import waits_for_thread
+from raincheck.asgi.trio_tasks import TrioTask, TrioWaiter
 
 if TYPE_CHECKING:
-    import trio
+    pass
 
 _T = TypeVar("_T")
-_THREAD_CHECK = 0.1  # seconds
+_CHECK = 0.1  # seconds between looks at what ends without telling: threads and shields
 _NOWHERE = Context()  # or a timer would run in, and keep alive, the context of some request
 
 
@@ -81,8 +83,20 @@ class Loop(Protocol):
         """Tell whether this is called in a task."""
         ...
 
-    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
-        """Tell whether somebody has cancelled a task that has ended with an error."""
+    def coroutines(self) -> list[Any]:
+        """Return what runs in it."""
+        ...
+
+    def attend(self) -> None:
+        """Begin to see whether tasks are cancelled because the loop ends."""
+        ...
+
+    def dismiss(self) -> None:
+        """See it no longer: there are no such tasks."""
+        ...
+
+    def has_cancelled(self, task: Task, error: BaseException | None) -> bool:
+        """Tell whether a task has ended with an error because the loop ends."""
         ...
 
     async def see_off(
@@ -92,7 +106,7 @@ class Loop(Protocol):
         ...
 
     async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
-        """Cancel a task without abandoning a thread that it waits for."""
+        """Cancel a task, but neither in a shield nor while it waits for a thread."""
         ...
 
     async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
@@ -144,6 +158,8 @@ class AsyncioLoop(Threads):
         super().__init__()
         self.loop = loop
         self.waiter = loop.create_future
+        self._witness = witness = Witness(loop)
+        self.attend, self.dismiss = witness.attend, witness.dismiss
         self._budgets: dict[float, _Budget] = {}
 
     @property
@@ -216,22 +232,22 @@ class AsyncioLoop(Threads):
             return False
         return asyncio.current_task(self.loop) is task
 
-    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
-        return isinstance(task, asyncio.Task) and task.cancelling() > 0
+    def coroutines(self) -> list[Any]:
+        return [task.get_coro() for task in asyncio.all_tasks(self.loop)]
+
+    def has_cancelled(self, task: Task, error: BaseException | None) -> bool:
+        is_cancelled = isinstance(task, asyncio.Task) and task.cancelling() > 0
+        return is_cancelled and self._witness.may_see_the_end
 
     async def see_off(
         self, task: Task, is_over: Callable[[], bool], pause: Callable[[], Awaitable[None]]
     ) -> None:
-        task.cancel()
-        while not is_over():
-            try:
-                await pause()
-            except asyncio.CancelledError:
-                task.cancel()
+        await see_off(cast("asyncio.Task[None]", task), is_over, pause)
 
     async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
-        while not is_over() and waits_for_thread(task):  # noqa: ASYNC110 - no event tells
-            await anyio.sleep(_THREAD_CHECK)
+        # No event tells:
+        while not is_over() and (is_shielded(task) or waits_for_thread(task)):  # noqa: ASYNC110
+            await anyio.sleep(_CHECK)
         if not is_over():
             task.cancel()
 
@@ -262,7 +278,7 @@ class TrioLoop(Threads):
     def is_current(self) -> bool:
         return self._trio.lowlevel.current_trio_token() is self._token
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> _TrioTask:
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> TrioTask:
         scope, context = self._trio.CancelScope(), copy_context()
 
         async def run() -> None:
@@ -273,17 +289,17 @@ class TrioLoop(Threads):
             self._trio.lowlevel.spawn_system_task(run, context=context)
         except RuntimeError:  # the last tasks of this run are over
             coroutine.close()
-        return _TrioTask(scope, context)
+        return TrioTask(scope, context)
 
     def is_in(self, task: Task) -> bool:
-        if threading.get_ident() != self._thread or not isinstance(task, _TrioTask):
+        if threading.get_ident() != self._thread or not isinstance(task, TrioTask):
             return False
         return self._trio.lowlevel.current_task().context is task.context
 
-    def waiter(self) -> _TrioWaiter:
-        return _TrioWaiter(self._trio)
+    def waiter(self) -> TrioWaiter:
+        return TrioWaiter(self._trio)
 
-    def wake(self, waiter: _TrioWaiter) -> None:
+    def wake(self, waiter: TrioWaiter) -> None:
         waiter.wake()
 
     def watch(self, who: Awaits, budget: float) -> dict[Awaits, float]:
@@ -310,7 +326,19 @@ class TrioLoop(Threads):
             with suppress(self._trio.RunFinishedError):  # there is nobody left to be told
                 self._token.run_sync_soon(function)
 
-    def was_cancelled(self, task: Task, error: BaseException | None) -> bool:
+    def coroutines(self) -> list[Any]:
+        root = self._trio.lowlevel.current_root_task()
+        tasks = [root] if root is not None else []
+        for task in tasks:  # which grows meanwhile
+            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        return [task.coro for task in tasks]
+
+    def attend(self) -> None:
+        """Nothing else than the end of the loop lets a task end so."""
+
+    dismiss = attend
+
+    def has_cancelled(self, task: Task, error: BaseException | None) -> bool:
         cancelled = self._trio.Cancelled  # which nobody but trio can raise
         if isinstance(error, BaseExceptionGroup):
             return error.subgroup(cancelled) is not None
@@ -327,39 +355,6 @@ class TrioLoop(Threads):
     async def cancel(self, task: Task, is_over: Callable[[], bool]) -> None:
         if not is_over():
             task.cancel()  # trio itself waits for threads
-
-
-class _TrioTask:
-    def __init__(self, scope: trio.CancelScope, context: Context) -> None:
-        self.context = context
-        self.cancel = scope.cancel
-
-
-class _TrioWaiter:
-    def __init__(self, trio_module: Any) -> None:
-        self._trio = trio_module
-        self._task: Any = None
-        self._is_woken = False
-
-    def wake(self) -> None:
-        self._is_woken = True
-        if self._task is not None:
-            task, self._task = self._task, None
-            self._trio.lowlevel.reschedule(task)
-
-    def __await__(self) -> Any:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
-        if self._is_woken:
-            return
-        self._task = self._trio.lowlevel.current_task()
-
-        def abort(_: object) -> Any:
-            self._task = None
-            return self._trio.lowlevel.Abort.SUCCEEDED
-
-        await self._trio.lowlevel.wait_task_rescheduled(abort)
 
 
 def _nothing() -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.exchange import Exchange
-from raincheck.asgi.gateway import Gateway
+from raincheck.asgi.gateway import Gateway, is_left_alone
 from raincheck.asgi.lifespan import run_lifespan
+from raincheck.asgi.placement import refuse_endpoint
 from raincheck.asgi.rerun import Rerun, Rerunner
 from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.config.options import Options, Settings
@@ -21,7 +22,6 @@ from raincheck.engine.idempotency import SharingPolicy
 from raincheck.engine.refusals import admit, is_accepted_first
 from raincheck.handler import CURRENT, Deferrable, is_within, outside
 from raincheck.http.messages import Response, field_value
-from raincheck.http.preferences import asks_for_events
 from raincheck.http.urls import route_path
 from raincheck.monitor import views
 from raincheck.monitor.links import Mount, Place, parse_target
@@ -47,6 +47,7 @@ class RaincheckMiddleware:
 
     def __init__(self, app: ASGIApp, **options: Unpack[Options]) -> None:
         settings = Settings.build(options)
+        refuse_endpoint(app)
         self.app = app
         engine = Engine(settings, store_from(settings), "asgi", lambda: app)
         self._gateway = Gateway(app, engine, type(self))
@@ -150,7 +151,7 @@ class RaincheckMiddleware:
     ) -> Decision:
         """Decide anew for a client that would have no use for a 202."""
         headers = scope["headers"]
-        if not asks_for_events(field_value(headers, b"accept")):
+        if not is_left_alone(self._gateway, scope):
             return decision
         has_key = self._sharing_policy.has_keys and scope["method"] not in SAFE
         has_key = has_key and field_value(headers, b"idempotency-key") is not None

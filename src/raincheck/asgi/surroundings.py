@@ -20,13 +20,25 @@ class Surroundings:
         self._wrapped = wrapped
         self._middleware = middleware
         self._app: Any = None
+        self._lifespan: Scope | None = None
         self._state: dict[str, Any] | None = None
 
     def know(self, scope: Scope) -> None:
         """Learn from a scope of this process."""
         self._app = scope.get("app", self._app)
-        if scope["type"] == "lifespan":  # that of a request holds what belongs to it, too
-            self._state = scope.get("state")
+        if scope["type"] == "lifespan":
+            self.know_lifespan(scope)
+
+    def know_lifespan(self, scope: Scope) -> bool:
+        """Learn the state of a lifespan: that of a request holds what belongs to it, too.
+
+        Returns:
+            Whether it was not known before.
+        """
+        is_new = scope is not self._lifespan
+        self._lifespan = scope
+        self._state = scope.get("state")
+        return is_new
 
     def add_to(self, scope: Scope) -> None:
         """Put what is known into a scope."""

@@ -33,7 +33,7 @@ def waits_for_thread(task: Any) -> bool:
         if one in seen or not isinstance(one, asyncio.Task):
             continue
         seen.add(one)
-        frames = list(_frames(one))
+        frames = list(frames_of(one.get_coro()))
         if any(_module(frame) == "raincheck.asgi.capture" for frame in frames):
             continue  # this thread stores what the handler sends
         if any(_is_thread_hop(frame) for frame in frames):
@@ -42,9 +42,8 @@ def waits_for_thread(task: Any) -> bool:
     return False
 
 
-def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    """Yield the frames in which a task waits, the outermost first."""
-    coroutine: Any = task.get_coro()
+def frames_of(coroutine: Any) -> Iterator[FrameType]:
+    """Yield the frames in which a coroutine waits, the outermost first."""
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
         if frame is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypedDict, get_args
 from urllib.parse import urlsplit
 
+from raincheck.config.left_alone import KINDS, LeftAlone
 from raincheck.config.limits import Limits
 from raincheck.config.policy import Mode, Policy
 from raincheck.config.secret_options import check_url_lifetime, encryption_keys, url_secrets
@@ -54,6 +55,7 @@ class Options(TypedDict, total=False):
     idempotency_keys: bool
     identity_headers: Iterable[str] | None
     coalesce: Iterable[str]
+    left_alone: Iterable[str]
     url_secret: str | Iterable[str] | None
     url_lifetime: float
     encryption_key: str | Iterable[str] | None
@@ -130,6 +132,9 @@ class Settings:
             others, and a key that comes with none of them is warned of, once.
         coalesce: Path patterns where identical safe requests of one owner that come while the
             first is handled share its operation. Default: none.
+        left_alone: Kinds of requests that are never deferred, as their clients read what comes
+            themselves: `events` (`Accept: text/event-stream`), `mcp` (Model Context Protocol),
+            `engine.io` (Socket.IO's polling). Default: all of these; `()`: none.
         url_secret: A secret, or several of which the first signs, for links that hand a response
             to somebody else; takes the extra `signed-urls`. Default None: there are none.
         url_lifetime: Seconds such a link is good for, at least. Default 3,600 (an hour).
@@ -172,6 +177,7 @@ class Settings:
     idempotency_keys: bool = True
     identity_headers: Iterable[str] | None = None
     coalesce: Iterable[str] = ()
+    left_alone: Iterable[str] = tuple(KINDS)
     url_secret: str | Iterable[str] | None = field(default=None, repr=False)
     url_lifetime: float = 3_600.0
     encryption_key: str | Iterable[str] | None = field(default=None, repr=False)
@@ -228,6 +234,7 @@ class Settings:
             object.__setattr__(self, name, _as_patterns(name, getattr(self, name)))
         if self.identity_headers is not None:
             object.__setattr__(self, "identity_headers", _as_names(self.identity_headers))
+        object.__setattr__(self, "left_alone", LeftAlone(self.left_alone).kinds)
         _check_store(self.store, self.bodies)
         self._check_secrets()
         networks = check_webhook(self.webhook, self.webhook_secret, self.webhook_networks)
@@ -255,19 +262,24 @@ class Settings:
             known = ", ".join(f.name for f in fields(Limits))
             raise ConfigurationError(f"limits has {known}, unlike {self.limits!r}") from None
 
-    def policy(self) -> Policy:
-        """Build the policy that these options describe."""
+    def policy(self, *, defers: bool = True) -> Policy:
+        """Build the policy that these options describe.
+
+        Args:
+            defers: Whether any request is to be deferred.
+        """
         return Policy(
             mode=self.mode,
             budget=self.budget,
             include=self.include,
-            exclude=self.exclude,
+            exclude=self.exclude if defers else ["**"],
             budgets=self.budgets,
             max_wait=self.max_wait,
             request_body=self.effective_limits().request_body,
             retry=self.retry,
             max_attempts=self.max_attempts,
             coalesce=self.coalesce,
+            left_alone=self.left_alone,
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from raincheck.config.left_alone import KINDS, LeftAlone
 from raincheck.config.limits import REQUEST_BODY
 from raincheck.errors import ConfigurationError
 from raincheck.http.preferences import Preferences, parse_prefer
@@ -90,6 +91,7 @@ class Policy:
             matches wins. Others may if their method is safe.
         max_attempts: How often a handler may be begun; 1: none is ever run again.
         coalesce: Patterns of paths where identical safe requests share one operation.
+        left_alone: Kinds of requests that are never deferred.
 
     Raises:
         ConfigurationError: A pattern doesn't begin with a slash or an asterisk.
@@ -108,6 +110,7 @@ class Policy:
         retry: Mapping[str, bool] | None = None,
         max_attempts: int = 1,
         coalesce: Iterable[str] = (),
+        left_alone: Iterable[str] = tuple(KINDS),
     ) -> None:
         self._is_unasked = mode != "prefer"
         self._max_wait = max_wait
@@ -117,6 +120,7 @@ class Policy:
         self._retry = [(_compile([pattern]), may) for pattern, may in (retry or {}).items()]
         self._is_never_repeated = max_attempts <= 1
         self._coalesce = _compile(coalesce)
+        self.leaves_alone = LeftAlone(left_alone)
         self._default = Candidate(None if mode == "marked" else budget)
         self._overrides = [
             (_compile([pattern]), Candidate(None if mode == "marked" else value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from raincheck.config.options import Settings
+from raincheck.engine.frozen import policy_here
 from raincheck.engine.identity import Application
 from raincheck.engine.outbox import Outbox
 from raincheck.engine.per_process import PerProcess
@@ -37,7 +38,7 @@ class Process:
     def __init__(self, settings: Settings, store: Store, application: Application) -> None:
         self.settings = settings
         self.limits = settings.effective_limits()
-        self.policy = settings.policy()
+        self.policy = policy_here(settings)
         self.store = store
         self.application = application
         self.repository = Repository(store)

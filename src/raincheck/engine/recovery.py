@@ -15,6 +15,7 @@ from functools import partial
 from typing import IO, Protocol
 
 from raincheck.engine.captured_request import CapturedRequests
+from raincheck.engine.frozen import is_frozen_between_requests
 from raincheck.engine.process import Process
 from raincheck.engine.repository import Walk
 from raincheck.engine.running import Run, RunningOperation, each
@@ -254,7 +255,8 @@ class Recovery:
 
     @property
     def _is_ready(self) -> bool:
-        return self.rerunner is not None and self.rerunner.is_ready
+        is_ready = self.rerunner is not None and self.rerunner.is_ready
+        return is_ready and not is_frozen_between_requests()
 
     def _take(self, operation: Operation) -> bool:
         rerunner = self.rerunner

@@ -78,9 +78,14 @@ def asks_for_events(accept: bytes | None) -> bool:
 
     `*/*` does not: it takes whatever there is.
     """
-    if accept is None or len(accept) > _ACCEPT_LIMIT or _EVENTS not in accept.lower():
+    return asks_for(_EVENTS, accept)
+
+
+def asks_for(media_type: bytes, accept: bytes | None) -> bool:
+    """Tell whether `Accept` names a media type."""
+    if accept is None or len(accept) > _ACCEPT_LIMIT or media_type not in accept.lower():
         return False
-    return dict(_media_ranges(accept)).get(_EVENTS, 0) > 0
+    return dict(_media_ranges(accept)).get(media_type, 0) > 0
 
 
 def _media_ranges(value: bytes) -> Iterator[tuple[bytes, float]]:

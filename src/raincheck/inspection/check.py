@@ -21,6 +21,7 @@ from raincheck.inspection.guards import guard_behind_mark, innermost
 from raincheck.inspection.layers import is_of, layers
 from raincheck.inspection.main_thread import bound_to_main_thread
 from raincheck.inspection.marks import bypassed
+from raincheck.inspection.task_state import keeps_for_tasks
 from raincheck.operations.store import Liveness
 
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -35,6 +36,7 @@ IN_ANY_THREAD = (
     "Use what works in any thread (asyncio.run(), a timeout without signals), or name its path in "
     "the option `exclude`"
 )
+INSIDE = "Put it inside RaincheckMiddleware (add it first), or key by a context variable"
 DIRECTLY = "Put it directly above the function, below all other decorators"
 
 
@@ -43,7 +45,8 @@ class Complaint:
     """What is wrong with a mark.
 
     Attributes:
-        code: `no-effect`, `before-authentication`, `no-middleware`, `no-name` or `main-thread`.
+        code: `no-effect`, `before-authentication`, `no-middleware`, `no-name`,
+            `main-thread` or `task-state`.
         where: The route, and the line of the function.
         what: What is wrong.
         advice: What to do.
@@ -100,6 +103,7 @@ def check(app: object) -> Report | None:
         found += main_thread_complaints(directory, policy)
     if any(is_unnamed(**options) for options in _options(app)):
         found.append(Complaint("no-name", "application", UNNAMED, NAME_IT))
+    found += [_kept_for_task(*one) for one in keeps_for_tasks(app, _is_ours)]
     return Report(len(endpoints), marked, found)
 
 
@@ -237,6 +241,16 @@ def _unserved(marked: int) -> Complaint:
     what = f"{handlers} {are} marked, but no RaincheckMiddleware is around {them}"
     advice = "Add it to the application, or check the object that your server is given"
     return Complaint("no-middleware", "application", what, advice)
+
+
+def _kept_for_task(function: Any, name: str) -> Complaint:
+    code = function.__code__
+    where = f"{function.__qualname__} ({_shown(code.co_filename)}:{code.co_firstlineno})"
+    what = (
+        f"{name} is of the current task, and this middleware is outside raincheck, which runs "
+        "handlers in a task of their own: what they open there is never closed, fast or slow"
+    )
+    return Complaint("task-state", where, what, INSIDE)
 
 
 def _where(endpoint: Endpoint, function: Any) -> str:

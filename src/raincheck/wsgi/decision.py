@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+from raincheck.config.left_alone import FIELDS, IN_ACCEPT, IN_QUERY
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Policy
 from raincheck.engine.idempotency import Sharing, SharingPolicy
-from raincheck.http.preferences import asks_for_events
 from raincheck.wsgi.request_body import content_length
 from raincheck.wsgi.translation import to_bytes
 
@@ -29,7 +30,7 @@ def decide(policy: Policy, environ: Mapping[str, Any], path: str) -> Decision:
     else:
         prefer = to_bytes(prefer)
         decision = policy.decide(method, path, prefer, content_length(environ))
-    if decision is None or not (_wants_events(environ) or is_switched(environ)):
+    if decision is None or not (_is_left_alone(policy, environ) or is_switched(environ)):
         return decision
     # Where only marks decide, what is not deferred is left alone.
     is_candidate = isinstance(decision, Candidate) and decision.budget is not None
@@ -37,9 +38,28 @@ def decide(policy: Policy, environ: Mapping[str, Any], path: str) -> Decision:
     return policy.decide_in_person(prefer, has_key=is_candidate and has_key)
 
 
-def _wants_events(environ: Mapping[str, Any]) -> bool:
-    accept = environ.get("HTTP_ACCEPT")
-    return accept is not None and asks_for_events(to_bytes(accept))
+@cache
+def _key(name: bytes) -> str:
+    """Return under which name an environ has a header field."""
+    return f"HTTP_{name.decode().replace('-', '_').upper()}"
+
+
+_FIELDS = tuple(map(_key, FIELDS))
+_IN_ACCEPT, _IN_QUERY = IN_ACCEPT.decode(), IN_QUERY.decode()
+
+
+def _is_left_alone(policy: Policy, environ: Mapping[str, Any]) -> bool:
+    # Every request comes here: what costs more is for those that may be.
+    may_be = _IN_ACCEPT in environ.get("HTTP_ACCEPT", "").lower()
+    may_be = may_be or _IN_QUERY in environ.get("QUERY_STRING", "")
+    if not may_be and not any(name in environ for name in _FIELDS):
+        return False
+
+    def field(name: bytes) -> bytes | None:
+        value = environ.get(_key(name))
+        return to_bytes(value) if value is not None else None
+
+    return policy.leaves_alone(field, to_bytes(environ.get("QUERY_STRING", "")))
 
 
 def is_switched(environ: Mapping[str, Any]) -> bool:
