@@ -68,7 +68,6 @@ class _Exchange(Exchange):
     async def _accept(self) -> None:
         # Before there is an operation: Django closes what a handler needs when the client leaves.
         self._conversation.keep()
-        await self.loop.ask(self._conversation.loan.make)  # the thread of the request soon leaves
         await super()._accept()
 
     async def _record(self) -> None:
@@ -209,7 +208,6 @@ class AsyncGateway(Gateway):
         conversation = Conversation(request, self._take_body(request))
         scope = self._scope(conversation)
         conversation.keep()
-        await rerun.loop.ask(conversation.loan.make)
         rerun.body_is_complete = True  # Django has read it
         await rerun.come_in(scope, conversation.receive, conversation.send)
         return conversation.outcome()
@@ -232,7 +230,7 @@ class AsyncGateway(Gateway):
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the application of an exchange."""
         conversation: Conversation = scope[_CONVERSATION]
-        thread = HandlerThread(conversation.loan)
+        thread = HandlerThread()
         forget_caches()
         try:
             with thread.entered():
@@ -243,10 +241,9 @@ class AsyncGateway(Gateway):
             if is_passed_on and response.streaming and not is_file(response):
                 thread.keep_for(response)
         finally:
-            is_in_time = not conversation.is_kept
             conversation.end()
             caches.close_all()
-            await thread.end(is_in_time=is_in_time)
+            await thread.end()
 
 
 @sync_to_async

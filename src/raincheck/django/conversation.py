@@ -15,9 +15,7 @@ from asgiref.sync import sync_to_async
 
 from raincheck.django.bodies import Body
 from raincheck.django.contexts import Carried
-from raincheck.django.handler_thread import thread_around
 from raincheck.django.keeping import Kept, keep_for_handler
-from raincheck.django.lending import Loan
 from raincheck.django.relay import Relay
 from raincheck.django.translation import from_response, is_file, to_response
 from raincheck.engine.engine import CHUNK_SIZE
@@ -38,7 +36,6 @@ class Conversation:
     def __init__(self, request: HttpRequest, body: Body) -> None:
         self.request = request
         self.body = body
-        self.loan = Loan(thread_around())
         self._response: HttpResponseBase | None = None
         self._accepted: Response | None = None
         self._kept: Kept | None = None
@@ -134,11 +131,6 @@ class Conversation:
         """Keep what the chain needs, although it may answer to the store."""
         if self._kept is None and not self._is_over:
             self._kept = keep_for_handler(self.request)
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the chain may answer to the store."""
-        return self._kept is not None
 
     def let_go(self) -> None:
         """Leave that to Django, after all: the chain answers to the server."""

@@ -1,66 +1,36 @@
 """The thread in which an async chain runs the sync code of a handler that may be deferred.
 
 asgiref gives each request one thread for that. The middleware around needs it, and Django waits for
-it when the 202 has been sent; so the handler has another one. The database connections go with it,
-and come back with a response in time (`lending`).
+it when the 202 has been sent; so the handler has another one, with its own database connections.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
 from raincheck.django.contexts import arrive
-from raincheck.django.lending import Loan
-
-logger = logging.getLogger("raincheck")
-
-
-def thread_around() -> Executor | None:
-    """Return what runs the sync code of the middleware around; None: there has been none yet."""
-    current: Executor | None = getattr(AsyncToSync.executors, "current", None)
-    context = SyncToAsync.thread_sensitive_context.get(None)
-    if current is not None or context is None:
-        return current
-    return SyncToAsync.context_to_thread_executor.get(context)
 
 
 class HandlerThread:
-    """The sync side of one handler; there is no thread before there is sync code.
+    """The sync side of one handler; there is no thread before there is sync code."""
 
-    Args:
-        loan: The connections that it is to have.
-    """
-
-    def __init__(self, loan: Loan) -> None:
+    def __init__(self) -> None:
         self._context = ThreadSensitiveContext()
-        self._loan = loan
-        self._has_begun = False
         self._is_kept = False
-        executor = ThreadPoolExecutor(1, "raincheck-django", self._begin)
-        SyncToAsync.context_to_thread_executor[self._context] = executor
-
-    def _begin(self) -> None:
-        self._has_begun = True
-        try:
-            self._loan.take()
-        except Exception:
-            logger.exception("a handler has connections of its own")
 
     @property
     def executor(self) -> Executor | None:
         """The thread, if there is any sync code."""
-        return SyncToAsync.context_to_thread_executor[self._context] if self._has_begun else None
+        return SyncToAsync.context_to_thread_executor.get(self._context)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -87,20 +57,7 @@ class HandlerThread:
             response.streaming_content = self._pieces(response.streaming_content)
         else:
             response.streaming_content = _Remote(executor, response.streaming_content)
-        response._resource_closers[:] = [partial(self._close_with, executor, closers)]
-
-    def _close_with(self, executor: Executor, closers: list[Callable[[], None]]) -> None:
-        """Have a response closed in the thread where it was made, which ends then."""
-
-        def close() -> None:
-            for closer in closers:
-                with suppress(Exception):  # as Django does
-                    closer()
-            self._loan.leave()
-            connections.close_all()  # of whom nothing was lent
-
-        executor.submit(close)
-        executor.shutdown(wait=False)
+        response._resource_closers[:] = [partial(_close_in, executor, closers)]
 
     async def _pieces(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         while True:
@@ -111,22 +68,16 @@ class HandlerThread:
                     return
             yield chunk
 
-    async def end(self, *, is_in_time: bool) -> None:
-        """End the thread, unless it is kept.
-
-        Args:
-            is_in_time: Whether the request's thread gets the connections back; else they are
-                closed.
-        """
-        is_in_time = is_in_time and self._loan.give_back()
-        if self._is_kept:
+    async def end(self) -> None:
+        """Close the thread's connections and end it, unless it is kept."""
+        executor = self.executor
+        if executor is None or self._is_kept:
             return
-        executor = SyncToAsync.context_to_thread_executor.pop(self._context)
         try:
-            if self._has_begun or self._loan.is_made:
-                end = self._loan.leave if is_in_time else self._loan.close
-                await asyncio.wrap_future(executor.submit(end))
+            with self.entered():
+                await _close_connections()
         finally:
+            SyncToAsync.context_to_thread_executor.pop(self._context, None)
             executor.shutdown(wait=False)
 
 
@@ -148,3 +99,21 @@ class _Remote:
     def _next(self) -> bytes:
         arrive(self._origin)
         return next(self._content)
+
+
+def _close_in(executor: Executor, closers: list[Callable[[], None]]) -> None:
+    """Have a response closed in the thread where it was made, which ends then."""
+
+    def close() -> None:
+        for closer in closers:
+            with suppress(Exception):  # as Django does
+                closer()
+        connections.close_all()
+
+    executor.submit(close)
+    executor.shutdown(wait=False)
+
+
+@sync_to_async
+def _close_connections() -> None:
+    connections.close_all()

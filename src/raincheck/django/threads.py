@@ -1,7 +1,7 @@
 """One request in a project's sync middleware chain that may be deferred.
 
-The rest of the chain and the view run in a thread of their own. The database connections go with
-them, and come back with a response in time (`lending`).
+The rest of the chain and the view run in a thread of their own, with that thread's database
+connections, which are dealt with there as Django does at the end of a request.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache import caches
+from django.db import close_old_connections
 
 from raincheck.django.bodies import Body
 from raincheck.django.conf import is_known
 from raincheck.django.contexts import Carried, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
-from raincheck.django.lending import Lent
 from raincheck.django.translation import from_response, is_file, to_captured
 from raincheck.engine.response_writer import ResponseWriter
 from raincheck.http.messages import Request
@@ -42,7 +42,6 @@ class Exchange(Race):
     _error: BaseException | None = None
     _kept: Kept | None = None
     _carried: Carried | None = None
-    _lent: Lent | None = None  # None: it runs in the thread that it comes from
 
     def bind(
         self,
@@ -56,27 +55,12 @@ class Exchange(Race):
         self._get_response = get_response
         self._origin = Origin()
         self._closers: list[Callable[[], None]] = []
-        self._channel = Channel(self.changed, is_ahead=False)  # one of the two uses a connection
+        self._channel = Channel(self.changed)
 
     # --- the server's thread -------------------------------------------------------------------
 
-    def start(self) -> bool:
-        """Begin `work` in another thread, with this one's connections; False if there is none."""
-        return self.start_with(super().start)
-
-    def start_with(self, begin: Callable[[], bool]) -> bool:
-        """Begin the handler's thread with this one's connections; False if there is none."""
-        lent = self._lent = Lent()
-        if begin():
-            return True
-        self._lent = None
-        lent.stay()
-        return False
-
     def response(self) -> HttpResponseBase:
         """Return the response to a request that was not deferred, or raise what was raised."""
-        if self._lent is not None and not self.is_passing:
-            self._lent.come_back()
         if self._error is not None:
             try:
                 raise self._error
@@ -132,8 +116,7 @@ class Exchange(Race):
         source: Iterable[bytes] = ()
         try:
             self._origin.arrive()
-            if self._lent is not None:
-                self._lent.take()
+            close_old_connections()  # what an earlier request has left in this thread
             self._response = self._get_response(self._request)
             source = self._take_content()
             self._carried = Carried()
@@ -148,8 +131,7 @@ class Exchange(Race):
         if source != ():
             self._pass_on(source)
         caches.close_all()
-        if self._lent is not None:
-            self._lent.leave()
+        close_old_connections()
 
     def _take_content(self) -> Iterable[bytes]:
         """Return what is to be iterated in this thread, because it may use its connections."""
@@ -219,12 +201,11 @@ class Exchange(Race):
         try:
             if self.is_passing:  # what serves it closes it
                 caches.close_all()
+                close_old_connections()
             elif self._response is not None:
                 self._channel.abandon()  # no server waits for the end of its content
-                self._response.close()  # sends `request_finished`
+                self._response.close()  # sends `request_finished`: connections are closed
         finally:
-            if self._lent is not None:
-                self._lent.close()
             if self._kept is not None:
                 self._kept.close()
             self._body.close()

@@ -19,17 +19,16 @@ class Channel:
     Args:
         changed: The lock of both, and what to wait for; reentrant, as `abandon` may be called by
             the garbage collector.
-        is_ahead: Whether the second piece may be made before it is asked for.
 
     Attributes:
         whole: The body as the application returned it, if all of it was in memory.
     """
 
-    def __init__(self, changed: threading.Condition, *, is_ahead: bool = True) -> None:
+    def __init__(self, changed: threading.Condition) -> None:
         self.whole: Sequence[bytes] | None = None
         self._changed = changed
         self._pieces: deque[bytes] = deque()
-        self._waits = not is_ahead  # after a piece
+        self._has_begun = False
         self._is_asked = False  # for the next piece
         self._has_all = False  # of the declared length
         self._is_over = False  # nothing more comes
@@ -45,13 +44,12 @@ class Channel:
         """Hand over pieces, and wait until another one is asked for.
 
         The second may be made before: most responses have none, and have ended when they are taken.
-        (Not if `is_ahead` is False.)
 
         Returns:
             False if nobody takes any more.
         """
         with self._changed:
-            waits, self._waits = self._waits, True
+            waits, self._has_begun = self._has_begun, True
             self._pieces.extend(pieces)
             self._has_all = self._has_all or is_last
             self._changed.notify_all()
