@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from raincheck.asgi.cancelling import Witness
 from tests.support.asgi import PATIENT, call, follow, path_of
 from tests.support.handlers import answer, wrap
 
@@ -150,3 +151,17 @@ def test_a_loop_that_cancels_all_its_tasks_is_taken_for_a_shutdown(path: str) ->
     ended, released = asyncio.run(once())
     assert b'"code":"shutdown"' in asyncio.run(seen(ended))
     assert b'"status":"accepted"' in asyncio.run(seen(released))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_witness_looks_as_long_as_anybody_wants_to_know() -> None:
+    witness, before = Witness(asyncio.get_running_loop()), asyncio.all_tasks()
+    witness.attend()
+    witness.attend()
+    await anyio.lowlevel.checkpoint()
+    witness.dismiss()
+    assert len(asyncio.all_tasks() - before) == 1
+    assert not witness.may_see_the_end
+    witness.dismiss()
+    await anyio.lowlevel.checkpoint()
+    assert asyncio.all_tasks() == before

@@ -16,6 +16,8 @@ from starlette.routing import Mount, Route
 
 from raincheck import is_rerun
 from raincheck.asgi import RaincheckMiddleware
+from raincheck.asgi.lifespans import drain_with_the_server
+from raincheck.asgi.surroundings import Surroundings
 from tests.support.asgi import Call, call, engine_of, follow, inside, lose, recover
 from tests.support.handlers import answer, wrap
 
@@ -173,3 +175,36 @@ async def test_after_a_second_lifespan_a_mounted_application_is_drained_and_run_
             await server.request("/api/slow")
             api.may_end.set()
     assert api.log == ["done", "done", "closed"] * 2
+
+
+class Speaker:
+    """What speaks the lifespan protocol for a server."""
+
+    async def receive(self) -> Any: ...
+
+    async def shutdown(self) -> str:
+        return "shut down"
+
+
+async def test_a_drain_is_put_around_the_shutdown_of_a_server_once() -> None:
+    drains = list[str]()
+
+    async def one() -> None:
+        drains.append("one")
+
+    async def other() -> None:
+        drains.append("other")
+
+    speaker = Speaker()
+    for drain in (one, other, one, other):
+        assert drain_with_the_server(drain, speaker.receive)
+    await speaker.shutdown()
+    assert sorted(drains) == ["one", "other"]
+
+
+def test_lifespans_that_take_turns_are_new_once() -> None:
+    surroundings = Surroundings(wrap(Starlette()))
+    here, there = {"type": "lifespan", "state": {}}, {"type": "lifespan", "state": {}}
+    assert [surroundings.know_lifespan(one) for one in (here, there, here, there)] == [
+        *(True, True, False, False)
+    ]

@@ -69,3 +69,9 @@ async def test_the_middleware_of_a_route_is_refused_at_its_first_use(
 )
 async def test_the_middleware_of_a_mount_is_not(app: Any) -> None:
     assert (await follow(app, await call(app, "/in/slow"))).content == b"done"
+
+
+async def test_the_middleware_of_a_route_that_takes_every_path_is_not() -> None:
+    inside = wrap(Starlette(routes=[Route("/slow", slow)]), budget=0)
+    app = Starlette(routes=[Route("/{path:path}", inside)])
+    assert (await follow(app, await call(app, "/slow"))).content == b"done"

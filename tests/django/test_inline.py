@@ -119,6 +119,24 @@ async def test_the_async_test_client_sees_templates_and_context() -> None:
     assert response.context["who"] == "you"
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_the_async_test_client_is_answered_202_for_a_slow_view() -> None:
+    with serving("asgi"):  # its scopes have the query as text
+        client = AsyncClient()
+        accepted = await client.get("/held/async?a=b")
+        assert accepted.status_code == 202
+        Gate.opened.set()
+        response = accepted
+        while response.status_code == 202:
+            response = await client.get(path_of_url(accepted["location"]))
+        assert response.status_code == 201
+
+
+def path_of_url(url: str) -> str:
+    return "/" + url.split("://")[-1].partition("/")[2]
+
+
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
 @pytest.mark.parametrize("budget", [0, LONG])
 def test_a_stream_ends_in_the_thread_that_has_begun_it(way: str, budget: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import signal
+import sys
 import threading
 from asyncio import get_event_loop
 from collections.abc import Callable, Iterator
@@ -114,8 +115,8 @@ class ByAMethod:
 
 
 BOUND = [
-    *(by_attribute, by_name, by_import, by_import_from, in_a_function_of_its_own, by_a_loop),
-    *(by_a_loops_name, by_a_helper, by_a_class, by_a_decorator, ByAMethod().on_get),
+    *(by_attribute, by_name, by_import, by_import_from, in_a_function_of_its_own),
+    *(by_a_helper, by_a_class, by_a_decorator, ByAMethod().on_get),
     *(long_running(by_attribute), functools.partial(by_attribute)),
 ]
 
@@ -123,6 +124,12 @@ BOUND = [
 @pytest.mark.parametrize("handler", BOUND, ids=range(len(BOUND)))
 def test_what_works_in_the_main_thread_only_is_seen_in_the_code_of(handler: object) -> None:
     assert bound_to_main_thread(handler, "GET") is not None
+
+
+@pytest.mark.parametrize("handler", [by_a_loop, by_a_loops_name])
+def test_a_loop_is_made_in_the_main_thread_only_before_python_3_14(handler: object) -> None:
+    is_bound = bound_to_main_thread(handler, "GET") is not None
+    assert is_bound == (sys.version_info < (3, 14))
 
 
 def names_a_signal() -> object:

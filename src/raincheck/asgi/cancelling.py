@@ -27,19 +27,22 @@ class Witness:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._wanted = 0  # how many want to know
         self._task: asyncio.Task[None] | None = None
 
     def attend(self) -> None:
-        """Begin to look, from the loop's thread."""
+        """Look for one more who wants to know, from the loop's thread."""
+        self._wanted += 1
         if self._task is None:
             waiting, context = _wait_for(self._loop.create_future()), Context()
             self._task = asyncio.Task(waiting, loop=self._loop, name="raincheck", context=context)
 
     def dismiss(self) -> None:
-        """Look no longer, from the loop's thread."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
+        """Look for one less, from the loop's thread."""
+        self._wanted -= 1
+        if self._task is not None and not self._wanted:
+            self._task.cancel()
+            self._task = None
 
     @property
     def may_see_the_end(self) -> bool:

@@ -78,16 +78,27 @@ def drain_with_the_server(drain: Callable[[], Awaitable[None]], receive: Receive
     speaker: Any = getattr(receive, "__self__", None)
     for name in ("shutdown", "wait_for_shutdown"):
         shut_down: Any = getattr(speaker, name, None)
-        if _is_coroutine_function(shut_down):
-            setattr(speaker, name, partial(_drain_and, drain, shut_down))
+        if iscoroutinefunction(_innermost(shut_down)):
+            if not _drains(shut_down, drain):
+                setattr(speaker, name, partial(_drain_and, drain, shut_down))
             return True
     return False
 
 
-def _is_coroutine_function(function: Any) -> bool:
-    while isinstance(function, partial):  # of another middleware of ours
-        function = function.func
-    return iscoroutinefunction(function)
+def _innermost(function: Any) -> Any:
+    """Return a server's own function, around which middlewares of ours may have put theirs."""
+    while isinstance(function, partial):
+        function = function.args[1] if function.func is _drain_and else function.func
+    return function
+
+
+def _drains(function: Any, drain: Callable[[], Awaitable[None]]) -> bool:
+    """Tell whether a drain has been put around a server's function already."""
+    while isinstance(function, partial) and function.func is _drain_and:
+        if function.args[0] == drain:
+            return True
+        function = function.args[1]
+    return False
 
 
 async def _drain_and(

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -21,9 +21,6 @@ from raincheck.asgi.cancelling import Witness, is_shielded, see_off
 from raincheck.asgi.store_threads import Threads
 from raincheck.asgi.thread_waits import waits_for_thread
 from raincheck.asgi.trio_tasks import TrioTask, TrioWaiter
-
-if TYPE_CHECKING:
-    pass
 
 _T = TypeVar("_T")
 _CHECK = 0.1  # seconds between looks at what ends without telling: threads and shields

@@ -56,10 +56,10 @@ def _chain(app: Any) -> Iterator[Any]:
 
 
 def _routes(routes: Any, depth: int = DEPTH) -> Iterator[Any]:
-    """Yield routes that lead to one endpoint."""
+    """Yield routes that lead to one endpoint; what takes any path below it takes polls, too."""
     for route in routes if depth else ():
         inner = getattr(route, "routes", None)
         if inner:
             yield from _routes(inner, depth - 1)
-        elif hasattr(route, "endpoint"):
+        elif hasattr(route, "endpoint") and ":path}" not in getattr(route, "path", ""):
             yield route

@@ -90,11 +90,11 @@ class Running:
 
     def release(self, handler: Runs) -> None:
         """Let go of a handler that is over; from any thread if its loop is."""
-        self._handlers.discard(handler)
+        if handler in self._handlers:
+            self._handlers.discard(handler)
+            handler.loop.call(handler.loop.dismiss)
         if handler.operation is not None:
             self.engine.land(handler.operation)
-        if not self._handlers:
-            handler.loop.call(handler.loop.dismiss)
         if not self._handlers and self._idle is not None and self.loop is not None:
             self.loop.call(self._idle.set)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
+
+LIFESPANS_REMEMBERED = 8  # an application may be served by several event loops at a time
 
 
 class Surroundings:
@@ -20,7 +23,7 @@ class Surroundings:
         self._wrapped = wrapped
         self._middleware = middleware
         self._app: Any = None
-        self._lifespan: Scope | None = None
+        self._lifespans: deque[Scope] = deque(maxlen=LIFESPANS_REMEMBERED)
         self._state: dict[str, Any] | None = None
 
     def know(self, scope: Scope) -> None:
@@ -35,8 +38,9 @@ class Surroundings:
         Returns:
             Whether it was not known before.
         """
-        is_new = scope is not self._lifespan
-        self._lifespan = scope
+        is_new = not any(scope is known for known in self._lifespans)
+        if is_new:
+            self._lifespans.append(scope)
         self._state = scope.get("state")
         return is_new
 

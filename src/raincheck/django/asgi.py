@@ -222,6 +222,7 @@ class AsyncGateway(Gateway):
             "scheme": described.scheme,
             "path": described.path,
             "root_path": described.root_path,
+            "query_string": described.query,
             "headers": list(described.headers),
             _CONVERSATION: conversation,
         }

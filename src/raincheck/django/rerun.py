@@ -22,7 +22,7 @@ from raincheck.django.bodies import Body
 from raincheck.django.threads import Exchange
 from raincheck.handler import CURRENT, REQUEST
 from raincheck.http.messages import Request
-from raincheck.wsgi import rerun as rerun
+from raincheck.wsgi import rerun
 from raincheck.wsgi.translation import decoded, to_environ
 
 if TYPE_CHECKING:

@@ -38,6 +38,8 @@ def to_captured(request: HttpRequest) -> Request:
         scope = request.scope
         if type(scope["headers"]) not in (list, tuple):  # Django has read what can be read once
             scope = scope | {"headers": list(header_fields(request.META))}
+        if isinstance(query := scope.get("query_string"), str):  # Django's test client has it so
+            scope = scope | {"query_string": query.encode()}
         return from_scope(scope, request.path, request.META["SCRIPT_NAME"].rstrip("/"))
     # Django has decoded both.
     paths = {key: to_latin(request.META[key]) for key in ("PATH_INFO", "SCRIPT_NAME")}

@@ -17,12 +17,11 @@ from raincheck.inspection.looking import attribute, is_a, namespaces
 from raincheck.inspection.marks import reachable
 
 FUNCTIONS = 200  # that are looked into for one handler
-# `get_event_loop` makes a loop in the main thread, and raises in others. Whoever sets an alarm, it
-# goes off in the main thread.
-BOUND = (
-    *("signal.signal", "signal.alarm", "signal.setitimer", "signal.set_wakeup_fd"),
-    "asyncio.get_event_loop",
-)
+# Whoever sets an alarm, it goes off in the main thread.
+_SIGNALS = ("signal.signal", "signal.alarm", "signal.setitimer", "signal.set_wakeup_fd")
+# Before Python 3.14 it makes a loop in the main thread, and raises in others.
+_LOOPS = ("asyncio.get_event_loop",) if sys.version_info < (3, 14) else ()
+BOUND = _SIGNALS + _LOOPS
 _NAMES = frozenset(dotted.rpartition(".")[2] for dotted in BOUND)
 
 
