@@ -343,6 +343,23 @@ async def test_without_a_key_a_store_that_fails_means_that_it_stays_synchronous(
     assert (done.status, handler.calls) == (201, 1)
 
 
+@pytest.mark.parametrize("budget", [0, 60])
+async def test_a_store_that_fails_means_that_what_would_be_coalesced_is_handled_alone(
+    handler: Handler, budget: float
+) -> None:
+    handler.go.set()
+    app = wrap(handler, store=Failing(), budget=budget, coalesce=["/**"])
+    assert [(await call(app)).status for _ in range(2)] == [201, 201]
+    assert handler.calls == 2
+
+
+async def test_but_no_more_of_it_than_may_stay_synchronous(handler: Handler) -> None:
+    handler.go.set()
+    app = wrap(handler, store=Failing(), budget=0, coalesce=["/**"], limits={"synchronous": 0})
+    assert [(await call(app)).status for _ in range(2)] == [201, 503]  # the first finds out
+    assert handler.calls == 1
+
+
 @pytest.mark.parametrize("has_key", [True, False])
 async def test_what_there_is_no_room_for_is_refused_before_anything_runs(
     handler: Handler, has_key: bool

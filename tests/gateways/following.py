@@ -21,7 +21,7 @@ ANSWERS = [
 ]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 Pairs = list[tuple[bytes, bytes]]
-# On R and not on the bare path, or the other way round, by DESIGN §4.
+# On R and not on the bare path, or the other way round, as `examples/wire.md` has it.
 ADDED = {name.encode() for name in OWN}
 DROPPED = {b"date", b"connection", b"keep-alive", b"transfer-encoding"}
 

@@ -246,7 +246,7 @@ def test_in_the_threads_of_a_server_handlers_have_no_main_thread_to_stay_in(
     app = wrapped(make())
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(call, app, "/alarmed").result().content.startswith(b"raincheck-")
-    assert app._bound is None, "nothing was looked up"
+    assert app._stays_here._tell is None, "nothing was looked up"
 
 
 def test_where_no_handler_needs_the_main_thread_no_request_is_looked_up() -> None:

@@ -344,6 +344,18 @@ def test_what_is_too_large_to_be_coalesced_is_handled_alone() -> None:
     assert call(app, "/", "GET", [(b"content-length", b"20")], b"x" * 20).content == b"done"
 
 
+@pytest.mark.parametrize("budget", [0, 60])
+def test_a_store_that_fails_means_that_what_would_be_coalesced_is_handled_alone(
+    budget: float,
+) -> None:
+    class Failing(MemoryStore):
+        def create(self, *arguments: Any, **more: Any) -> Any:
+            raise StoreUnavailable("it is down")
+
+    app = wrap(quick, budget=budget, store=Failing(), coalesce=["/**"])
+    assert [call(app).content for _ in range(2)] == [b"done", b"done"]
+
+
 def test_a_stream_too_large_to_be_kept_reaches_its_client_whole() -> None:
     app = Streaming()
     app.go.set()

@@ -16,7 +16,8 @@ import anyio
 from asgiref.sync import markcoroutinefunction
 
 from raincheck.asgi.capture import Capture
-from raincheck.asgi.gateway import Gateway, is_left_alone
+from raincheck.asgi.decision import is_left_alone
+from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.ownership import Ownership
 from raincheck.asgi.stopping import Stopping
 from raincheck.asgi.translation import extensions_of, send_response
@@ -132,7 +133,7 @@ class Exchange(Ownership):
     async def _promote(self) -> None:
         """Answer 202, or let the request go on as it is."""
         # Only now: a fast request need not be asked.
-        if is_left_alone(self.gateway, self.arrived):
+        if is_left_alone(self.gateway.engine.policy, self.arrived):
             await self._go_on()
             return
         if not self._stays and await self._read_ahead() and not self._needs_no_202():

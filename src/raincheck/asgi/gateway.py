@@ -12,16 +12,12 @@ from raincheck.asgi.placement import refuse_route
 from raincheck.asgi.running import Running
 from raincheck.asgi.status import Status
 from raincheck.asgi.surroundings import Surroundings
-from raincheck.config.left_alone import FIELDS, IN_ACCEPT, IN_QUERY, LeftAlone
 from raincheck.engine.engine import Engine
 from raincheck.engine.start import owner_of, webhook_of
-from raincheck.http.messages import field_value
 from raincheck.monitor.endpoint import StatusMonitor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
-
-_TELLING = frozenset({b"accept", *FIELDS})
 
 
 class Gateway:
@@ -32,7 +28,6 @@ class Gateway:
         monitor: The status monitor, if there is one already.
 
     Attributes:
-        leaves_alone: Tells whether a request is never deferred, whatever its handler says.
         asks: Whether the application is to be asked about requests, which may block.
     """
 
@@ -46,7 +41,6 @@ class Gateway:
         self.app = app
         self.engine = engine
         self.asks = engine.settings.owner is not None or callable(engine.settings.webhook)
-        self.leaves_alone = LeftAlone(engine.settings.left_alone)
         self.surroundings = Surroundings(app, middleware)
         self.monitor = monitor or StatusMonitor(engine)
         self.running = Running(engine, self.monitor.close)
@@ -84,14 +78,3 @@ class Gateway:
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""
         return webhook_of(self.engine.settings, scope)
-
-
-def is_left_alone(gateway: Gateway, scope: Scope) -> bool:
-    """Tell whether a request is never deferred, whatever its path and preference."""
-    # All that is not safe comes here: what costs more is for those that may be.
-    headers, query = scope["headers"], scope.get("query_string", b"")
-    may_be = IN_QUERY in query
-    for name, value in headers:
-        if (name := name.lower()) in _TELLING:
-            may_be = may_be or name != b"accept" or IN_ACCEPT in value.lower()
-    return may_be and gateway.leaves_alone(partial(field_value, headers), query)

@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from raincheck.asgi.accepted_first import AcceptedFirst
+from raincheck.asgi.decision import is_left_alone
 from raincheck.asgi.exchange import Exchange
-from raincheck.asgi.gateway import Gateway, is_left_alone
+from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
 from raincheck.asgi.placement import refuse_endpoint
 from raincheck.asgi.rerun import Rerun, Rerunner
@@ -151,7 +152,7 @@ class RaincheckMiddleware:
     ) -> Decision:
         """Decide anew for a client that would have no use for a 202."""
         headers = scope["headers"]
-        if not is_left_alone(self._gateway, scope):
+        if not is_left_alone(self._policy, scope):
             return decision
         has_key = self._sharing_policy.has_keys and scope["method"] not in SAFE
         has_key = has_key and field_value(headers, b"idempotency-key") is not None

@@ -12,28 +12,18 @@ import anyio.lowlevel
 from raincheck.asgi.loops import Loop, running_loop
 from raincheck.asgi.reactor import drain_with_the_reactor
 from raincheck.engine.engine import Engine
-from raincheck.operations.operation import Operation, Reason
+from raincheck.engine.running import LAST_WORDS, Deferred
+from raincheck.operations.operation import Reason
 
 logger = logging.getLogger("raincheck")
 
-LAST_WORDS = 2.0  # seconds that shutdown gives handlers it has cancelled
 
-
-class Runs(Protocol):
-    """A handler of which a server has been told that it goes on."""
+class DeferredHere(Deferred, Protocol):
+    """The same, in an event loop."""
 
     @property
     def loop(self) -> Loop:
         """Where it runs."""
-        ...
-
-    @property
-    def operation(self) -> Operation | None:
-        """What it works on."""
-        ...
-
-    def give_up(self, reason: Reason) -> None:
-        """End the operation without a response; may block."""
         ...
 
     def abort(self) -> None:
@@ -61,7 +51,7 @@ class Running:
         self.is_told_of_shutdown = False
         self.is_stopping = False
         self._close = close
-        self._handlers: set[Runs] = set()
+        self._handlers: set[DeferredHere] = set()
         self._idle: anyio.Event | None = None
 
     def running_loop(self) -> Loop:
@@ -80,7 +70,7 @@ class Running:
         self.loop, self._drained = loop, None
         self.is_told_of_shutdown = self.is_stopping = False
 
-    def adopt(self, handler: Runs) -> None:
+    def adopt(self, handler: DeferredHere) -> None:
         """Keep a deferred handler alive: its server has forgotten it."""
         self._handlers.add(handler)
         handler.loop.attend()
@@ -88,7 +78,7 @@ class Running:
             self.is_told_of_shutdown = True
             drain_with_the_reactor(self.drain)
 
-    def release(self, handler: Runs) -> None:
+    def release(self, handler: DeferredHere) -> None:
         """Let go of a handler that is over; from any thread if its loop is."""
         if handler in self._handlers:
             self._handlers.discard(handler)

@@ -6,8 +6,7 @@ the chain accordingly.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from http import HTTPStatus
@@ -46,6 +45,7 @@ from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.main_thread import StaysInMainThread
 from raincheck.wsgi.request_body import Unread, patience_for
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class RaincheckMiddleware:
         chosen = self._settings.status_url
         self._mount = Mount(chosen) if chosen else Mount(_included_url, _seen_by_reverse)
         self._marked = MarkedRequests(DjangoDirectory())
+        self._stays_here = StaysInMainThread(lambda: bound_requests_of(DjangoDirectory()))
 
     def __call__(self, request: HttpRequest) -> Answer:
         """Handle one request; in an async chain, return what is to be awaited."""
@@ -153,18 +154,7 @@ class RaincheckMiddleware:
             return not self._sharing_policy.has_keys
         if decision.budget is None and not self._marked(_environ(request)):
             return True
-        return self._async_gateway is None and self._is_bound(request)
-
-    def _is_bound(self, request: HttpRequest) -> bool:
-        """Tell whether the view of a request can be seen to need this very thread."""
-        if threading.get_ident() != threading.main_thread().ident:
-            return False
-        return self._bound is not None and self._bound(_environ(request))
-
-    @cached_property
-    def _bound(self) -> Callable[[Mapping[str, Any]], bool] | None:
-        """What tells so; asked for late, as URLs import views."""
-        return bound_requests_of(DjangoDirectory())
+        return self._async_gateway is None and self._stays_here(_environ(request))
 
     def _enter_again(self, request: HttpRequest) -> Answer | None:
         """Go on with a request that is run again, if this is one and has not come here before."""

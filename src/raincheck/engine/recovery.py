@@ -96,7 +96,7 @@ class Recovery:
     """What one process does about operations that nobody runs.
 
     Attributes:
-        replayer: Who can run a captured request here; None: nobody.
+        rerunner: Who can run a captured request here; None: nobody.
         has_more: Whether the last turn was too short for what there is to do.
     """
 

@@ -52,11 +52,16 @@ def admit(
     if isinstance(decision, Refusal):
         return problem(decision.status, decision.code, decision.detail)
     # Where another one may have become the same operation, nothing need be called.
-    if decision.budget != 0 or sharing is not None:
+    if decision.budget != 0 or _has_key(sharing):
         return Admitted(decision, sharing)
-    if engine.is_full:
+    if engine.is_full and sharing is None:
         return _overloaded(Overloaded("operations", engine.limits.operations))
     return _unrecordable() if engine.is_cut_off else Admitted(decision, sharing)
+
+
+def _has_key(sharing: Sharing | None) -> bool:
+    """Tell whether a request has to be one with others; who only coalesces may be alone."""
+    return sharing is not None and sharing.key is not None
 
 
 def key_for(
@@ -107,7 +112,7 @@ def refuse_unread(
     """
     if not has_room and is_accepted_first(candidate, sharing):
         return _overloaded(Overloaded("spooled", limits.spooled))
-    if sharing is None or sharing.key is None:  # who only coalesces may be alone
+    if not _has_key(sharing):
         return None
     if is_late:
         close = ((b"connection", b"close"),)  # RFC 9110 §15.5.9
@@ -125,10 +130,10 @@ def refuse_unaccepted(error: Exception, sharing: Sharing | None, path: str) -> R
     if isinstance(error, Overloaded):
         return _overloaded(error)
     unexpected = None if isinstance(error, RaincheckError) else error
-    outcome = "stays synchronous" if sharing is None else "is refused"
+    outcome = "is refused" if _has_key(sharing) else "stays synchronous"
     logger.warning("%r %s: %s", path, outcome, error, exc_info=unexpected)
     # Under a key, another request might be handled as well.
-    return None if sharing is None else _unrecordable()
+    return _unrecordable() if _has_key(sharing) else None
 
 
 def _overloaded(error: Overloaded) -> Response:

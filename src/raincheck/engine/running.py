@@ -19,6 +19,8 @@ from raincheck.operations.transitions import bind
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
+LAST_WORDS = 2.0  # seconds that shutdown gives handlers it has cancelled
+
 
 class Run(Protocol):
     """A handler that runs in this process, as the engine needs to see it. Thread-safe."""
@@ -34,6 +36,15 @@ class Run(Protocol):
 
     def give_up(self, reason: Reason) -> None:
         """End the operation without a response, unless it has one, and ask the handler to stop."""
+        ...
+
+
+class Deferred(Run, Protocol):
+    """A handler of which a server has been told that it goes on."""
+
+    @property
+    def operation(self) -> Operation | None:
+        """What it works on."""
         ...
 
 

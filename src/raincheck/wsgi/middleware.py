@@ -7,7 +7,6 @@ another thread; every other one is handled as if there were no raincheck around.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Unpack
@@ -27,6 +26,7 @@ from raincheck.wsgi.apart import apart
 from raincheck.wsgi.decision import decide, sharing_of
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.main_thread import StaysInMainThread
 from raincheck.wsgi.request_body import Unread, give_back, patience_for, read_ahead
 from raincheck.wsgi.rerun import Rerunner
 from raincheck.wsgi.translation import decoded, to_request
@@ -63,7 +63,7 @@ class RaincheckMiddleware:
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else ""
         self._marked: Callable[[Mapping[str, Any]], bool] | None = None
-        self._bound: Callable[[Mapping[str, Any]], bool] | None = None
+        self._stays_here = StaysInMainThread(self._find_bound)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request as PEP 3333 has it."""
@@ -154,17 +154,12 @@ class RaincheckMiddleware:
             return not self._sharing_policy.has_keys
         if candidate.budget is None and not self._is_marked(environ):
             return True
-        return self._is_frozen or self._is_bound(environ)
+        return self._is_frozen or self._stays_here(environ)
 
-    def _is_bound(self, environ: WSGIEnvironment) -> bool:
-        """Tell whether the handler of a request can be seen to need this very thread."""
-        if threading.get_ident() != threading.main_thread().ident:
-            return False
-        if self._bound is None:  # not at construction: the application may have no routes then
-            from raincheck.inspection import bound_requests  # servers with threads don't need it
+    def _find_bound(self) -> Callable[[Mapping[str, Any]], bool] | None:
+        from raincheck.inspection import bound_requests  # servers with threads don't need it
 
-            self._bound = bound_requests(self.app) or (lambda environ: False)
-        return self._bound(environ)
+        return bound_requests(self.app)
 
     @cached_property
     def _is_frozen(self) -> bool:
@@ -199,10 +194,8 @@ class RaincheckMiddleware:
         if place is not None:
             if not place.covers(path):
                 return None
-            show, root_path = (
-                self._gateway.status.show_inside,
-                decoded(environ.get("SCRIPT_NAME", "")),
-            )
+            show = self._gateway.status.show_inside
+            root_path = decoded(environ.get("SCRIPT_NAME", ""))
             environ[MOUNTED] = partial(show, template=place.template, root_path=root_path)
             return self.app(environ, start_response)
         if not path.startswith(self._below):

@@ -7,29 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from raincheck.engine.engine import Engine
 from raincheck.engine.per_process import PerProcess
-from raincheck.operations.operation import Operation, Reason
+from raincheck.engine.running import LAST_WORDS, Deferred
+from raincheck.operations.operation import Reason
 from raincheck.wsgi import leaving
 
 logger = logging.getLogger("raincheck")
-
-LAST_WORDS = 2.0  # seconds that shutdown gives handlers it has cancelled
-
-
-class Runs(Protocol):
-    """A handler of which a server has been told that it goes on."""
-
-    @property
-    def operation(self) -> Operation | None:
-        """What it works on."""
-        ...
-
-    def give_up(self, reason: Reason) -> None:
-        """End the operation without a response."""
-        ...
 
 
 class Running:
@@ -42,7 +27,7 @@ class Running:
     def __init__(self, engine: Engine, close: Callable[[], None]) -> None:
         self.engine = engine
         self._close = close
-        self._handlers_of = PerProcess(set[Runs])  # a fork has none of the threads
+        self._handlers_of = PerProcess(set[Deferred])  # a fork has none of the threads
         self._stopping: int | None = None  # the process that is
         self._released = threading.Condition(threading.Lock())
 
@@ -50,16 +35,16 @@ class Running:
         return len(self._handlers)
 
     @property
-    def _handlers(self) -> set[Runs]:
+    def _handlers(self) -> set[Deferred]:
         return self._handlers_of.get()
 
-    def adopt(self, handler: Runs) -> None:
+    def adopt(self, handler: Deferred) -> None:
         """Count a handler whose server has forgotten it, so that the process waits for it."""
         leaving.wait_for(self)
         with self._released:
             self._handlers.add(handler)
 
-    def release(self, handler: Runs) -> None:
+    def release(self, handler: Deferred) -> None:
         """Let go of a deferred handler that is over."""
         with self._released:
             self._handlers.discard(handler)
