@@ -82,7 +82,7 @@ async def test_a_body_that_is_given_twice_is_kept_once() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await read_body(receive)
         await receive()  # to see whether the client is there
-        kept.append(b"".join(exchange().kept_body()))
+        kept.append(b"".join(exchange().body()))
         await answer(send)
 
     def exchange() -> Any:

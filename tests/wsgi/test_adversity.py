@@ -88,7 +88,7 @@ def test_a_mark_after_a_promotion_that_failed_does_not_hang(budget: float | None
         mark()
         assert failed.wait(30)
         mark()
-        until(lambda: not CURRENT.get()._hold)  # type: ignore[union-attr]
+        until(lambda: not CURRENT.get().deferral.is_held)  # type: ignore[union-attr]
         mark()
         return answer(start_response)
 
@@ -184,7 +184,7 @@ def test_what_a_finished_request_left_behind_defers_nothing() -> None:
     wrapped = wrap(app, budget=60, store=Untouchable())
     assert call(wrapped).content == b"done"
     left[0].defer(UNMARKED)
-    assert not left[0]._hold
+    assert not left[0].deferral.is_held
 
 
 # --- servers that stop -------------------------------------------------------------------------

@@ -7,7 +7,6 @@ another request may have become the same operation: both have an `Idempotency-Ke
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raincheck.asgi.capture import Capture
@@ -18,9 +17,7 @@ from raincheck.asgi.translation import send_response
 from raincheck.asgi.upload import Upload
 from raincheck.config.policy import Candidate
 from raincheck.engine.idempotency import Sharing
-from raincheck.engine.refusals import key_for, refuse_unaccepted, refuse_unread
-from raincheck.engine.start import Start
-from raincheck.handler import Marking
+from raincheck.engine.refusals import refuse_unaccepted, refuse_unread
 from raincheck.http.messages import Headers, Response
 from raincheck.monitor.endpoint import Repeat
 from raincheck.monitor.links import fill
@@ -39,7 +36,6 @@ class AcceptedFirst(Exchange):
         sharing: How others may be one with it; None: they may not.
     """
 
-    _is_due = False  # the client has waited as long as it may
     _refusal: Response | None = None
     _broken: Exception | None = None  # raised when a part of the response had been passed on
     _other: Operation | None = None  # that another request has become before
@@ -84,7 +80,7 @@ class AcceptedFirst(Exchange):
             await self._close_upload()
             await self._answer(self._other)
         elif self.operation is None:
-            self._stays = True
+            self.deciding().keep()
             with self.gateway.engine.health.stay():
                 await super().serve()
         elif not await self._is_answered_in_time():
@@ -100,7 +96,7 @@ class AcceptedFirst(Exchange):
     async def _keep(self, message: Message) -> None:
         """Keep nothing beside what was read ahead, which is all of it."""
 
-    def kept_body(self) -> Iterable[bytes]:
+    def body(self) -> Iterable[bytes]:
         """Return the whole body, of which the handler has had nothing yet."""
         return self.upload.pieces() if isinstance(self.upload, Upload) else ()
 
@@ -108,34 +104,23 @@ class AcceptedFirst(Exchange):
 
     async def _record(self) -> None:
         try:
-            accepted = await self._create()
-        except Exception as error:
-            self._refusal = refuse_unaccepted(error, self._sharing, self.path)
-        else:
+            accepted = await self._create(self._sharing)
             if accepted.is_new:
-                self._begin(accepted.operation)
+                await self._begin(accepted.operation)
             else:
                 self._other = accepted.operation
+        except Exception as error:
+            self._refusal = refuse_unaccepted(error, self._sharing, self.path)
         self._is_deciding = False
         self._wake()
 
-    def _begin(self, operation: Operation) -> None:
-        self._detach(operation)
+    async def _begin(self, operation: Operation) -> None:
+        await self._attach(operation)
         if self._server_left:
             self._leave_alone()
         self.task = self.loop.spawn(self._run())
         if self.is_cancelled:  # before there was anything to stop
             self.stop()
-
-    @property
-    def _asks(self) -> bool:
-        return super()._asks or self._sharing is not None
-
-    def _start(self, owner: str | None, webhook: str | None) -> Start:
-        if self._sharing is not None:
-            engine, body = self.gateway.engine, self.kept_body()
-            self._key = key_for(engine, self._sharing, self.described(), self.route, owner, body)
-        return replace(super()._start(owner, webhook), is_attended=self.passes)
 
     async def _record_message(self, capture: Capture, message: Message) -> None:
         """Record a message, and pass it on to the client if it has not been told to poll."""
@@ -190,8 +175,11 @@ class AcceptedFirst(Exchange):
         await until_gone(receive, self.loop)
         if self._passing is not None:
             self._passing.close()
-        self._is_due = True
         self._wake()
+
+    @property
+    def _is_due(self) -> bool:
+        return self.deciding().is_due
 
     @property
     def _has_begun(self) -> bool:
@@ -202,15 +190,14 @@ class AcceptedFirst(Exchange):
     def _is_decided(self) -> bool:
         passing = self._passing
         if passing is None or not passing.has_begun:
-            return self._has_ended or self._is_due
+            return self._has_ended or self._is_due or passing is None or not passing.is_open
         return passing.is_complete or self.over or not passing.is_open
 
     def _leave_alone(self) -> None:
         """Say that the client waits for the response no longer."""
         if self._passing is not None:
             self._passing.close()
-        if self.operation is not None:
-            self.gateway.engine.leave_alone(self.operation)
+        self.deciding().leave_alone()
 
     @property
     def _has_ended(self) -> bool:
@@ -223,12 +210,13 @@ class AcceptedFirst(Exchange):
 
     async def _answer(self, operation: Operation, first: Headers | None = None) -> None:
         """Answer with what the operation has come to; where another request runs it, wait."""
-        assert self._key is not None  # noqa: S101 - or there would be nothing to share
+        key = self.deciding().key
+        assert key is not None  # noqa: S101 - or there would be nothing to share
         repeat = Repeat(
-            request=self.described(),
+            request=self.describe(),
             operation_id=operation.id,
             path=fill(self.template, operation.id),
-            key=self._key,
+            key=key,
             candidate=self.candidate,
             first=first,
         )
@@ -238,11 +226,4 @@ class AcceptedFirst(Exchange):
 
     def budget_is_over(self) -> None:
         """Have the server's task send the 202, unless its client could do nothing with one."""
-        self._is_due = not self.candidate.in_person
-        self._wake()
-
-    def defer(self, marking: Marking) -> None:
-        """Have the server's task send the 202, and take what the handler says of itself."""
-        if self.operation is not None:
-            self.loop.call(self.budget_is_over)
-        super().defer(marking)
+        self.deciding().note_due()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from raincheck.asgi.translation import to_request
@@ -39,14 +40,23 @@ class Arrival:
         root_path: str = self.arrived.get("root_path", "")
         return root_path
 
-    def described(self) -> Request:
-        """Return the request, without its body."""
+    def describe(self) -> Request:
+        """Return the request as it came, without its body."""
         return to_request(self.arrived, self.path, self._root_path)
 
-    def known(self) -> Scope:
-        """Return the scope as it came, with what was added to it inside, such as a user."""
-        return {**self.scope, **self.arrived}
+    def trusted_user(self) -> str | None:
+        """Name nobody: no ASGI server says whom it knows."""
+        return None
 
-    def known_inside(self) -> Scope:
-        """Return the scope as it is now, with what it came with and has lost."""
-        return {**self.arrived, **self.scope}
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether it is known by now whose it is: here, what knows it is inside."""
+        return False
+
+    def askable(self) -> Iterator[Scope]:
+        """Yield the scope as it came, with what was added inside; then as it is now.
+
+        What is inside may have put a user in the place of none.
+        """
+        yield {**self.scope, **self.arrived}
+        yield {**self.arrived, **self.scope}

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from raincheck.engine.engine import CHUNK_SIZE, Engine
+from raincheck.engine.engine import CHUNK_SIZE
 from raincheck.engine.response_writer import ResponseWriter
-from raincheck.http.messages import Headers, Request
-from raincheck.operations.operation import Operation, Reason
+from raincheck.http.messages import Headers
+from raincheck.operations.operation import Reason
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -27,12 +27,11 @@ class Capture:
     """Takes the messages that a server would, and complains where servers do.
 
     Args:
-        request: What is answered.
+        writer: Records them.
     """
 
-    def __init__(self, engine: Engine, operation: Operation, loop: Loop, request: Request) -> None:
-        self.operation = operation
-        self._writer = ResponseWriter(engine, operation, request)
+    def __init__(self, writer: ResponseWriter, loop: Loop) -> None:
+        self._writer = writer
         self._loop = loop
         self._expects_trailers = False
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -94,10 +93,6 @@ class Capture:
                 self._writer.conclude, error, is_cancelled=is_cancelled, is_exit=is_exit
             )
             await self._loop.record(conclude)
-
-    def give_up(self, reason: Reason) -> None:
-        """End the operation without a response, unless it has one; may block."""
-        self._writer.fail(reason)
 
     def _start(self, message: Message) -> None:
         if self._writer.has_started:

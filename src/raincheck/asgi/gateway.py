@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from raincheck.asgi.lifespans import drain_with_the_server, find_lifespan
@@ -71,9 +69,9 @@ class Gateway:
         """Name the principal that a request belongs to; may block, so not for the loop."""
         return owner_of(self.engine.settings, scope)
 
-    def asking(self, scope: Scope) -> Callable[[], str | None] | None:
-        """Return what asks for the owner; None if the request is not there to be asked about."""
-        return partial(self.owner, scope)
+    def is_askable(self, scope: Scope) -> bool:
+        """Tell whether the request is there to be asked about."""
+        return True
 
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""

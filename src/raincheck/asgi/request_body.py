@@ -7,7 +7,7 @@ reads is kept as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from raincheck.asgi.arrival import Arrival
@@ -18,7 +18,7 @@ from raincheck.engine.start import Captured
 from raincheck.handler import outside
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive
+    from starlette.types import Message, Receive, Scope
 
     from raincheck.asgi.loops import Loop, Task
     from raincheck.asgi.stopping import Stopping
@@ -41,7 +41,6 @@ class Receiving(Arrival):
     server_receive: Receive
     upload: Upload | StoredUpload | None
     capture: Any
-    operation: Any
 
     def _needs_no_202(self) -> bool:
         raise NotImplementedError
@@ -99,15 +98,20 @@ class Receiving(Arrival):
             if upload is not None:
                 await upload.close()
 
-    def kept_body(self) -> Iterable[bytes] | None:
+    def askable(self) -> Iterator[Scope]:
+        """Yield what the application can be asked about whose request it is."""
+        return filter(self.gateway.is_askable, super().askable())
+
+    def body(self) -> Iterable[bytes] | None:
         """Return the body that was received; None if it was not kept."""
         if self._is_unkept:
             return None
         return self.kept.pieces() if self.kept is not None else ()
 
-    def _capture(self) -> Captured | None:
-        body = self.kept_body()
-        return None if body is None else Captured(self.described(), body)
+    def capture_request(self) -> Captured | None:
+        """Return what the request can be run again from; None if its body was not kept."""
+        body = self.body()
+        return None if body is None else Captured(self.describe(), body)
 
     async def _keep(self, message: Message) -> None:
         """Keep what the handler reads of the body, where the request may have to be run again."""
@@ -146,10 +150,14 @@ class Receiving(Arrival):
             self.in_receive -= 1
             if self.upload is not None:
                 self._wake()
-        if self.operation is not None and message["type"] == "http.disconnect":
+        if message["type"] == "http.disconnect" and self._is_deferred:
             return await self._receive_after_202()  # it was deferred while it waited here
         self._note(message)
         return message
+
+    @property
+    def _is_deferred(self) -> bool:
+        return self.capture is not None
 
     def _note(self, message: Message) -> None:
         if message["type"] == "http.disconnect":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from typing import IO, TYPE_CHECKING
 
-from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.loops import Loop
@@ -73,8 +72,7 @@ class Rerun(Exchange):
         scope = to_scope(request)
         gateway.surroundings.add_to(scope)
         super().__init__(gateway, scope, _nothing, _nowhere, Candidate(None), loop=loop)
-        self.operation = operation
-        self.capture = Capture(gateway.engine, operation, loop, request)
+        self.capture = self._resume(operation, request)
         self._stored = StoredUpload(body)
         self._is_inside = False
         self._is_entered = False

@@ -56,12 +56,11 @@ class _Exchange(Exchange):
         return conversation
 
     @property
-    def is_reached(self) -> bool:
+    def is_authenticated(self) -> bool:
         """Whether its user is known: what is around has authenticated it."""
-        settings = self.gateway.engine.settings
-        return super().is_reached or is_known(settings, self._conversation.request)
+        return is_known(self.gateway.engine.settings, self._conversation.request)
 
-    def kept_body(self) -> Any:
+    def body(self) -> Any:
         """Return the whole body, of which the handler may have read some; None if it is gone."""
         return self._conversation.body.pieces()
 
@@ -172,9 +171,9 @@ class AsyncGateway(Gateway):
         finally:
             connections.close_all()  # that finding the user has opened here
 
-    def asking(self, scope: Scope) -> Callable[[], str | None] | None:
-        """Return what asks for the owner; None if what is around has answered a re-run itself."""
-        return super().asking(scope) if _CONVERSATION in scope else None
+    def is_askable(self, scope: Scope) -> bool:
+        """Tell whether the request has come here: what is around may answer a re-run itself."""
+        return _CONVERSATION in scope
 
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""

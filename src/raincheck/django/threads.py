@@ -7,13 +7,14 @@ connections, which are dealt with there as Django does at the end of a request.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache import caches
 from django.db import close_old_connections
 
+from raincheck.config.options import Settings
 from raincheck.django.bodies import Body
 from raincheck.django.conf import is_known
 from raincheck.django.contexts import Carried, Origin
@@ -21,6 +22,7 @@ from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.translation import from_response, is_file, to_captured
 from raincheck.engine.response_writer import ResponseWriter
 from raincheck.http.messages import Request
+from raincheck.wsgi.arrival import Arrival
 from raincheck.wsgi.channel import Channel, Outlet
 from raincheck.wsgi.race import Race
 
@@ -29,6 +31,42 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
 logger = logging.getLogger("raincheck")
+
+
+class DjangoArrival(Arrival):
+    """A request that a sync chain has brought here.
+
+    Args:
+        body: The request's, read ahead.
+    """
+
+    def __init__(self, request: HttpRequest, body: Body, settings: Settings) -> None:
+        self._request = request
+        self._body = body
+        self._settings = settings
+
+    @property
+    def environ(self) -> Mapping[str, Any]:
+        """The environ as the server gave it."""
+        environ: Mapping[str, Any] = self._request.META
+        return environ
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether its user is known: what is around has authenticated it."""
+        return is_known(self._settings, self._request)
+
+    def askable(self) -> Iterator[HttpRequest]:
+        """Yield the request as Django has it."""
+        yield self._request
+
+    def describe(self) -> Request:
+        """Return the request as it came, without its body."""
+        return to_captured(self._request)
+
+    def body(self) -> Iterable[bytes] | None:
+        """Return its body; None if middleware around has taken it apart."""
+        return self._body.pieces()
 
 
 class Exchange(Race):
@@ -53,6 +91,9 @@ class Exchange(Race):
         self._request = request
         self._body = body
         self._get_response = get_response
+        if request is not None:
+            settings = self.gateway.engine.settings
+            self.deferral.source = DjangoArrival(request, body, settings)
         self._origin = Origin()
         self._closers: list[Callable[[], None]] = []
         self._channel = Channel(self.changed)
@@ -76,30 +117,9 @@ class Exchange(Race):
         if self._carried is not None:
             self._carried.unpack()
 
-    def source(self) -> HttpRequest:
-        """Return the request as Django has it."""
-        return self._request
-
-    def request(self) -> Request:
-        """Describe the request as it came."""
-        return to_captured(self._request)
-
-    def body(self) -> Iterable[bytes] | None:
-        """Return the request's body; None if middleware around has taken it apart."""
-        return self._body.pieces()
-
     def drop(self) -> None:
         """Let go of the request's body: its handler is not called."""
         self._body.close()
-
-    @property
-    def is_reached(self) -> bool:
-        """Whether its user is known: what is around has authenticated it."""
-        return super().is_reached or is_known(self.gateway.engine.settings, self._request)
-
-    def remote_user(self) -> str | None:
-        """Name the user whom the server has found the request to come from."""
-        return self._request.META.get("REMOTE_USER") or None
 
     def abandon(self) -> None:
         """Take note that the server's thread is gone: nobody takes the response."""
@@ -136,7 +156,7 @@ class Exchange(Race):
     def _take_content(self) -> Iterable[bytes]:
         """Return what is to be iterated in this thread, because it may use its connections."""
         response = self._response
-        is_left_alone = is_file(response) and self.writer is None
+        is_left_alone = is_file(response) and self.deferral.writer is None
         if not response.streaming or response.is_async or is_left_alone:
             return ()
         content: Iterator[bytes] = response.streaming_content

@@ -40,6 +40,7 @@ class ResponseWriter:
     ) -> None:
         self.operation = operation
         self.is_over = False
+        self._is_complete = False
         self._engine = engine
         self._base = _base_of(request, engine.settings) if request is not None else None
         self._chunk_size = engine.chunk_size
@@ -56,6 +57,11 @@ class ResponseWriter:
     def has_started(self) -> bool:
         """Whether status and header fields are known."""
         return self._status is not None
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the operation has ended without the response."""
+        return self.is_over and not self._is_complete
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take status and header fields as the handler gave them.
@@ -162,6 +168,7 @@ class ResponseWriter:
         with self._lock:  # shutdown may come while another thread completes
             if self.is_over:
                 return
+            self._is_complete = isinstance(ending.event, Responded)
             self.is_over = True
         self._buffer = bytearray()  # not cleared: another thread may be reading it
         self._engine.finish(self.operation, ending)

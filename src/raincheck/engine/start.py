@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from raincheck.config.options import Settings
 from raincheck.config.webhook_options import check_webhook_url
@@ -59,6 +59,38 @@ class Captured:
 
     request: Request
     body: Iterable[bytes] = ()
+
+
+class Source(Protocol):
+    """A request, as far as an operation is made of it."""
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether it is known by now whose it is, or that it is nobody's."""
+        ...
+
+    def askable(self) -> Iterator[Any]:
+        """Yield what `owner` is given in turn, as long as it names nobody; none: nothing is there.
+
+        The option `webhook` is given the first.
+        """
+        ...
+
+    def trusted_user(self) -> str | None:
+        """Name the user whom the server, and no header field, says it comes from."""
+        ...
+
+    def describe(self) -> Request:
+        """Return the request as it came, without its body."""
+        ...
+
+    def body(self) -> Iterable[bytes] | None:
+        """Return its body, without disturbing its handler; None if it can't be had."""
+        ...
+
+    def capture_request(self) -> Captured | None:
+        """Return what it can be run again from; None if it can't."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

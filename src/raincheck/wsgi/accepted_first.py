@@ -42,7 +42,8 @@ class AcceptedFirst:
             request has to go on as it is.
         """
         race, waits = self._race, self._sharing is not None and self._race.candidate.budget != 0
-        race.expect(waits)
+        if waits:
+            race.deferral.attend()
         try:
             accepted = race.accept(self._sharing)
         except Exception as error:
@@ -51,17 +52,18 @@ class AcceptedFirst:
             race.drop()
             return self._answer(accepted.operation)
         if not race.start():
-            race.expect(False)  # nobody would take it meanwhile
+            race.deferral.stop_attending()  # nobody would take it meanwhile
             copy_context().run(race.run)  # in this thread: it has been accepted
         if not waits or not race.is_answered_in_time():
             return self._started(accepted.operation)
         if race.is_passing:
             return None
-        headers = race.writer.first_headers if race.writer is not None else None
+        writer = race.deferral.writer
+        headers = writer.first_headers if writer is not None else None
         return self._answer(accepted.operation, headers)
 
     def _refuse(self, error: Exception) -> Response | None:
-        self._race.stay()
+        self._race.deferral.keep()
         refusal = refuse_unaccepted(error, self._sharing, self._race.path)
         if refusal is not None:
             self._race.drop()
@@ -73,13 +75,13 @@ class AcceptedFirst:
 
     def _answer(self, operation: Operation, first: Headers | None = None) -> Response:
         """Answer with what the operation has come to; where another request runs it, wait."""
-        race = self._race
-        assert race.key is not None  # noqa: S101 - or there would be nothing to share
+        race, key = self._race, self._race.deferral.key
+        assert key is not None  # noqa: S101 - or there would be nothing to share
         repeat = Repeat(
             request=self._request,
             operation_id=operation.id,
             path=fill(self._template, operation.id),
-            key=race.key,
+            key=key,
             candidate=race.candidate,
             first=first,
         )

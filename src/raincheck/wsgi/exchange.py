@@ -16,11 +16,11 @@ from raincheck.config.policy import Candidate
 from raincheck.engine.response_writer import ResponseWriter
 from raincheck.errors import OperationCancelled
 from raincheck.handler import REQUEST
-from raincheck.http.messages import Request
+from raincheck.wsgi.arrival import EnvironArrival
 from raincheck.wsgi.channel import Channel, Outlet
 from raincheck.wsgi.race import Race
-from raincheck.wsgi.request_body import let_go, pieces
-from raincheck.wsgi.translation import from_wsgi_headers, to_length, to_request
+from raincheck.wsgi.request_body import let_go
+from raincheck.wsgi.translation import from_wsgi_headers, to_length
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,9 +52,11 @@ class Exchange(Race):
         body: IO[bytes],
         candidate: Candidate,
     ) -> None:
-        super().__init__(gateway, candidate, environ["REQUEST_METHOD"], path)
-        self._server_environ = environ
-        self._environ = _copy(environ, body) | {REQUEST: self.sign}
+        inside = _copy(environ, body)
+        self._arrival = EnvironArrival(environ, inside, body)
+        super().__init__(gateway, candidate, environ["REQUEST_METHOD"], path, self._arrival)
+        inside[REQUEST] = self.sign
+        self._environ = inside
         self._body = body
         self._status: str | None = None
         self._headers: list[tuple[str, str]] = []
@@ -90,39 +92,12 @@ class Exchange(Race):
         self._exc_info = None  # its traceback refers to this object
         self._channel.abandon()
 
-    def source(self) -> WSGIEnvironment:
-        """Return the environ as the server gave it."""
-        return self._server_environ
-
-    def sources(self) -> Iterable[WSGIEnvironment]:
-        """Yield the environ as the server gave it, and with what was added to it inside."""
-        if self.operation is None:
-            yield self._server_environ
-        yield self._environ | self._server_environ
-        yield self._server_environ | self._environ  # a user may be in the place of none
-
-    def request(self) -> Request:
-        """Describe the request as it came."""
-        return to_request(self._server_environ)
-
-    def body(self) -> Iterable[bytes] | None:
-        """Return the request's body; None if the handler has closed it."""
-        return pieces(self._body)
-
     def drop(self) -> None:
         """Need not let go of the request's body: it is the environ's."""
 
-    def remote_user(self) -> str | None:
-        """Name the user whom the server has found the request to come from."""
-        return self._server_environ.get("REMOTE_USER") or None
-
     def detached(self) -> None:
-        """Let go of what belongs to the server; what describes the request are strings."""
-        described = {k: v for k, v in self._server_environ.items() if isinstance(v, str)}
-        is_asked_again = self.operation is not None and self.gateway.engine.is_nobodys(
-            self.operation
-        )
-        self._server_environ = described if is_asked_again else {}
+        """Let go of what belongs to the server, unless its owner is asked for again."""
+        self._arrival.leave_server(keeps=self.deferral.is_nobodys)
 
     # --- the handler's thread ------------------------------------------------------------------
 
@@ -183,7 +158,7 @@ class Exchange(Race):
             # Header fields may still change before the first byte (PEP 3333).
             self._held = min(self._held + 1, MOST_HELD)
             is_endless = self._held == MOST_HELD and not self._is_whole
-            return not (is_endless and self.writer is not None and self.is_cancelled)
+            return not (is_endless and self.deferral.writer is not None and self.is_cancelled)
         if self._status is None:
             raise AssertionError("a body was sent before start_response was called")
         writer = self._begin()

@@ -149,13 +149,8 @@ def _address(host: str | None, port: str | None) -> tuple[str, int] | None:
 _OF_CERTIFICATES = ("SSL_CLIENT_CERT", "SSL_CLIENT_S_DN", "SSL_CLIENT_I_DN", "SSL_CLIENT_M_SERIAL")
 
 
-def certified_user(source: Any) -> str | None:
-    """Name the user whom a server knows by a certificate, as mod_ssl and those like it tell.
-
-    Args:
-        source: The environ, or a request of Django's, whose `META` it is.
-    """
-    environ: Mapping[str, Any] = getattr(source, "META", source)
+def certified_user(environ: Mapping[str, Any]) -> str | None:
+    """Name the user whom a server knows by a certificate, as mod_ssl and those like it tell."""
     parts = [str(environ.get(name) or "") for name in _OF_CERTIFICATES]
     is_known = parts[0] or parts[1] or environ.get("SSL_CLIENT_VERIFY") == "SUCCESS"
     return "\0".join(("certificate", *parts)) if is_known else None
