@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from raincheck.asgi import RaincheckMiddleware, stopping
+from raincheck.asgi import RaincheckMiddleware, handler_end
 from raincheck.engine.heartbeat import Heartbeat
 from tests.support.asgi import engine_of
 from tests.support.wire import Clock, Handler, wrap
@@ -14,7 +14,7 @@ from tests.support.wire import Clock, Handler, wrap
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "GRACE", 0.03)
+    monkeypatch.setattr(handler_end, "GRACE", 0.03)
 
 
 @pytest.fixture

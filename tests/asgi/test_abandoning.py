@@ -45,7 +45,7 @@ async def test_an_operation_that_nobody_polls_is_cancelled() -> None:
 
 
 async def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    for module in ("running", "upkeep"):
+    for module in ("running", "leases"):
         monkeypatch.setattr(f"raincheck.engine.{module}.time", SimpleNamespace(monotonic=clock))
     go = anyio.Event()
     app = wrap(slow(go), budget=0, abandon_after=0.4, store=MemoryStore(clock=clock))

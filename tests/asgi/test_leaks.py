@@ -19,8 +19,8 @@ import pytest
 
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.asgi.exchange import Exchange
+from raincheck.asgi.handler_end import HandlerEnd
 from raincheck.asgi.loops import running_loop
-from raincheck.asgi.stopping import Stopping
 from raincheck.contracts import Filter
 from raincheck.engine import heartbeat
 from raincheck.engine.start import Start
@@ -280,7 +280,7 @@ class _Nobody:
 
 
 async def test_all_who_wait_for_a_sync_handler_wait_for_the_same_event() -> None:
-    stopping = Stopping(running_loop(None))
+    stopping = HandlerEnd(running_loop(None))
     stopping.enter()
     async with anyio.create_task_group() as group:
         group.start_soon(stopping.until_outside)

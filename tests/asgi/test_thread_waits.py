@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from raincheck.asgi import RaincheckMiddleware, stopping
+from raincheck.asgi import RaincheckMiddleware, handler_end
 from tests.support.asgi import PATIENT, call, follow, path_of
 from tests.support.handlers import wrap
 
@@ -99,7 +99,7 @@ async def test_work_in_a_thread_is_cancelled_when_it_is_over(
     accepted = await call(app)
     await work.until_begun()
     await call(app, path_of(accepted), "DELETE")
-    await anyio.sleep(5 * stopping.GRACE)  # well beyond when it would be cancelled
+    await anyio.sleep(5 * handler_end.GRACE)  # well beyond when it would be cancelled
     running = await call(app, f"{path_of(accepted)}/status")
     assert b'"cancelling"' in running.content
     work.may_end.set()

@@ -12,7 +12,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raincheck import OperationCancelled
-from raincheck.asgi import RaincheckMiddleware, stopping
+from raincheck.asgi import RaincheckMiddleware, handler_end
 from tests.frameworks.session import (
     Paths,
     Refused,
@@ -204,7 +204,7 @@ class MarkedHandlers(Promises):
 
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(stopping, "GRACE", 0.03)
+        monkeypatch.setattr(handler_end, "GRACE", 0.03)
 
     def deferring(self, **options: Any) -> AbstractAsyncContextManager[Session]:
         work = Work()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.gateways.choosing import Choosing
 from tests.gateways.gateways import Site
-from tests.gateways.keys import Keys
+from tests.gateways.idempotency import Keys
 from tests.gateways.large_bodies import LargeBodies
 from tests.gateways.limiting import Limiting
 from tests.gateways.monitoring import Monitoring

@@ -149,7 +149,7 @@ class EngineTests:
             "process",
             "purging",
             "recovery",
-            "upkeep",
+            "leases",
         ):
             monkeypatch.setattr(f"raincheck.engine.{module}.time", SimpleNamespace(monotonic=time))
         both = SimpleNamespace(monotonic=time, time=time)

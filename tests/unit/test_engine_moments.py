@@ -97,7 +97,7 @@ class TestAnEmptyStoreThatFails(EngineTests):
             calls.append(operation_id)
             if len(calls) == moment:
                 store.get = get  # type: ignore[method-assign]
-                engine.upkeep._renew(running)
+                engine.leases._renew(running)
             return get(operation_id)
 
         store.get = get_with_a_beat_before  # type: ignore[method-assign]
@@ -118,7 +118,7 @@ class TestAnEmptyStoreThatFails(EngineTests):
 
         def get_with_a_beat_before(operation_id: str) -> Operation | None:
             store.get = get  # type: ignore[method-assign]
-            engine.upkeep._renew(running)
+            engine.leases._renew(running)
             return get(operation_id)
 
         store.get = get_with_a_beat_before  # type: ignore[method-assign]

@@ -39,7 +39,7 @@ class Sleeping(EngineTests):
     def awake(self, monkeypatch: pytest.MonkeyPatch, time: Time) -> Time:
         awake = Time()
         both = SimpleNamespace(monotonic=awake, time=time)
-        for module in ("awake", "running", "store_health", "upkeep"):
+        for module in ("awake", "running", "store_health", "leases"):
             monkeypatch.setattr(f"raincheck.engine.{module}.time", both)
         return awake
 

@@ -195,7 +195,7 @@ def test_an_operation_that_nobody_polls_is_cancelled(monkeypatch: pytest.MonkeyP
 
 def test_one_that_is_polled_is_not(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(options, "SHORTEST_PATIENCE", 0)
-    for module in ("running", "upkeep"):
+    for module in ("running", "leases"):
         monkeypatch.setattr(f"raincheck.engine.{module}.time", SimpleNamespace(monotonic=clock))
     slow = Slow()
     wrapped = wrap(slow, budget=0, abandon_after=0.4, store=MemoryStore(clock=clock))

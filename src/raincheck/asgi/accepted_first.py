@@ -80,7 +80,7 @@ class AcceptedFirst(Exchange):
             await self._close_upload()
             await self._answer(self._other)
         elif self.operation is None:
-            self.deciding().keep()
+            self.ensure_deferral().keep()
             with self.gateway.engine.health.stay():
                 await super().serve()
         elif not await self._is_answered_in_time():
@@ -179,7 +179,7 @@ class AcceptedFirst(Exchange):
 
     @property
     def _is_due(self) -> bool:
-        return self.deciding().is_due
+        return self.ensure_deferral().is_due
 
     @property
     def _has_begun(self) -> bool:
@@ -197,7 +197,7 @@ class AcceptedFirst(Exchange):
         """Say that the client waits for the response no longer."""
         if self._passing is not None:
             self._passing.close()
-        self.deciding().leave_alone()
+        self.ensure_deferral().leave_alone()
 
     @property
     def _has_ended(self) -> bool:
@@ -210,7 +210,7 @@ class AcceptedFirst(Exchange):
 
     async def _answer(self, operation: Operation, first: Headers | None = None) -> None:
         """Answer with what the operation has come to; where another request runs it, wait."""
-        key = self.deciding().key
+        key = self.ensure_deferral().key
         assert key is not None  # noqa: S101 - or there would be nothing to share
         repeat = Repeat(
             request=self.describe(),
@@ -226,4 +226,4 @@ class AcceptedFirst(Exchange):
 
     def budget_is_over(self) -> None:
         """Have the server's task send the 202, unless its client could do nothing with one."""
-        self.deciding().note_due()
+        self.ensure_deferral().note_due()

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from asgiref.sync import markcoroutinefunction
 
+from raincheck.asgi.candidate import is_left_alone
 from raincheck.asgi.capture import Capture
-from raincheck.asgi.deciding import Deciding
-from raincheck.asgi.decision import is_left_alone
 from raincheck.asgi.gateway import Gateway
+from raincheck.asgi.handler_side import HandlerSide
 from raincheck.asgi.translation import extensions_of, send_response
 from raincheck.config.policy import Candidate
 from raincheck.engine.deferral import Deferral, Where
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
-class Exchange(Deciding):
+class Exchange(HandlerSide):
     """Runs the application for one request, and defers it if need be."""
 
     # Only what few requests need is on the class: to set it would cost every request, but to look
@@ -134,7 +134,7 @@ class Exchange(Deciding):
         if is_left_alone(self.gateway.engine.policy, self.arrived):
             await self._go_on()
             return
-        if await self._read_ahead() and not self._needs_no_202() and self.deciding().hold():
+        if await self._read_ahead() and not self._needs_no_202() and self.ensure_deferral().hold():
             await self._accept()
         if self.operation is not None:
             await self._send_accepted(self.operation)
@@ -151,7 +151,7 @@ class Exchange(Deciding):
         await self._close_upload()
 
     def _stay(self) -> None:
-        self.deciding().keep()
+        self.ensure_deferral().keep()
         self._let_decided_go_on()
 
     async def _accept(self) -> None:
@@ -171,7 +171,7 @@ class Exchange(Deciding):
             logger.exception("%r stays synchronous", self.path)
         self._is_deciding = False
         if self.operation is None:
-            self.deciding().keep()
+            self.ensure_deferral().keep()
         self._let_decided_go_on()
         self._wake()
         if self.operation is None and self._server_left:
@@ -181,14 +181,14 @@ class Exchange(Deciding):
             await self._conclude()
 
     async def _create(self, sharing: Sharing | None = None) -> Accepted:
-        deferral, asks = self.deciding(), self.gateway.asks or sharing is not None
+        deferral, asks = self.ensure_deferral(), self.gateway.asks or sharing is not None
         prepare = partial(deferral.prepare, sharing)
         start = await self.loop.ask(prepare) if asks else prepare()
         return await self.loop.promote(deferral.record, self, start)
 
     async def _attach(self, operation: Operation) -> None:
         """From here on the application answers to the store, and nothing to the server."""
-        deferral = self.deciding()
+        deferral = self.ensure_deferral()
         while (writer := deferral.attach(operation)) is None:
             await self.loop.promote(deferral.mark_again, operation)
         self.capture = Capture(writer, self.loop)
@@ -197,7 +197,7 @@ class Exchange(Deciding):
 
     def _resume(self, operation: Operation, request: Request) -> Capture:
         """Be another run of an operation."""
-        return Capture(self.deciding().resume(operation, request), self.loop)
+        return Capture(self.ensure_deferral().resume(operation, request), self.loop)
 
     async def _send_accepted(self, operation: Operation) -> None:
         send = self.server_send
@@ -268,7 +268,7 @@ class Exchange(Deciding):
             self.gateway.running.release(self)
             del self.task  # as above: a cycle
             self._wake()
-            self.deciding().let_go()
+            self.ensure_deferral().let_go()
             await self._close_upload()
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error

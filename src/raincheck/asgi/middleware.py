@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from raincheck.asgi.accepted_first import AcceptedFirst
-from raincheck.asgi.decision import is_left_alone
+from raincheck.asgi.candidate import is_left_alone
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan

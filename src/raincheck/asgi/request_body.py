@@ -20,8 +20,8 @@ from raincheck.handler import outside
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope
 
+    from raincheck.asgi.handler_end import HandlerEnd
     from raincheck.asgi.loops import Loop, Task
-    from raincheck.asgi.stopping import Stopping
     from raincheck.asgi.stored_upload import StoredUpload
 
 
@@ -51,7 +51,7 @@ class Receiving(Arrival):
     async def _pause(self) -> None:
         raise NotImplementedError
 
-    def _end(self) -> Stopping:
+    def _end(self) -> HandlerEnd:
         raise NotImplementedError
 
     # --- for the server's task -----------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Cancelling a task there abandons the thread: the work goes on, and "cancelled" would be a lie. Only
 the frames of whoever waits tell: a future that a thread completes looks like any other, and what is
-not marked says nothing of its threads (`Stopping` knows those of marked handlers).
+not marked says nothing of its threads (`HandlerEnd` knows those of marked handlers).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from raincheck.monitor.endpoint import Poll, unreadable
 from raincheck.monitor.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_target
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
-from raincheck.wsgi.decision import decide, sharing_of
+from raincheck.wsgi.candidate import decide, sharing_of
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.main_thread import StaysInMainThread
 from raincheck.wsgi.request_body import Unread, patience_for

@@ -20,13 +20,13 @@ from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.encryption import sealing_with
 from raincheck.engine.heartbeat import Heartbeat
 from raincheck.engine.identity import Application
+from raincheck.engine.leases import Leases
 from raincheck.engine.outbox import Ending, Outbox, if_unexpected
 from raincheck.engine.process import Process
 from raincheck.engine.purging import Purge
 from raincheck.engine.recovery import Recovery
 from raincheck.engine.running import Run, each
 from raincheck.engine.start import Accepted, Start
-from raincheck.engine.upkeep import Upkeep
 from raincheck.engine.webhooks import Webhooks
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable
 from raincheck.handler import Marking
@@ -86,7 +86,7 @@ class Engine:
         self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
         requests = CapturedRequests(store, self.chunk_size, sealing_with(settings.encryption_key))
         self.recovery = Recovery(process, requests)
-        self.upkeep = Upkeep(process, self.cancel)
+        self.leases = Leases(process, self.cancel)
         self._accepting = Accepting(
             process,
             requests,
@@ -310,7 +310,7 @@ class Engine:
         if running is None or running.run is None or running.lingers:  # unheard of, or ended
             return self._outbox.operation(operation_id)
         try:
-            self.health.writes.run(partial(self.upkeep.save, running))
+            self.health.writes.run(partial(self.leases.save, running))
         except StoreError as error:
             logger.warning(
                 "operation %s can't be recorded again: %s", running.operation.shown, error
@@ -335,17 +335,17 @@ class Engine:
 
     def beat(self) -> None:
         """Renew leases, carry progress up and cancellations down, record what waits."""
-        care = self.upkeep
-        care.notice_freezes()
+        leases = self.leases
+        leases.notice_freezes()
         if not self.is_busy:
             return
-        steps = (care.renew_all, care.heed_cancels, care.stop_unwanted, self._hand_over)
+        steps = (leases.renew_all, leases.heed_cancels, leases.stop_unwanted, self._hand_over)
         try:
             with self.health.noticing():
                 each(lambda step: step(), steps)
         finally:  # whether there is a store or not
-            care.give_up_stranded()
-            care.stop_late()
+            leases.give_up_stranded()
+            leases.stop_late()
 
     def _hand_over(self) -> None:
         self._outbox.hand_over(self._write, self._record)

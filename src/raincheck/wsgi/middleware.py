@@ -23,7 +23,7 @@ from raincheck.monitor.views import allowed, not_found
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.apart import apart
-from raincheck.wsgi.decision import decide, sharing_of
+from raincheck.wsgi.candidate import decide, sharing_of
 from raincheck.wsgi.exchange import Exchange
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.main_thread import StaysInMainThread

@@ -1,4 +1,4 @@
-"""What the handlers of this process need while they run: leases, news, and an end in time."""
+"""Leases of this process: renewed while handlers run, with their progress; and ends in time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ logger = logging.getLogger("raincheck")
 LATE = 8.0  # seconds after which a beat that is due each second is late: this process was frozen
 
 
-class Upkeep:
-    """Looks after the running operations of one process, once a beat.
+class Leases:
+    """Keeps the leases of the operations that run in one process, once a beat.
 
     Args:
         cancel: Asks for an operation to be stopped.

@@ -20,7 +20,7 @@ GRACE = 0.5  # seconds between the disconnect that a handler may see and its can
 _COUNTING = threading.Lock()
 
 
-class Stopping:
+class HandlerEnd:
     """The end of one handler; made when it is deferred or its marked function is called."""
 
     def __init__(self, loop: Loop) -> None:

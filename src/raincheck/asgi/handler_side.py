@@ -6,8 +6,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from raincheck.asgi.handler_end import HandlerEnd
 from raincheck.asgi.request_body import Receiving
-from raincheck.asgi.stopping import Stopping
 from raincheck.config.policy import Candidate
 from raincheck.engine.deferral import Deferral
 from raincheck.handler import Marking
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _MAKING = threading.Lock()  # a handler's thread and the loop may need the same deferral at once
 
 
-class Deciding(Receiving):
+class HandlerSide(Receiving):
     """Has a deferral as soon as anything is to be decided; the rest is with its subclass."""
 
     protocol = "asgi"
     is_rerun = False
-    stopping: Stopping | None = None
+    stopping: HandlerEnd | None = None
 
     candidate: Candidate
     deferral: Deferral | None
@@ -35,7 +35,7 @@ class Deciding(Receiving):
     def _is_over(self) -> bool:
         return self.over
 
-    def deciding(self) -> Deferral:
+    def ensure_deferral(self) -> Deferral:
         """Return what decides what becomes of this request; from any thread."""
         if (deferral := self.deferral) is None:
             with _MAKING:
@@ -89,11 +89,11 @@ class Deciding(Receiving):
 
     def defer(self, marking: Marking) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
-        self.deciding().defer(marking)
+        self.ensure_deferral().defer(marking)
 
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""
-        self.deciding().report(progress)
+        self.ensure_deferral().report(progress)
 
     def enter(self) -> None:
         """Take note that a sync handler begins."""
@@ -105,17 +105,17 @@ class Deciding(Receiving):
 
     def request_cancel(self) -> None:
         """Have the handler stopped, from any thread."""
-        self.deciding().request_cancel()
+        self.ensure_deferral().request_cancel()
 
     def give_up(self, reason: Reason) -> None:
         """End the operation without a response, and have the handler stopped; may block."""
-        self.deciding().give_up(reason)
+        self.ensure_deferral().give_up(reason)
         if self.is_stranded:
             self.gateway.running.release(self)
 
     def stop(self) -> None:
         """Have the handler stopped, from the loop's thread."""
-        self.deciding().is_cancelled = True
+        self.ensure_deferral().is_cancelled = True
         end = self._end()
         if not end.is_requested and not self.over and hasattr(self, "task"):
             end.is_requested = True
@@ -128,10 +128,10 @@ class Deciding(Receiving):
         if not self.over:
             self.task.cancel()
 
-    def _end(self) -> Stopping:
+    def _end(self) -> HandlerEnd:
         # setdefault is atomic: a handler's thread and the loop may come here at once.
         if self.stopping is None:
-            return cast(Stopping, self.__dict__.setdefault("stopping", Stopping(self.loop)))
+            return cast(HandlerEnd, self.__dict__.setdefault("stopping", HandlerEnd(self.loop)))
         return self.stopping
 
     def _find_owner_soon(self) -> None:
@@ -139,7 +139,7 @@ class Deciding(Receiving):
 
     async def _find_owner(self, *, is_last: bool = False) -> None:
         """Have the owner asked for again, while the operation is nobody's."""
-        deferral = self.deciding()
+        deferral = self.ensure_deferral()
         if not deferral.is_nobodys:
             return
         reason = await self.loop.ask(partial(deferral.find_owner, is_last=is_last))
