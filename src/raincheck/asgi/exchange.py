@@ -89,9 +89,9 @@ class Exchange(HandlerSide):
             if budget:
                 self._watched = self.loop.watch(self, budget)
             try:
-                if not self._is_held:
+                if self.deferral is None or not self.deferral.is_held:
                     await waiter
-                if not self.over or self._is_held:
+                if not self.over or (self.deferral is not None and self.deferral.is_held):
                     await self._promote()
             except BaseException as error:
                 await self._leave(error)
@@ -282,9 +282,6 @@ class Exchange(HandlerSide):
             return outside(self.server_send, message) if is_last else self.server_send(message)
         if self.deferral is not None:
             return self._send_where(self.deferral, message)
-        return self._send_on(message)
-
-    def _send_on(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.started = True
             if self.upload is not None:
@@ -298,7 +295,10 @@ class Exchange(HandlerSide):
             self._decision = self._decision or anyio.Event()
             await self._decision.wait()
         if where is Where.CLIENT:
-            await self._send_on(message)
+            if begins:
+                self.started = True
+                self._wake()
+            await self.server_send(message)
         elif self.capture is not None:
             await self._record_message(self.capture, message)
 
