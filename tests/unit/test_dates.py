@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.http.dates import http_date
+from raincheck.http.dates import http_date, timestamp
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,14 @@ def test_a_year_of_two_digits_is_at_most_fifty_years_ahead() -> None:
 @given(st.binary(max_size=50))
 def test_whatever_comes_is_a_date_or_none(value: bytes) -> None:
     http_date(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (1_795_000_000.25, "2026-11-18T11:06:40.250000Z"),
+    ],
+)
+def test_a_time_is_written_in_utc_with_its_microseconds(seconds: float, written: str) -> None:
+    assert timestamp(seconds) == written
