@@ -20,9 +20,8 @@ from raincheck.testing.material import MIB, make_operation
 from tests.stores.test_unreadable import make_engine
 from tests.support.asgi import call, engine_of, follow, path_of
 from tests.support.handlers import answer, wrap
+from tests.unit.engines import Rerunner, body, lost, poll, start
 from tests.unit.engines import answer as response_of
-from tests.unit.engines import body, poll
-from tests.unit.test_recovery import Rerunner, lost, start
 
 
 @contextmanager

@@ -27,8 +27,7 @@ from tests.stores.postgresql.schemas import administering, new_schema, store_at,
 from tests.stores.redis.keys import keys_on
 from tests.stores.third_party import FolderStore
 from tests.support.real_servers import postgresql_url, redis_url
-from tests.unit.engines import NoHeartbeat, poll
-from tests.unit.test_recovery import Rerunner, lost, start
+from tests.unit.engines import NoHeartbeat, Rerunner, lost, poll, start
 
 Spoil = Callable[[str, str], None]
 Site = tuple[Store, Spoil]

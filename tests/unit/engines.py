@@ -1,20 +1,25 @@
-"""Cores to test: a store that fails on command, and time that a test lets pass."""
+"""Engines to test: on stores that fail, hang or come back, in time that a test lets pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from time import monotonic
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from raincheck.config.options import Settings
+from raincheck.engine import errands
+from raincheck.engine.awake import Deadline
 from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.heartbeat import Heartbeat
 from raincheck.engine.outbox import Ending
-from raincheck.engine.start import Start
-from raincheck.errors import StoreUnavailable
+from raincheck.engine.response_writer import ResponseWriter
+from raincheck.engine.start import Captured, Start
+from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.http.messages import Request, Response, StoredBody
 from raincheck.monitor.endpoint import Poll, StatusMonitor
 from raincheck.monitor.links import Resource
@@ -22,6 +27,13 @@ from raincheck.operations.operation import Operation, Progress, Reason, Result
 from raincheck.operations.transitions import Responded
 from raincheck.stores.memory import MemoryStore
 
+AWAY = frozenset({"create", "get", "swap", "write_chunk", "find", "purge", "discard", "now"})
+CHUNK = b"x" * CHUNK_SIZE
+CHUNKS = [bytes([n]) * CHUNK_SIZE for n in range(5)]
+WHOLE = b"".join(CHUNKS) + b"and the rest"
+DEFECTS = [StoreError("never"), OSError(5, "Input/output error"), TypeError("a defect")]
+REQUEST = Request("GET", "/reports", headers=((b"authorization", b"secret"),))
+BODY = b"x" * 700_000
 RETENTION = 600.0
 
 
@@ -173,3 +185,150 @@ class EngineTests:
     @pytest.fixture
     def lease_only(self, time: Time) -> Engine:
         return make_engine(LeaseOnlyStore(clock=time), time)
+
+
+@dataclass
+class Rerunner:
+    """Remembers what it was given to run."""
+
+    is_ready: bool = True
+    runs: list[tuple[Operation, Request, bytes]] = field(default_factory=list)
+    error: RuntimeError | None = None
+
+    def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Run:
+        if self.error is not None:
+            raise self.error
+        with body:
+            self.runs.append((operation, request, body.read()))
+        return Run()
+
+
+def start(engine: Engine, method: str = "GET", run: Run | None = None, **more: Any) -> Operation:
+    capture = Captured(replace(REQUEST, method=method), [BODY[:300_000], BODY[300_000:]])
+    given = Start(method=method, route="/reports", capture=lambda: capture, **more)
+    return engine.accept(run or Run(), given).operation
+
+
+def lost(engine: Engine, operation: Operation) -> Operation:
+    """Leave it in the store as that of a process which is gone."""
+    engine.running.drop(engine.running.get(operation.id))
+    now = stored(engine, operation)
+    left = replace(now, version=now.version + 1, worker="gone")
+    assert engine.store.swap(now, left)
+    return left
+
+
+def respond(engine: Engine, operation: Operation, content: bytes = WHOLE) -> None:
+    """Record a response as a gateway does."""
+    writer = ResponseWriter(engine, operation)
+    writer.start(200, ())
+    for start in range(0, len(content), 100_000):
+        if writer.feed(content[start : start + 100_000]):
+            writer.flush()
+    writer.complete()
+
+
+class Outages(EngineTests):
+    """An engine whose store can go away and come back."""
+
+    @staticmethod
+    def leave(store: FaultyStore) -> None:
+        store.faults = AWAY
+
+    @staticmethod
+    def come_back(store: FaultyStore) -> None:
+        store.faults = frozenset()
+
+
+class Hang:
+    """Has one method of a store not come back until it may, and nobody wait for it.
+
+    Attributes:
+        created: What was recorded in the end.
+    """
+
+    def __init__(self, store: FaultyStore) -> None:
+        self.over = threading.Event()
+        self.created: list[Operation] = []
+        self._store = store
+        self._is_hanging = False
+
+    def at(self, name: str, *, is_done: bool = False) -> None:
+        """Have it hang: before it does anything, or when all is done but its answer."""
+        method = getattr(self._store, name)
+        self._is_hanging = True
+
+        def wait() -> None:
+            assert not self._is_hanging or self.over.wait(30)
+
+        def hang(*arguments: Any, **more: Any) -> Any:
+            wait() if not is_done else None
+            self.created += [a for a in arguments[:1] if name == "create"]
+            answer = method(*arguments, **more)
+            wait() if is_done else None
+            return answer
+
+        setattr(self._store, name, hang)
+
+    def end(self) -> None:
+        self._is_hanging = False
+        self.over.set()
+
+    def deadline(self, seconds: float) -> Any:
+        """Be over soon while it hangs; this test's clock stands still."""
+        return Deadline(0.05 if self._is_hanging else 30.0, monotonic)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Return as soon as it holds: a thread has to come to its end."""
+    pause, end = threading.Event(), monotonic() + 30
+    while not condition():
+        assert monotonic() < end
+        pause.wait(0.01)
+
+
+def fail_for(store: FaultyStore, name: str, operation: Operation, error: Exception) -> None:
+    """Have a method of a store raise an error for one operation only."""
+    original = getattr(store, name)
+
+    def work(first: Any, *arguments: Any, **drops: bool) -> Any:
+        if getattr(first, "id", first) == operation.id:
+            raise error
+        return original(first, *arguments, **drops)
+
+    setattr(store, name, work)
+
+
+def lose_one_answer(store: FaultyStore, name: str) -> None:
+    """Have a method of a store fail once, although it does its work."""
+    original = getattr(store, name)
+
+    def work(*arguments: Any, **drops: bool) -> None:
+        original(*arguments, **drops)
+        setattr(store, name, original)
+        raise StoreUnavailable("the answer is lost")
+
+    setattr(store, name, work)
+
+
+def look(engine: Engine, time: Time, seconds: float) -> None:
+    """Let a process look every few seconds for what nobody runs."""
+    for _ in range(int(seconds // 5) + 1):
+        engine.recover()
+        time.now += 5
+
+
+def _chunks(store: FaultyStore, operation: Operation) -> list[tuple[int, int]]:
+    shelf = store._shelves.get(operation.id)
+    return list(shelf.chunks) if shelf is not None else []
+
+
+class Hanging(Outages):
+    """An engine whose store can hang."""
+
+    @pytest.fixture
+    def hang(self, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
+        hang = Hang(store)
+        monkeypatch.setattr(errands, "Deadline", hang.deadline)
+        yield hang
+        hang.over.set()

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from raincheck.config.limits import Limits
+from raincheck.config.policy import Candidate
 from raincheck.contracts import Filter
 from raincheck.engine.engine import Engine
-from raincheck.errors import ConfigurationError, Overloaded
+from raincheck.engine.refusals import Admitted, admit
+from raincheck.engine.start import Start
+from raincheck.errors import (
+    ConfigurationError,
+    Overloaded,
+    StoreUnavailable,
+)
 from raincheck.http.spool import Spooled
+from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
-from tests.unit.engines import EngineTests, Time, accept, answer, make_engine
+from tests.unit.engines import (
+    EngineTests,
+    FaultyStore,
+    Outages,
+    Run,
+    Time,
+    accept,
+    answer,
+    make_engine,
+)
 
 
 def limited(store: MemoryStore, time: Time, **limits: Any) -> Engine:
@@ -102,3 +120,98 @@ def test_what_does_not_fit_is_not_counted() -> None:
 def test_a_limit_is_a_whole_number(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"limits: {name}"):
         Limits(**{name: value})
+
+
+def may_begin(engine: Engine, candidate: Candidate) -> bool:
+    """Tell whether a handler may be called."""
+    return isinstance(admit(candidate, engine, lambda: None), Admitted)
+
+
+class TestTheLimitOfAProcess(EngineTests):
+    """It holds however things meet."""
+
+    def test_no_more_is_accepted_than_may_be_in_flight(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        engine = make_engine(store, time, limits={"operations": 2})
+        first = accept(engine)
+        accept(engine)
+        assert engine.is_full
+        with pytest.raises(Overloaded):
+            accept(engine)
+        assert len(store.find(Filter())[0]) == 2
+        engine.finish(first, answer(first))
+        accept(engine)
+
+    def test_it_is_full_at_the_limit_and_not_before(self, store: FaultyStore, time: Time) -> None:
+        engine = make_engine(store, time, limits={"operations": 2})
+        seen = []
+        for _ in range(2):
+            seen.append(engine.is_full)
+            accept(engine)
+        assert [*seen, engine.is_full] == [False, False, True]
+
+    def test_a_burst_exceeds_no_limit_of_a_process(self, store: FaultyStore, time: Time) -> None:
+        engine, together = make_engine(store, time, limits={"operations": 3}), threading.Barrier(8)
+        accepted, refused = list[Operation](), list[Overloaded]()
+
+        def meet() -> None:
+            together.wait(30)
+
+        def begin() -> None:
+            given = Start(method="GET", route="/x", capture=meet)
+            try:
+                accepted.append(engine.accept(Run(), given).operation)
+            except Overloaded as error:
+                refused.append(error)
+
+        threads = [threading.Thread(target=begin) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(accepted), len(refused), len(engine.running)) == (3, 5, 3)
+
+
+class TestRequestsThatStaySynchronous(Outages):
+    """What may begin while nothing can be accepted."""
+
+    AT_ONCE = Candidate(0)
+
+    def test_a_few_go_on_and_the_next_is_refused_before_it_begins(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        engine = make_engine(store, time, limits={"synchronous": 2})
+        self.leave(store)
+        with pytest.raises(StoreUnavailable):
+            accept(engine)
+        with engine.health.stay():
+            assert may_begin(engine, self.AT_ONCE)
+            with engine.health.stay():
+                assert not may_begin(engine, self.AT_ONCE)
+                assert may_begin(engine, Candidate(2.0))
+            assert may_begin(engine, self.AT_ONCE)
+
+    def test_a_store_that_takes_operations_again_is_noticed(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        engine = make_engine(store, time, limits={"synchronous": 0})
+        assert may_begin(engine, self.AT_ONCE)
+        self.leave(store)
+        with pytest.raises(StoreUnavailable):
+            accept(engine)
+        self.come_back(store)
+        engine.recover()  # that it can be read says nothing
+        assert not may_begin(engine, self.AT_ONCE)
+        accept(engine)
+        assert may_begin(engine, self.AT_ONCE)
+
+    def test_now_and_then_one_request_finds_out(self, store: FaultyStore, time: Time) -> None:
+        engine = make_engine(store, time, limits={"synchronous": 0})
+        self.leave(store)
+        for _ in range(3):
+            assert may_begin(engine, self.AT_ONCE)
+            with pytest.raises(StoreUnavailable):
+                accept(engine)
+            assert not may_begin(engine, self.AT_ONCE)
+            time.now += 6

@@ -1,4 +1,4 @@
-"""Captured requests come back as they came, and lie sealed where there is a key."""
+"""Captured requests come back as they came, lie sealed where there is a key, and go in time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from hypothesis import strategies as st
 from raincheck.contracts import REQUEST_FENCE, Store
 from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.encryption import PLAIN, Sealed, Sealing
+from raincheck.engine.engine import Engine
+from raincheck.engine.outbox import Ending
 from raincheck.engine.start import Captured
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, WrongKey
+from raincheck.handler import Marking
 from raincheck.http.messages import Request
+from raincheck.operations.operation import Reason
+from raincheck.operations.transitions import Ended
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import MIB, make_operation
+from tests.unit.engines import EngineTests, FaultyStore, _chunks, answer, start, stored
 
 SIZE = 10  # bytes of a chunk
 OLD_KEY, NEW_KEY = (Fernet.generate_key().decode() for _ in range(2))
@@ -270,3 +276,52 @@ def test_a_plain_chunk_in_a_sealed_body_is_refused(
     store.write_chunk("b", REQUEST_FENCE, 0, b"x" * SIZE)
     with pytest.raises(WrongKey):
         two.read(make_operation("b"))
+
+
+class TestKeeping(EngineTests):
+    """It is kept where it may be run again, and no longer."""
+
+    @pytest.mark.parametrize("end", ["finish", "cancel", "interrupt"])
+    def test_it_is_gone_with_the_end(self, engine: Engine, store: FaultyStore, end: str) -> None:
+        operation = start(engine)
+        assert store.read_request(operation.id) is not None
+        if end == "finish":
+            engine.finish(operation, answer(operation))
+        else:
+            engine.cancel(operation.id) if end == "cancel" else None
+            engine.finish(operation, Ending(Ended(Reason.EXCEPTION)))
+        assert stored(engine, operation).is_terminal
+        assert store.read_request(operation.id) is None
+        assert not any(fence == 0 for fence, _ in _chunks(store, operation))
+
+    def test_it_is_not_kept_where_it_may_not_be_run_again(
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("raincheck.handler._known_markings", set())
+        by_method = [start(engine, method) for method in ("POST", "PATCH", "PUT", "DELETE")]
+        for operation in (*by_method, start(engine, marking=Marking(retry=False))):
+            assert store.read_request(operation.id) is None
+            assert not stored(engine, operation).captured
+
+    def test_nor_where_its_handler_has_not_said_that_it_may(
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "raincheck.handler._known_markings", {Marking(retry=True)}
+        )  # another has
+        said = Marking(is_said=True)
+        assert store.read_request(start(engine, "POST", marking=said).id) is None
+        later = start(engine, "POST")
+        assert store.read_request(later.id) is not None  # it may say so yet
+        engine.mark(later, said)
+        assert store.read_request(later.id) is None
+        assert not stored(engine, later).captured
+
+    def test_what_a_handler_says_later_counts(self, engine: Engine, store: FaultyStore) -> None:
+        operation = start(engine)
+        engine.mark(operation, Marking(retry=False))
+        assert not stored(engine, operation).repeatable
+        assert store.read_request(operation.id) is None
+        assert not any(fence == 0 for fence, _ in _chunks(store, operation))
+        engine.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
+        assert stored(engine, operation).reason is Reason.SHUTDOWN

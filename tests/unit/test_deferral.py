@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 
-from raincheck.config.policy import Candidate
-from raincheck.engine.deferral import FATES, Deferral, Fate, Moment, Where
+from raincheck.engine.deferral import FATES, Fate, Moment, Where
 from raincheck.engine.engine import Engine
-from raincheck.engine.idempotency import Sharing
-from raincheck.engine.start import Captured
-from raincheck.errors import OperationCancelled, RaincheckError, StoreUnavailable
+from raincheck.errors import OperationCancelled
 from raincheck.handler import Marking
-from raincheck.http.messages import Request
-from raincheck.operations.operation import Operation, Progress, Reason, State
-from tests.unit.engines import FaultyStore, Run, Time, make_engine, stored
+from raincheck.operations.operation import Progress, Reason, State
+from tests.unit.deferrals import attached, engine_on, make, record
+from tests.unit.engines import FaultyStore, Time, stored
 
 OPEN, HELD, KEPT, ANSWERED, DEFERRED = Fate
 NEVER = None
@@ -44,79 +37,14 @@ def test_each_moment_leads_from_each_fate_to_one(
     assert FATES[moment].get(before) is after
 
 
-class Source:
-    """A request that says what a test has it say."""
-
-    def __init__(self, *askable: Any, body: tuple[bytes, ...] | None = ()) -> None:
-        self._askable = askable
-        self._body = body
-        self.is_authenticated = False
-
-    def askable(self) -> Iterator[Any]:
-        yield from self._askable
-
-    def trusted_user(self) -> str | None:
-        return None
-
-    def describe(self) -> Request:
-        return Request("POST", "/app/reports", root_path="/app")
-
-    def body(self) -> tuple[bytes, ...] | None:
-        return self._body
-
-    def capture_request(self) -> Captured | None:
-        return None
-
-
-class Context:
-    """A gateway, as far as a deferral needs one; `owner` names who is asked about."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def owner(self, source: Any) -> str | None:
-        return source or None
-
-    def webhook(self, source: Any) -> str | None:
-        return None
-
-
 @pytest.fixture
 def store() -> FaultyStore:
-    time = Time()
-    return FaultyStore(clock=time)
+    return FaultyStore(clock=Time())
 
 
 @pytest.fixture
 def engine(store: FaultyStore) -> Engine:
-    return make_engine(store, Time(), owner=lambda source: source or None)
-
-
-def make(
-    engine: Engine, source: Source | None = None, budget: float = 2, **options: Any
-) -> Deferral:
-    lock = threading.RLock()
-    return Deferral(
-        Context(engine),
-        Candidate(budget, **options.pop("candidate", {})),
-        "POST",
-        "/reports",
-        source or Source(""),
-        lock=lock,
-        wake=lambda: None,
-        **options,
-    )
-
-
-def record(deferral: Deferral) -> Operation:
-    deferral.hold()
-    return deferral.record(Run(), deferral.prepare()).operation
-
-
-def attached(deferral: Deferral) -> Operation:
-    operation = record(deferral)
-    assert deferral.attach(operation) is not None
-    return operation
+    return engine_on(store)
 
 
 # --- where its response goes -------------------------------------------------------------------
@@ -129,6 +57,30 @@ def test_a_response_in_time_is_the_clients_and_no_mark_comes_after_it(engine: En
     deferral.defer(Marking())
     assert not deferral.hold()
     assert deferral.fate is ANSWERED
+
+
+def test_in_the_beginning_nothing_has_happened(engine: Engine) -> None:
+    deferral = make(engine)
+    assert not deferral.has_ended
+    assert not deferral.is_cancelled
+    assert not deferral.is_due
+    deferral.begin_passing()  # its client has not been told that it may wait
+    assert not deferral.is_passing
+
+
+def test_when_its_handler_is_over_it_is_too_late(engine: Engine) -> None:
+    deferral = make(engine)
+    deferral.end()
+    assert not deferral.hold()
+    assert deferral.fate is ANSWERED
+
+
+def test_a_marked_handler_is_due_and_whoever_waits_is_woken(engine: Engine) -> None:
+    woken: list[bool] = []
+    deferral = make(engine)
+    deferral._wake = lambda: woken.append(deferral.is_due)
+    deferral.defer(Marking())
+    assert woken == [True]
 
 
 def test_who_is_told_that_it_is_too_late_defers_nothing(engine: Engine) -> None:
@@ -175,81 +127,6 @@ def test_whoever_waits_is_woken_by_all_that_happens(engine: Engine) -> None:
     deferral.give_up(Reason.TIMEOUT)
     assert woken == [HELD, DEFERRED, DEFERRED, DEFERRED, DEFERRED]
     assert stored(engine, operation).reason is Reason.TIMEOUT
-
-
-# --- becoming an operation ---------------------------------------------------------------------
-
-
-def test_it_is_recorded_with_what_is_known_of_it(engine: Engine) -> None:
-    deferral = make(engine, Source("", "anne"))
-    deferral.report(Progress(1, 10))
-    operation = stored(engine, attached(deferral))
-    assert (operation.method, operation.route, operation.owner) == ("POST", "/reports", "anne")
-    assert operation.progress == Progress(1, 10)
-
-
-def test_progress_that_comes_while_it_is_recorded_is_not_lost(engine: Engine) -> None:
-    deferral = make(engine)
-    operation = record(deferral)
-    deferral.report(Progress(5, 10))
-    deferral.attach(operation)
-    engine.beat()
-    assert stored(engine, operation).progress == Progress(5, 10)
-
-
-def test_a_mark_that_comes_while_it_is_recorded_is_recorded_before_it_is_attached(
-    engine: Engine,
-) -> None:
-    deferral = make(engine)
-    operation = record(deferral)
-    deferral.defer(Marking(retry=True, is_said=True))
-    assert deferral.attach(operation) is None
-    assert deferral.is_held
-    deferral.mark_again(operation)
-    assert stored(engine, operation).repeatable
-    assert deferral.attach(operation) is not None
-
-
-def test_where_such_a_mark_can_not_be_recorded_the_operation_ends_unheard_of(
-    engine: Engine, store: FaultyStore
-) -> None:
-    deferral = make(engine)
-    operation = record(deferral)
-    deferral.defer(Marking(retry=True, is_said=True))
-    store.faults = frozenset({"swap"})
-    with pytest.raises(StoreUnavailable):
-        deferral.mark_again(operation)
-    store.faults = frozenset()
-    engine.beat()
-    assert stored(engine, operation).reason is Reason.INTERRUPTED
-
-
-def test_under_a_key_it_is_one_with_others_and_its_client_may_wait_for_the_response(
-    engine: Engine,
-) -> None:
-    first, second = make(engine, Source("anne")), make(engine, Source("anne"))
-    operation = first.record(Run(), first.prepare(Sharing("k"))).operation
-    again = second.record(Run(), second.prepare(Sharing("k")))
-    assert (again.operation.id, again.is_new) == (operation.id, False)
-    assert first.key == second.key
-    running = engine.running.of(operation)
-    assert running is not None
-    assert running.is_attended
-    first.attach(operation)
-    first.stop_attending()
-    assert not running.is_attended
-
-
-def test_a_request_whose_body_is_gone_has_no_key(engine: Engine) -> None:
-    with pytest.raises(RaincheckError, match="somebody has read the body"):
-        make(engine, Source("anne", body=None)).prepare(Sharing("k"))
-
-
-def test_another_run_of_an_operation_records_at_once(engine: Engine) -> None:
-    operation = record(make(engine))
-    rerun = make(engine)
-    assert rerun.resume(operation, Request("POST", "/reports")) is rerun.writer
-    assert rerun.respond() is Where.STORE
 
 
 # --- a client that waits for the response itself -----------------------------------------------
@@ -316,38 +193,3 @@ def test_what_is_let_go_reaches_nobody_any_more(engine: Engine) -> None:
     deferral.request_cancel()
     deferral.report(Progress(1))
     assert (reached, deferral.source) == ([], None)
-
-
-# --- whose it is -------------------------------------------------------------------------------
-
-
-def test_an_owner_who_is_known_later_is_found_when_its_handler_is_reached(engine: Engine) -> None:
-    source = Source("")
-    deferral = make(engine, source)
-    operation = attached(deferral)
-    assert deferral.is_nobodys
-    source._askable = ("", "anne")
-    deferral.report(Progress(1))
-    engine.beat()
-    assert stored(engine, operation).owner == "anne"
-    assert not deferral.is_nobodys
-
-
-def test_it_is_asked_for_again_where_that_may_block_and_once_only(engine: Engine) -> None:
-    asked: list[bool] = []
-    deferral = make(engine, ask_again=lambda: asked.append(True))
-    attached(deferral)
-    for _ in range(3):
-        deferral.report(Progress(1))
-    assert asked == [True]
-
-
-def test_whose_response_begins_before_it_is_known_whose_it_is_has_to_be_given_up(
-    engine: Engine,
-) -> None:
-    source = Source("")
-    deferral = make(engine, source)
-    attached(deferral)
-    source._askable = ()
-    assert deferral.find_owner() is None
-    assert deferral.find_owner(is_last=True) is Reason.OWNER_UNKNOWN

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from raincheck.contracts import Filter
-from raincheck.engine.engine import CHUNK_SIZE, MEMORY, Engine
+from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.outbox import Ending
 from raincheck.engine.process import LEASE
 from raincheck.engine.response_writer import ResponseWriter
-from raincheck.errors import BodyMissing, Overloaded
+from raincheck.errors import BodyMissing
 from raincheck.http.messages import StoredBody
 from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
@@ -23,7 +22,6 @@ from tests.unit.engines import (
     EngineTests,
     FaultyStore,
     LeaseOnlyStore,
-    Run,
     Time,
     abandon,
     accept,
@@ -102,33 +100,6 @@ class TestCore(EngineTests):
         assert stored(engine, operation) == claimed
         assert not engine.is_busy
 
-    def test_the_last_progress_is_recorded_with_the_end(self, engine: Engine) -> None:
-        operation = accept(engine)
-        engine.report(operation, Progress(10, 10, "done"))
-        engine.finish(operation, answer(operation))
-        assert stored(engine, operation).progress == Progress(10, 10, "done")
-
-    def test_no_more_is_accepted_than_may_be_in_flight(
-        self, store: FaultyStore, time: Time
-    ) -> None:
-        engine = make_engine(store, time, limits={"operations": 2})
-        first = accept(engine)
-        accept(engine)
-        assert engine.is_full
-        with pytest.raises(Overloaded):
-            accept(engine)
-        assert len(store.find(Filter())[0]) == 2
-        engine.finish(first, answer(first))
-        accept(engine)
-
-    def test_it_is_full_at_the_limit_and_not_before(self, store: FaultyStore, time: Time) -> None:
-        engine = make_engine(store, time, limits={"operations": 2})
-        seen = []
-        for _ in range(2):
-            seen.append(engine.is_full)
-            accept(engine)
-        assert [*seen, engine.is_full] == [False, False, True]
-
     # --- recover -------------------------------------------------------------------------------
 
     def test_what_a_dead_process_ran_is_interrupted(self, store: FaultyStore, time: Time) -> None:
@@ -184,28 +155,6 @@ class TestCore(EngineTests):
 
     # --- cancel and forget ---------------------------------------------------------------------
 
-    def test_a_cancelled_operation_is_cancelled_only_when_its_handler_has_stopped(
-        self, engine: Engine, run: Run
-    ) -> None:
-        operation = accept(engine, run)
-        assert poll(engine, operation.id, "DELETE").status == 202
-        assert run.cancels == 1
-        assert stored(engine, operation).state is State.CANCELLING
-        engine.finish(operation, Ending(Ended(Reason.EXCEPTION)))
-        assert stored(engine, operation).state is State.CANCELLED
-        assert poll(engine, operation.id).status == 410
-
-    def test_the_response_of_a_handler_that_outran_its_cancellation_is_dropped(
-        self, engine: Engine, store: FaultyStore
-    ) -> None:
-        operation = accept(engine)
-        engine.cancel(operation.id)
-        engine.finish(operation, answer(operation))
-        assert stored(engine, operation).result is None
-        with pytest.raises(BodyMissing):
-            list(store.read_chunks(operation.id, operation.fence, 0, 1))
-        assert poll(engine, operation.id).status == 410
-
     def test_a_forgotten_response_is_gone(self, engine: Engine, store: FaultyStore) -> None:
         operation = accept(engine)
         engine.finish(operation, answer(operation))
@@ -227,43 +176,6 @@ class TestCore(EngineTests):
         self, engine: Engine, step: str
     ) -> None:
         assert getattr(engine, step)("unknown") is None
-
-    # --- expiry --------------------------------------------------------------------------------
-
-    def test_a_response_is_kept_for_its_retention_then_known_for_a_day(
-        self, engine: Engine, time: Time
-    ) -> None:
-        operation = accept(engine)
-        engine.finish(operation, answer(operation))
-        time.now += RETENTION - 1
-        engine.purge()
-        assert poll(engine, operation.id).status == 200
-        time.now += 1
-        assert poll(engine, operation.id).status == 410
-        engine.purge()
-        assert poll(engine, operation.id).status == 410
-        time.now += MEMORY - 1
-        engine.purge()
-        assert poll(engine, operation.id).status == 410
-        time.now += 1
-        assert engine.purge()
-        assert poll(engine, operation.id).status == 404
-
-    def test_what_runs_is_never_purged(self, engine: Engine, time: Time) -> None:
-        operation = accept(engine)
-        time.now += 10 * MEMORY
-        engine.purge()
-        assert stored(engine, operation) == operation
-
-    def test_a_purge_leaves_no_memory_that_is_over(self, engine: Engine, time: Time) -> None:
-        for _ in range(1001):
-            operation = accept(engine)
-            engine.finish(operation, answer(operation, body=b""))
-        time.now += RETENTION
-        engine.purge()
-        time.now += MEMORY
-        engine.purge()
-        assert engine.store.find(Filter()) == ([], None)
 
     # --- owners --------------------------------------------------------------------------------
 

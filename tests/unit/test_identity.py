@@ -26,12 +26,13 @@ from tests.unit.engines import (
     FaultyStore,
     LeaseOnlyStore,
     NoHeartbeat,
+    Rerunner,
     Run,
     Time,
     poll,
+    start,
     stored,
 )
-from tests.unit.test_recovery import Rerunner, start
 
 
 async def one(scope: Any, receive: Any, send: Any) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,8 @@ from raincheck.operations.operation import (
     State,
     is_abandoned,
     is_expired,
+    is_mere_renewal,
+    is_overtaken,
 )
 from raincheck.operations.records import decode, encode
 from raincheck.operations.transitions import (
@@ -189,3 +192,74 @@ def test_progress_is_kept_by_what_ends_an_operation() -> None:
 def test_a_renewal_without_news_is_not_an_update() -> None:
     renewed = advance(RUNNING, Renewed(30.0), 1020.0)
     assert (renewed.updated, renewed.lease) == (1001.0, 1050.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_mere"),
+    [
+        ({}, True),
+        ({"lease": 1050.0, "polled": 1040.0, "version": 9}, True),
+        ({"updated": 1040.0}, False),
+        ({"progress": Progress(1)}, False),
+        ({"state": State.CANCELLING}, False),
+    ],
+)
+def test_a_renewal_that_nobody_would_see_is_one_of_lease_and_polls_only(
+    changes: dict[str, Any], is_mere: bool
+) -> None:
+    assert is_mere_renewal(RUNNING, replace(RUNNING, **changes)) is is_mere
+
+
+def test_whose_lease_never_ends_is_abandoned_only_when_dead() -> None:
+    forever = replace(RUNNING, lease=None)
+    assert not is_abandoned(forever, 1e9, is_dead=False)
+    assert is_abandoned(forever, 1e9, is_dead=True)
+
+
+@pytest.mark.parametrize(
+    ("operation", "fence", "is_over"),
+    [
+        (None, 1, False),
+        (replace(NEW, fence=1), 1, True),  # it was released
+        (RUNNING, 1, False),
+        (CANCELLING, 1, False),
+        (SUCCEEDED, 1, True),
+        (replace(RUNNING, fence=2), 1, True),
+        (replace(SUCCEEDED, fence=2), 3, False),
+        (replace(RUNNING, fence=1), 2, False),
+        (SUCCEEDED, 0, False),  # the request's body
+        (replace(RUNNING, fence=5), 0, False),
+    ],
+)
+def test_who_writes_under_a_claim_that_is_over_is_overtaken(
+    operation: Operation | None, fence: int, is_over: bool
+) -> None:
+    assert is_overtaken(operation, fence) is is_over
+
+
+@pytest.mark.parametrize(
+    ("application", "name"),
+    [(None, None), ("shop", "shop"), ("shop\n/v1", "shop"), ("a\nb\n/v1", "a\nb")],
+)
+def test_an_application_has_its_name_wherever_it_is_mounted(
+    application: str | None, name: str | None
+) -> None:
+    assert replace(NEW, application=application).application_name == name
+
+
+def test_somebody_wants_it_from_the_start_and_with_each_poll() -> None:
+    assert NEW.last_asked == 1000.0
+    assert replace(NEW, polled=1005.0).last_asked == 1005.0
+
+
+def test_a_log_says_never_the_whole_id() -> None:
+    assert NEW.id not in NEW.shown
+    assert "POST '/reports'" in NEW.shown
+    assert NEW.shown.startswith("aaaa")
+
+
+def test_clients_are_told_canceled_and_else_what_the_record_says() -> None:
+    assert {state.on_the_wire for state in State} == {
+        *("accepted", "running", "cancelling", "succeeded", "failed", "canceled")
+    }
+    assert State.CANCELLED.on_the_wire == "canceled"

@@ -43,19 +43,18 @@ from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import changed, hears, ids, make_operation
 from tests.unit.engines import NoHeartbeat, Time, poll
-from tests.unit.records.expected import ADDED, NEW, OPERATIONS, REQUESTS, RESULT, SUCCEEDED
-
-RECORDS = Path(__file__).parent / "records"
-VERSION_1 = RECORDS / "version-1"
-
-
-def frozen(name: str) -> str:
-    return (VERSION_1 / f"{name}.json").read_text()
-
-
-def parsed(text: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(text)
-    return document
+from tests.unit.records.expected import (
+    ADDED,
+    NEW,
+    OPERATIONS,
+    RECORDS,
+    REQUESTS,
+    RESULT,
+    SUCCEEDED,
+    VERSION_1,
+    frozen,
+    parsed,
+)
 
 
 def of_newer(document: dict[str, Any], **changes: Any) -> Operation:

@@ -108,14 +108,22 @@ def test_a_proxy_that_strips_a_prefix_and_does_not_say_so_is_survived(
         (b"refresh", "5", "5"),
         (b"refresh", "5; url=thanks", "5; url=/shop/orders/thanks"),
         (b"Refresh", "0;URL='thanks'", "0;URL='/shop/orders/thanks'"),
+        (b"Refresh", '0;URL="thanks"; x', '0;URL="/shop/orders/thanks"'),
         (b"refresh", "1,thanks", "1,/shop/orders/thanks"),
         (b"refresh", "5; url=https://other.test/", "5; url=https://other.test/"),
         (b"x-location", "thanks", "thanks"),
         (b"location", "http://[", "http://["),
+        (b"location", " //[", " //["),
+        (b"location", " //evil.test/x", "/evil.test/x"),
+        (b"location", "../.././/evil.test", "/evil.test"),
     ],
 )
 def test_fields_with_references(name: bytes, value: str, expected: str) -> None:
     assert at_r(value, request(), name=name) == expected
+
+
+def test_below_nobody_knows_what_a_path_is_written_from_the_root() -> None:
+    assert base_of(request(), "relative", None, None).resolve("thanks") == "/shop/orders/thanks"
 
 
 @given(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Progress, Reason, Result, State
@@ -166,3 +169,16 @@ REQUESTS = {
         chunk_size=262_144,
     ),
 }
+
+
+RECORDS = Path(__file__).parent
+VERSION_1 = RECORDS / "version-1"
+
+
+def frozen(name: str) -> str:
+    return (VERSION_1 / f"{name}.json").read_text()
+
+
+def parsed(text: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(text)
+    return document
