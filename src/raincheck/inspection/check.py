@@ -1,6 +1,7 @@
-"""The start-up check: finds marks that have no effect, or the wrong one. Nothing of them is run.
+"""The start-up check: finds marks without effect, and what is around raincheck in the wrong order.
 
 What it complains about is silent otherwise: the application works, only not as it was meant to.
+No handler or middleware is run.
 """
 
 from __future__ import annotations
