@@ -37,6 +37,7 @@ from raincheck.asgi import RaincheckMiddleware
 from raincheck.flask import Raincheck, monitor_blueprint, status_url
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
 from tests.support.processes import ROOT
+from tests.support.slow import others_slow
 
 OPTIONS: dict[str, Any] = {"store": "memory:", "budgets": {"/slow/**": 0.05}}
 FAILED = "the handler has failed"
@@ -64,12 +65,15 @@ def without_traces(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**each, "trace": None} for each in found]
 
 
-BOTH = pytest.mark.parametrize("framework", ["starlette", "flask"])
-PLACES = pytest.mark.parametrize("place", ["inside", "around"])
+ASKED = [
+    *(("starlette", "inside"), ("starlette", "around"), ("flask", "inside"), ("flask", "around")),
+    ("django", "inside"),
+]
+EVERYWHERE = pytest.mark.parametrize(("framework", "place"), others_slow(ASKED, 2))
+BOTH = pytest.mark.parametrize("framework", others_slow(["starlette", "flask"]))
 
 
-@BOTH
-@PLACES
+@EVERYWHERE
 @pytest.mark.parametrize("path", ["/fast/succeeds", "/fast/fails"])
 def test_sentry_is_told_of_a_fast_request_what_it_is_told_without_raincheck(
     framework: str, place: str, path: str
@@ -79,8 +83,7 @@ def test_sentry_is_told_of_a_fast_request_what_it_is_told_without_raincheck(
     assert without_traces(wrapped["told"]) == without_traces(bare["told"])
 
 
-@BOTH
-@PLACES
+@EVERYWHERE
 def test_sentry_is_told_once_of_what_a_handler_raises_after_the_202(
     framework: str, place: str
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import sentry_sdk
 from sentry_sdk.envelope import Envelope
+from sentry_sdk.integrations.django import DjangoIntegration
 from sentry_sdk.integrations.flask import FlaskIntegration
 from sentry_sdk.integrations.starlette import StarletteIntegration
 from sentry_sdk.integrations.stdlib import StdlibIntegration
@@ -37,7 +38,7 @@ sentry_sdk.init(
     dsn="http://key@localhost/1",
     transport=InMemory,
     traces_sample_rate=1.0,
-    integrations=[FlaskIntegration(), StarletteIntegration()],
+    integrations=[DjangoIntegration(), FlaskIntegration(), StarletteIntegration()],
     auto_enabling_integrations=False,  # they import everything there is
     disabled_integrations=[StdlibIntegration()],  # the client is no part of it
 )
@@ -99,9 +100,32 @@ def flask(place: str) -> Any:
     return app
 
 
+def django(place: str) -> Any:
+    from django.conf import settings
+    from django.core.wsgi import get_wsgi_application
+    from django.http import HttpRequest, HttpResponse
+    from django.urls import path
+
+    def handle(request: HttpRequest, speed: str, end: str) -> HttpResponse:
+        if speed == "slow":
+            go_on.wait(20)
+        work(end == "fails")
+        return HttpResponse("done")
+
+    ours = {"bare": [], "inside": ["raincheck.django.RaincheckMiddleware"]}[place]
+    settings.configure(
+        SECRET_KEY="none",  # noqa: S106
+        ROOT_URLCONF=(path("<speed>/<end>", handle),),
+        ALLOWED_HOSTS=["*"],
+        MIDDLEWARE=ours,
+        RAINCHECK={name.upper(): value for name, value in OPTIONS.items()},
+    )
+    return get_wsgi_application()
+
+
 def client(app: Any, framework: str) -> Callable[..., Any]:
     """Return what asks the application, with nothing of Sentry's for clients in between."""
-    if framework == "flask":
+    if framework != "starlette":
         transport = httpx.WSGITransport(app, raise_app_exceptions=False)
         asking = httpx.Client(transport=transport, base_url="http://shop")
         return asking.get
@@ -143,7 +167,7 @@ def shown(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "name": each["transaction"],
             "trace": each["contexts"]["trace"]["trace_id"],
             "status": each["contexts"].get("response", {}).get("status_code"),
-            "spans": [span["description"] for span in each.get("spans", ())],
+            "spans": [s["description"] for s in each.get("spans", ()) if s["op"] == "work"],
             "error": [v["value"] for v in each.get("exception", {}).get("values", ())],
         }
         for each in found
@@ -154,7 +178,7 @@ def main(framework: str, place: str) -> None:
     """Print what Sentry was told of each kind of request, as JSON."""
     threading.Thread(target=_loop.run_forever, daemon=True).start()
     go_on.set()
-    app = {"flask": flask, "starlette": starlette}[framework](place)
+    app = {"django": django, "flask": flask, "starlette": starlette}[framework](place)
     get = client(app, framework)
     paths = ("/fast/succeeds", "/fast/fails", "/slow/succeeds", "/slow/fails")
     found: dict[str, Any] = {path: ask(get, path, is_bare=place == "bare") for path in paths}
