@@ -19,10 +19,11 @@ from raincheck.inspection.layers import is_of, is_ours, unfolded
 from raincheck.inspection.looking import attribute_of_class, attributes
 
 CORS = re.compile("CORS|Cors")
-COMPRESSION = re.compile("gzip|brotli|zstd|deflate|compress", re.IGNORECASE)
+COMPRESSION = re.compile("gzip|brotli|zstd|deflate|(?<!de)compress", re.IGNORECASE)
 OTEL, OTEL_FLASK = "opentelemetry.instrumentation", "opentelemetry.instrumentation.flask"
 SENTRY = "sentry_sdk"
 ADD_FIRST = "Put it inside RaincheckMiddleware: add it first"
+ADD_FIRST_OR_PLAIN = f"{ADD_FIRST}; or, if it is for the 202 and the polls, make it plain ASGI"
 NO_CORS = (
     "it is inside RaincheckMiddleware, so the 202 and the polls lack the fields that it adds, and "
     "browsers can't read them"
@@ -119,22 +120,19 @@ def _complaints(outside: list[Layer], inside: list[Layer]) -> Iterator[Complaint
         if COMPRESSION.search(layer.cls.__name__):
             yield Complaint("compression", layer.where, COMPRESSED, ADD_FIRST)
         if layer.is_a("starlette", "BaseHTTPMiddleware"):
-            yield Complaint("base-http", layer.where, SEES_202, ADD_FIRST)
+            yield Complaint("base-http", layer.where, SEES_202, ADD_FIRST_OR_PLAIN)
     yield from _instruments(outside, inside)
     yield from _labels(outside)
     for layer in (*outside, *inside):
         if layer.is_a("flask", "Flask") and _is_counted_by_path(layer.thing):
-            yield Complaint(
-                "labels", FLASK_EXPORTER, LABELS_OF_FLASK, 'Give it group_by="url_rule"'
-            )
+            yield Complaint("labels", FLASK_EXPORTER, LABELS_OF_FLASK, GROUP_BY)
 
 
 def _instruments(outside: list[Layer], inside: list[Layer]) -> Iterator[Complaint]:
     spans = [layer for layer in outside if layer.is_from(OTEL)]
-    for layer in spans:
-        if layer.is_from(OTEL_FLASK):
-            yield Complaint("instrument", layer.module, NO_STATUS, INSTRUMENT_FIRST)
-    if spans and not any(layer.is_from(OTEL) for layer in inside):
+    if any(layer.is_from(OTEL_FLASK) for layer in spans):
+        yield Complaint("instrument", OTEL_FLASK, NO_STATUS, INSTRUMENT_FIRST)
+    elif spans and not any(layer.is_from(OTEL) for layer in inside):
         yield Complaint("instrument", OTEL, NO_SPAN, SPAN_INSIDE)
     if _sentry_traces() and any(layer.is_from(SENTRY) for layer in outside):
         yield Complaint("instrument", SENTRY, NO_TRANSACTION, AROUND_ALL)
