@@ -27,6 +27,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as BuiltIn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -168,6 +169,17 @@ def test_opentelemetry_that_is_inside_or_on_both_sides_is_not() -> None:
     inside = FastAPI()
     FastAPIInstrumentor.instrument_app(inside)
     assert codes(both) == codes(RaincheckMiddleware(inside, **OURS)) == []
+
+
+def test_opentelemetry_of_starlette_makes_one_span_so_the_handlers_is_another_ones() -> None:
+    outside = added(BuiltIn, first=False)
+    assert codes(outside) == ["instrument"]
+    app = added(BuiltIn, first=True)
+    app.add_middleware(BuiltIn)
+    assert codes(app) == ["instrument"]
+    app = added(OpenTelemetryMiddleware, first=True)
+    app.add_middleware(BuiltIn)
+    assert codes(app) == []
 
 
 def test_flask_that_is_instrumented_too_late_is_complained_about() -> None:

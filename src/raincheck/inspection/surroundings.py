@@ -21,6 +21,7 @@ from raincheck.inspection.looking import attribute_of_class, attributes
 CORS = re.compile("CORS|Cors")
 COMPRESSION = re.compile("gzip|brotli|zstd|deflate|(?<!de)compress", re.IGNORECASE)
 OTEL, OTEL_FLASK = "opentelemetry.instrumentation", "opentelemetry.instrumentation.flask"
+OTEL_STARLETTE = "starlette.middleware.opentelemetry"  # one span for each request
 SENTRY = "sentry_sdk"
 ADD_FIRST = "Put it inside RaincheckMiddleware: add it first"
 ADD_FIRST_OR_PLAIN = f"{ADD_FIRST}; or, if it is for the 202 and the polls, make it plain ASGI"
@@ -41,7 +42,7 @@ NO_SPAN = (
     "OpenTelemetry is only around RaincheckMiddleware, so its span ends with the 202, and what the "
     "handler raises after it is on no span"
 )
-SPAN_INSIDE = "Put OpenTelemetryMiddleware inside, too: the handler's own span is in the same trace"
+SPAN_INSIDE = "Put OpenTelemetry's own middleware inside, too: its span is in the same trace"
 NO_STATUS = (
     "FlaskInstrumentor was there after Raincheck, so that its spans have no status, and its "
     "metrics no requests"
@@ -129,13 +130,18 @@ def _complaints(outside: list[Layer], inside: list[Layer]) -> Iterator[Complaint
 
 
 def _instruments(outside: list[Layer], inside: list[Layer]) -> Iterator[Complaint]:
-    spans = [layer for layer in outside if layer.is_from(OTEL)]
-    if any(layer.is_from(OTEL_FLASK) for layer in spans):
+    if _has(outside, OTEL_FLASK):
         yield Complaint("instrument", OTEL_FLASK, NO_STATUS, INSTRUMENT_FIRST)
-    elif spans and not any(layer.is_from(OTEL) for layer in inside):
+    elif _has(outside, OTEL_STARLETTE) and not _has(inside, OTEL):
+        yield Complaint("instrument", OTEL_STARLETTE, NO_SPAN, SPAN_INSIDE)
+    elif _has(outside, OTEL) and not (_has(inside, OTEL) or _has(inside, OTEL_STARLETTE)):
         yield Complaint("instrument", OTEL, NO_SPAN, SPAN_INSIDE)
-    if _sentry_traces() and any(layer.is_from(SENTRY) for layer in outside):
+    if _sentry_traces() and _has(outside, SENTRY):
         yield Complaint("instrument", SENTRY, NO_TRANSACTION, AROUND_ALL)
+
+
+def _has(layers: list[Layer], module: str) -> bool:
+    return any(layer.is_from(module) for layer in layers)
 
 
 def _sentry_traces() -> bool:
