@@ -22,6 +22,7 @@ from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, Call, call, engine_of, follow, http_scope, path_of
 from tests.support.handlers import answer, read_body, wrap
+from tests.support.wire import Clock
 
 pytestmark = pytest.mark.anyio
 KEY = (b"idempotency-key", b"8e03978e")
@@ -466,6 +467,22 @@ async def test_identical_requests_share_one_operation_while_it_runs(handler: Han
     assert handler.calls == 2
     await ask()
     assert handler.calls == 3
+
+
+async def test_what_was_coalesced_answers_repetitions_for_some_seconds_after_a_202(
+    handler: Handler,
+) -> None:
+    clock = Clock()
+    app = wrap(handler, store=MemoryStore(clock=clock), budget=0, coalesce=["/**"])
+    accepted = await call(app, "/")
+    handler.go.set()
+    await follow(app, accepted)
+    clock.now += 9
+    assert (await call(app, "/")).status == 201
+    assert handler.calls == 1
+    clock.now += 2
+    assert (await call(app, "/")).status == 202
+    assert handler.calls == 2
 
 
 async def test_a_handler_knows_its_operation_from_the_start() -> None:

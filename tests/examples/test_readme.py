@@ -335,3 +335,19 @@ def test_the_commands_are_those_that_ci_runs() -> None:
     assert len(patterns) == len(commands)
     for command in commands:
         assert any(re.fullmatch(pattern, command) for pattern in patterns), command
+
+
+INSTRUMENTS = re.findall(
+    r"^```python\n(.*?)^```$",
+    (ROOT / "examples" / "instruments.md").read_text(),
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("n", range(len(INSTRUMENTS)))
+def test_the_orders_that_are_shown_are_those_that_the_check_wants(n: int, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(INSTRUMENTS[n])
+    command = [sys.executable, *CHECK.split()[1:]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(" 0 problems\n")

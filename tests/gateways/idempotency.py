@@ -180,6 +180,17 @@ class Keys:
             # A client may have all bytes before the handler has said that no more come.
             until(lambda: own(client.get("/unique")) != first)
 
+    def test_who_repeats_a_request_instead_of_following_its_202_comes_to_the_end(
+        self, site: Site
+    ) -> None:
+        with site.client("coalescing") as client:
+            path = f"/unique?seconds=0.1&who={uuid.uuid4()}"
+            accepted = start(client, path)
+            found = own(end(client, accepted))
+            for _ in range(2):
+                assert own(client.get(path, headers=ASK)) == found
+            assert own(client.get(path)) != found  # it is not identical
+
     def test_requests_that_differ_share_nothing(self, site: Site) -> None:
         headers = [{}, {"Accept": "text/html"}, {"Authorization": "Bearer one"}]
 

@@ -27,6 +27,7 @@ from flask.views import MethodView
 from starlette.applications import Starlette
 from starlette.authentication import requires
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,7 +36,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from raincheck import long_running
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.inspection.check import Complaint, Report, check
+from raincheck.inspection.check import Report, check
+from raincheck.inspection.complaint import Complaint
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
 from tests.support.django_settings import configure
 
@@ -402,12 +404,12 @@ SERVED: dict[str, Callable[[], object]] = {
     "added": lambda: with_middleware(RaincheckMiddleware),
     "derived": lambda: with_middleware(Own),
     "around": lambda: RaincheckMiddleware(inner(), store="memory:"),
-    "further out": lambda: GZipMiddleware(RaincheckMiddleware(inner(), store="memory:")),
+    "further out": lambda: CORSMiddleware(RaincheckMiddleware(inner(), store="memory:")),
     "in a mounted application": lambda: Starlette(
         routes=[Mount("/", app=with_middleware(RaincheckMiddleware))]
     ),
     "around a mounted application": lambda: Starlette(
-        routes=[Mount("/", app=GZipMiddleware(RaincheckMiddleware(inner(), store="memory:")))]
+        routes=[Mount("/", app=CORSMiddleware(RaincheckMiddleware(inner(), store="memory:")))]
     ),
     "of a mount": lambda: Starlette(
         routes=[

@@ -99,7 +99,7 @@ def test_state_of_a_task_in_middleware_outside_is_complained_about(cls: Any) -> 
 
 def test_state_of_a_task_in_a_function_outside_is_complained_about() -> None:
     around = (BaseHTTPMiddleware, {"dispatch": close})
-    assert codes(with_middlewares(around, RAINCHECK)) == ["task-state"]
+    assert "task-state" in codes(with_middlewares(around, RAINCHECK))
     assert codes(with_middlewares(RAINCHECK, around)) == []
 
 

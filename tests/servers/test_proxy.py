@@ -33,13 +33,14 @@ class Mapping:
 
     Attributes:
         inside: What the proxy makes of `/{name}` at the start of a path.
-        keeps_host: Whether the application sees the `Host` that the client sent.
+        keeps_host: Whether the application sees the `Host` that the client sent; None: as nginx
+            does it by itself.
         public: Whether `public_url` says where the outside sees the application.
     """
 
     name: str
     inside: str
-    keeps_host: bool = True
+    keeps_host: bool | None = True
     app: str = "app"
     arguments: tuple[str, ...] = ()
     public: bool = False
@@ -52,16 +53,18 @@ MAPPINGS = [
     Mapping("unaware", inside="", options={"location": "relative"}),
     Mapping("remapped", inside="/sub", app="mounted", options={"location": "relative"}),
     Mapping("public", inside="", keeps_host=False, public=True),
+    Mapping("default", inside="", keeps_host=None, public=True),
 ]
 
 
 def location_block(mapping: Mapping, upstream: str) -> str:
     """Configure one mapping; nginx is not to repair a `Location` on the way."""
     host = "$http_host" if mapping.keeps_host else "inside.invalid"
+    header = "" if mapping.keeps_host is None else f"proxy_set_header Host {host};"
     return f"""
         location /{mapping.name}/ {{
             proxy_pass {upstream}{mapping.inside}/;
-            proxy_set_header Host {host};
+            {header}
             proxy_redirect off;
         }}"""
 

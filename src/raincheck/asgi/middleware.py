@@ -15,6 +15,7 @@ from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.lifespan import run_lifespan
 from raincheck.asgi.placement import refuse_endpoint
 from raincheck.asgi.rerun import Rerun, Rerunner
+from raincheck.asgi.status import PollRoute
 from raincheck.asgi.translation import send_response, to_pairs
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
@@ -25,7 +26,7 @@ from raincheck.handler import CURRENT, Deferrable, is_within, outside
 from raincheck.http.messages import Response, field_value
 from raincheck.http.urls import route_path
 from raincheck.monitor import views
-from raincheck.monitor.links import Mount, Place, parse_target
+from raincheck.monitor.links import Mount, Place, Resource, parse_target
 from raincheck.stores.default import store_from
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class RaincheckMiddleware:
         self._unasked, self._decide = policy.unasked, policy.decide
         self._mount = Mount(settings.status_url) if settings.status_url else None
         self._below = f"{settings.prefix}/" if settings.status_url is None else ""
+        self._poll_routes = {each: PollRoute(settings.prefix, each) for each in Resource}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection as ASGI has it."""
@@ -180,6 +182,8 @@ class RaincheckMiddleware:
             return False
         self._gateway.enter(scope)
         target = parse_target(path[len(self._below) :])
+        scope["route"] = self._poll_routes[target[1] if target else Resource.RESPONSE]
+        scope["endpoint"] = self._gateway.status.show
         if target is None:
             await send_response(scope, send, views.not_found())
         else:

@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger("raincheck")
 
 
+class PollRoute:
+    """What instruments look for in the scope of a request, to name it without its operation's id.
+
+    Attributes:
+        path: The template of the path, as Starlette writes it; also `path_format` and `name`.
+    """
+
+    def __init__(self, prefix: str, resource: Resource) -> None:
+        self.path = self.path_format = f"{prefix}/{{operation_id}}{resource.value}"
+        self.name = f"raincheck-operation{resource.value}"
+
+
 class Status:
     """Answers polls.
 

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port", default=8000, type=_port, help="port; 0 takes a free one (%(default)s)"
     )
     check = commands.add_parser(
-        "check", help="find @long_running where it has no effect, or the wrong one"
+        "check", help="find marks without effect, and middleware on the wrong side of raincheck"
     )
     check.add_argument("application", metavar="module:app", help="or module:factory()")
     commands.add_parser("options", help="print every option and limit, with unit and default")

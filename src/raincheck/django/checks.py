@@ -14,11 +14,11 @@ from raincheck.django.conf import read_settings
 from raincheck.inspection.check import (
     NAME_IT,
     UNNAMED,
-    Complaint,
     complaints,
     is_unnamed,
     main_thread_complaints,
 )
+from raincheck.inspection.complaint import Complaint
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.stores.memory import MemoryStore
 

@@ -15,7 +15,8 @@ from raincheck.engine.running import Run, RunningOperation
 from raincheck.engine.start import Accepted, Captured, Key, Start
 from raincheck.errors import Overloaded, StoreError, StoreUnavailable
 from raincheck.handler import UNMARKED, Marking, may_be_repeatable
-from raincheck.operations.operation import Operation, State
+from raincheck.http.messages import Request
+from raincheck.operations.operation import Operation, State, is_stale
 from raincheck.operations.transitions import Claimed, Marked, advance
 
 
@@ -135,7 +136,7 @@ class Accepting:
             self.admission.check(start.owner)
         except Overloaded:
             holder = self._store.holder(self._name(start.key)) if start.key is not None else None
-            if holder is None:
+            if holder is None or is_stale(holder, self._store.now()):
                 raise
             return holder
         return None
@@ -197,7 +198,14 @@ class Accepting:
         running.operation = advance(fresh, claim, self._store.now())
         if pulse.is_left:
             raise StoreError("nobody waits for it any more")
-        return self._store.create(running.operation, request, self._name(key) if key else None)
+        return self._create(running.operation, request, self._name(key) if key else None)
+
+    def _create(self, fresh: Operation, request: Request | None, name: str | None) -> Operation:
+        stored = self._store.create(fresh, request, name)
+        if stored.id == fresh.id or not is_stale(stored, self._store.now()):
+            return stored
+        self._process.repository.let_go_of_key(stored)  # or others just have
+        return self._store.create(fresh, request, name)
 
     def _name(self, key: Key) -> str:
         """Return by what the store knows a key: other applications may use it, too."""

@@ -185,11 +185,14 @@ class Engine:
 
     def _do(self, operation: Operation, work: Callable[[], None]) -> None:
         """Do it; where a client waits for the response itself, it is not kept waiting."""
-        running = self.running.of(operation)
-        if running is not None and running.is_attended:
+        if self._is_attended(operation):
             self.health.writes.run(work)
         else:
             work()
+
+    def _is_attended(self, operation: Operation) -> bool:
+        running = self.running.of(operation)
+        return running is not None and running.is_attended
 
     def _write(self, operation: Operation, n: int, data: bytes) -> None:
         self.store.write_chunk(operation.id, operation.fence, n, data)
@@ -230,13 +233,15 @@ class Engine:
         if ending.last is not None:
             self._write(operation, *ending.last)
         event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
-        ended = self.repository.change(operation.id, self._end_by(event), fence=operation.fence)
+        end, drop = self._end_by(event), operation.coalesced and self._is_attended(operation)
+        change = partial(self.repository.change, operation.id, fence=operation.fence)
+        ended = change(end, drop_dedupe=drop)
         if ended is None:
             ended = self.store.get(operation.id)
             if ended is None:
                 self.repository.record_again(operation, self._process.lease)
                 event = self._if_whole(operation, event)
-                ended = self.repository.change(operation.id, event, fence=operation.fence)
+                ended = change(event)
             elif not replace(ending, event=event).has_made(ended, operation.fence):
                 logger.warning("operation %s had been ended by others", operation.shown)
         self._settle(ended)

@@ -64,7 +64,7 @@ class Repository:
         Args:
             event: May depend on the operation as it is stored; None: nothing happens to it.
             fence: The one it must have.
-            drop_dedupe: Whether its end lets go of its key in any case.
+            drop_dedupe: Whether its end lets go of its key.
 
         Returns:
             What it became; None if it is gone, has another fence, or the event can't happen to it.
@@ -93,8 +93,13 @@ class Repository:
             stored,
             changed,
             drop_request=stored.captured and (ends or not changed.captured),
-            drop_dedupe=ends and (drop_dedupe or stored.coalesced),
+            drop_dedupe=ends and drop_dedupe,
         )
+
+    def let_go_of_key(self, stored: Operation) -> bool:
+        """Have the next one under its key become another operation; False if it has changed."""
+        unchanged = replace(stored, version=stored.version + 1)
+        return self._store.swap(stored, unchanged, drop_dedupe=True)
 
     def record_again(self, operation: Operation, lease: float) -> None:
         """Record anew an operation of this process that the store has lost.

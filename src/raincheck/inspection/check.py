@@ -1,6 +1,7 @@
-"""The start-up check: finds marks that have no effect, or the wrong one. Nothing of them is run.
+"""The start-up check: finds marks without effect, and what is around raincheck in the wrong order.
 
 What it complains about is silent otherwise: the application works, only not as it was meant to.
+No handler or middleware is run.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from typing import Any
 
 from raincheck.config.policy import NEVER_DEFERRED, Policy
 from raincheck.inspection import Directory, Endpoint, find_directory, leads_to_mark
+from raincheck.inspection.complaint import Complaint
 from raincheck.inspection.django import django_policy
 from raincheck.inspection.guards import guard_behind_mark, innermost
-from raincheck.inspection.layers import is_of, layers
+from raincheck.inspection.layers import is_of, is_ours, layers
 from raincheck.inspection.main_thread import bound_to_main_thread
 from raincheck.inspection.marks import bypassed
+from raincheck.inspection.routes import misrouted
+from raincheck.inspection.surroundings import misplaced
 from raincheck.inspection.task_state import keeps_for_tasks
 from raincheck.operations.store import Liveness
 
@@ -38,27 +42,6 @@ IN_ANY_THREAD = (
 )
 INSIDE = "Put it inside RaincheckMiddleware (add it first), or key by a context variable"
 DIRECTLY = "Put it directly above the function, below all other decorators"
-
-
-@dataclass(frozen=True, slots=True)
-class Complaint:
-    """What is wrong with a mark.
-
-    Attributes:
-        code: `no-effect`, `before-authentication`, `no-middleware`, `no-name`,
-            `main-thread` or `task-state`.
-        where: The route, and the line of the function.
-        what: What is wrong.
-        advice: What to do.
-    """
-
-    code: str
-    where: str
-    what: str
-    advice: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.advice}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +86,8 @@ def check(app: object) -> Report | None:
         found += main_thread_complaints(directory, policy)
     if any(is_unnamed(**options) for options in _options(app)):
         found.append(Complaint("no-name", "application", UNNAMED, NAME_IT))
-    found += [_kept_for_task(*one) for one in keeps_for_tasks(app, _is_ours)]
+    found += [_kept_for_task(*one) for one in keeps_for_tasks(app)]
+    found += [*misplaced(app), *misrouted(app)]
     return Report(len(endpoints), marked, found)
 
 
@@ -277,43 +261,31 @@ def _options(app: object) -> Iterator[dict[str, Any]]:
     for layer in layers(app):
         if isinstance(layer, type) or not hasattr(layer, "__dict__"):
             continue
-        if _is_ours(layer):
+        if is_ours(layer):
             settings = vars(layer)["_gateway"].engine.settings
             yield {"store": settings.store, "application": settings.application}
         for middleware in vars(layer).get("user_middleware", ()):  # Starlette's
-            if _is_ours(getattr(middleware, "cls", None)):
+            if is_ours(getattr(middleware, "cls", None)):
                 yield middleware.kwargs
 
 
 def _policies(app: object, directory: Directory) -> Iterator[Policy]:
     """Yield what the middlewares of ours decide by, under WSGI."""
     for layer in layers(app):
-        if _is_ours(layer) and is_of(layer, "wsgi", "RaincheckMiddleware"):
+        if is_ours(layer) and is_of(layer, "wsgi", "RaincheckMiddleware"):
             yield vars(layer)["_policy"]
-        if is_of(layer, "django", "WSGIHandler") and any(map(_is_ours, directory.middlewares())):
+        if is_of(layer, "django", "WSGIHandler") and any(map(is_ours, directory.middlewares())):
             yield django_policy()
 
 
 def _is_served(app: object, mounts: int = MOUNTS) -> bool:
     """Tell whether a middleware of ours is around an application, or in it."""
-    if any(_is_ours(layer) for layer in layers(app)):
+    if any(is_ours(layer) for layer in layers(app)):
         return True
     directory = find_directory(app)
     if directory is None or not mounts:
         return False
     return any(
-        _is_ours(middleware) or _is_served(middleware, mounts - 1)
+        is_ours(middleware) or _is_served(middleware, mounts - 1)
         for middleware in directory.middlewares()
     )
-
-
-def _is_ours(middleware: Any) -> bool:
-    if isinstance(middleware, str):  # Django's settings name them
-        return middleware.startswith("raincheck.")
-    if isinstance(middleware, type):
-        return any(_is_called_so(base) for base in middleware.__mro__)
-    return is_of(middleware, "raincheck", "RaincheckMiddleware")
-
-
-def _is_called_so(cls: type) -> bool:
-    return cls.__name__ == "RaincheckMiddleware" and cls.__module__.startswith("raincheck.")

@@ -7,41 +7,32 @@ response comes in time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
-from raincheck.inspection.layers import is_of, layers
-from raincheck.inspection.looking import attributes, namespaces
+from raincheck.inspection.layers import is_of, is_ours, unfolded
+from raincheck.inspection.looking import namespaces
 
 DEPTH = 5  # functions in functions
 
 
-def keeps_for_tasks(app: object, is_ours: Callable[[Any], bool]) -> Iterator[tuple[Any, str]]:
+def keeps_for_tasks(app: object) -> Iterator[tuple[Any, str]]:
     """Yield functions of middleware outside ours, and what each uses that is kept for a task."""
-    for function in _functions_outside(app, is_ours):
+    for function in _functions_outside(app):
         code_names = set(_names(function.__code__))
         used = [name for name in sorted(code_names) if _is_for_tasks(function, name)]
         if used:
             yield function, used[0]
 
 
-def _functions_outside(app: object, is_ours: Callable[[Any], bool]) -> Iterator[FunctionType]:
+def _functions_outside(app: object) -> Iterator[FunctionType]:
     outside = list[object]()
-    for layer in _unfolded(app):
+    for layer, given in unfolded(app):
         if is_ours(layer):
             yield from (function for one in outside for function in _functions(one))
             return
-        outside.append(layer)
-
-
-def _unfolded(app: object) -> Iterator[object]:
-    """Yield layers and the middlewares that Starlette will put around them, as they are called."""
-    for layer in layers(app):
-        yield layer
-        added = attributes(layer).get("user_middleware")
-        for middleware in added if isinstance(added, list) else ():
-            yield from (middleware.cls, *middleware.kwargs.values())
+        outside += [layer, *(given.values() if isinstance(layer, type) else ())]
 
 
 def _functions(one: object) -> Iterator[FunctionType]:

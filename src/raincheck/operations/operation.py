@@ -35,6 +35,7 @@ CLAIMED = frozenset({State.RUNNING, State.CANCELLING})  # somebody runs the hand
 IN_FLIGHT = CLAIMED | {State.ACCEPTED}  # it has not ended
 SETTLED = TERMINAL | {State.ACCEPTED}  # nobody runs the handler
 
+LATE_SECONDS, LONGEST_SECONDS = 10, 40  # in which who repeats a request comes after its end
 REQUEST_FENCE = 0  # a request's body lies here: the first claim, and so every response, has 1
 
 
@@ -101,9 +102,10 @@ class Operation:
 
     `repeatable` says whether the handler may be run again if a process is lost, `captured` whether
     the store has the request to run it from. `fingerprint` is that of a request under a key, which
-    is let go at the end if it was `coalesced`. `application` is the one whose processes show it and
-    may run the handler, `code` the fingerprint of its source. `webhook` is the URL that is still to
-    be told of the end, after so many `deliveries`; then `lease` is the time from which the next may
+    is let go if it was `coalesced`: at the end, or seconds later if a 202 was sent. `application`
+    is the one whose processes show it and may run the handler, `code` the fingerprint of its
+    source. `webhook` is the URL that is still to be told of the end, after so many `deliveries`;
+    then `lease` is the time from which the next may
     be made. `polled` is about when somebody last asked for it, where that counts.
     """
 
@@ -187,6 +189,20 @@ def is_overtaken(operation: Operation | None, fence: int) -> bool:
     if operation.fence != fence:
         return operation.fence > fence
     return operation.state in SETTLED
+
+
+def is_stale(operation: Operation, now: float) -> bool:
+    """Tell whether identical requests are no longer answered with what was coalesced.
+
+    Who repeats a request on a 202, instead of following it, comes once more after the end: as late
+    as the last `Retry-After` has said (a tenth of the age), and some seconds more.
+    """
+    if not operation.coalesced or not operation.is_terminal:
+        return False
+    if operation.forgotten or operation.expires is None:
+        return True
+    end = operation.expires - operation.retention
+    return now > end + min(LONGEST_SECONDS, LATE_SECONDS + (end - operation.created) / 10)
 
 
 def is_expired(operation: Operation, now: float) -> bool:

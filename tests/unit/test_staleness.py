@@ -1,0 +1,35 @@
+"""How long identical requests are answered with what was coalesced and is over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from raincheck.operations.operation import Operation, State, is_stale
+
+BEGUN, ENDED = 1000.0, 1001.0
+OVER = Operation(
+    "a", State.SUCCEEDED, BEGUN, ENDED, 60.0, "GET", "/", expires=ENDED + 60, coalesced=True
+)
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
+def test_it_is_stale_some_seconds_after_its_end(state: State) -> None:
+    over = replace(OVER, state=state)
+    assert [is_stale(over, ENDED + late) for late in (0, 10, 10.2, 60)] == [False] * 2 + [True] * 2
+
+
+def test_it_is_stale_later_if_clients_were_told_to_come_later() -> None:
+    long, longer = (replace(OVER, created=ENDED - age) for age in (100, 100_000))
+    assert [is_stale(long, ENDED + late) for late in (19, 21)] == [False, True]
+    assert [is_stale(longer, ENDED + late) for late in (39, 41)] == [False, True]
+
+
+def test_what_is_forgotten_is_stale() -> None:
+    assert is_stale(replace(OVER, forgotten=True), ENDED)
+
+
+@pytest.mark.parametrize("other", [{"state": State.RUNNING}, {"coalesced": False}])
+def test_what_runs_or_has_a_key_of_its_own_is_never_stale(other: dict[str, object]) -> None:
+    assert not is_stale(replace(OVER, **other), ENDED + 60)  # type: ignore[arg-type]
