@@ -15,7 +15,6 @@ import anyio.to_thread
 from asgiref.sync import AsyncToSync, sync_to_async
 from django.core.cache import caches
 from django.core.handlers.asgi import ASGIHandler
-from django.db import connections
 
 from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.capture import Capture
@@ -30,6 +29,7 @@ from raincheck.django.conf import is_known
 from raincheck.django.contexts import Carried, forget_caches, in_transaction
 from raincheck.django.conversation import AS_IT_IS, Conversation
 from raincheck.django.handler_thread import HandlerThread
+from raincheck.django.streaming import begin_in_loop
 from raincheck.django.translation import is_file, to_request
 from raincheck.engine.engine import Engine
 from raincheck.engine.idempotency import Sharing
@@ -37,6 +37,7 @@ from raincheck.engine.refusals import is_accepted_first
 from raincheck.handler import REQUEST
 from raincheck.http.messages import Response
 from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.operations.operation import Operation
 from raincheck.wsgi import leaving
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class _Exchange(Exchange):
         await super()._record()
         if self.operation is None:
             self._conversation.let_go()
+
+    def _detach(self, operation: Operation) -> None:
+        self._conversation.loan.keep()
+        super()._detach(operation)
 
 
 class _AcceptedFirst(_Exchange, AcceptedFirst):
@@ -167,10 +172,9 @@ class AsyncGateway(Gateway):
 
     def owner(self, scope: Scope) -> str | None:
         """Name the principal that a request belongs to; in a thread of the event loop's."""
-        try:
-            return super().owner(scope[_CONVERSATION].request)
-        finally:
-            connections.close_all()  # that finding the user has opened here
+        conversation: Conversation = scope[_CONVERSATION]
+        with conversation.loan.asking():
+            return super().owner(conversation.request)
 
     def asking(self, scope: Scope) -> Callable[[], str | None] | None:
         """Return what asks for the owner; None if what is around has answered a re-run itself."""
@@ -178,10 +182,9 @@ class AsyncGateway(Gateway):
 
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""
-        try:
-            return super().webhook(scope[_CONVERSATION].request)
-        finally:
-            connections.close_all()
+        conversation: Conversation = scope[_CONVERSATION]
+        with conversation.loan.asking():
+            return super().webhook(conversation.request)
 
     async def serve(
         self,
@@ -208,6 +211,7 @@ class AsyncGateway(Gateway):
         conversation = Conversation(request, self._take_body(request))
         scope = self._scope(conversation)
         conversation.keep()
+        conversation.loan.keep()
         rerun.body_is_complete = True  # Django has read it
         await rerun.come_in(scope, conversation.receive, conversation.send)
         return conversation.outcome()
@@ -231,11 +235,12 @@ class AsyncGateway(Gateway):
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the application of an exchange."""
         conversation: Conversation = scope[_CONVERSATION]
-        thread = HandlerThread()
+        thread = HandlerThread(conversation.loan)
         forget_caches()
         try:
             with thread.entered():
                 response = await self._get_response(conversation.request)
+                await begin_in_loop(response)
             conversation.carried = Carried()
             with thread.entered():
                 is_passed_on = await conversation.hand_over(response, send)

@@ -104,6 +104,9 @@ def _bring(context: Context, origin: int) -> None:
 def in_transaction() -> bool:
     """Tell whether somebody around has begun a transaction in this thread, as `TestCase` does.
 
-    A handler in another thread would not see what was written in it.
+    Who has begun it ends it, with the response: after a 202, the handler would still need it.
     """
-    return any(it.in_atomic_block for it in connections.all(initialized_only=True))
+    return any(
+        it.in_atomic_block or (it.connection is not None and not it.autocommit)
+        for it in connections.all(initialized_only=True)
+    )

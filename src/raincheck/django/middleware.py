@@ -194,14 +194,15 @@ class RaincheckMiddleware:
                 return exchange.response()
             if response is not None:
                 exchange.unpack()
-                return self._to_http(request, response)
+                return exchange.told(self._to_http(request, response))
         if not exchange.start():
             return self._pass(request)
         operation = exchange.outcome()
         if operation is None:
             return exchange.response()
         path, started = fill(template, operation.id), self._gateway.monitor.started
-        return to_response(started(operation, described, candidate.applied, path))
+        told = started(operation, described, candidate.applied, path)
+        return exchange.told(to_response(told))
 
     def _pass(self, request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = self.get_response(request)
