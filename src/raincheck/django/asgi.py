@@ -29,13 +29,14 @@ from raincheck.django.conf import is_known
 from raincheck.django.contexts import Carried, forget_caches, in_transaction
 from raincheck.django.conversation import AS_IT_IS, Conversation
 from raincheck.django.handler_thread import HandlerThread
+from raincheck.django.sessions import leave_alone, save_before
 from raincheck.django.streaming import begin_in_loop
 from raincheck.django.translation import is_file, to_request
 from raincheck.engine.engine import Engine
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import is_accepted_first
 from raincheck.handler import REQUEST
-from raincheck.http.messages import Response
+from raincheck.http.messages import Headers, Response
 from raincheck.monitor.endpoint import Poll, StatusMonitor
 from raincheck.operations.operation import Operation
 from raincheck.wsgi import leaving
@@ -94,6 +95,14 @@ class _AcceptedFirst(_Exchange, AcceptedFirst):
             elif passing.is_open and not self._is_due:
                 self._conversation.relay(response, self.loop.call, self._client_left)
         await super()._record_message(capture, message)
+
+    async def _answer(self, operation: Operation, first: Headers | None = None) -> None:
+        request = self._conversation.request
+        if self.operation is None:  # it waits for another one
+            await sync_to_async(save_before)(request)
+        await super()._answer(operation, first)
+        if self.operation is None:
+            leave_alone(request, self._conversation.outcome())
 
     @property
     def _is_decided(self) -> bool:

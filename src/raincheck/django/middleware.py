@@ -28,6 +28,7 @@ from raincheck.django.bodies import take_body
 from raincheck.django.conf import USER, known_user, read_settings, settings_module
 from raincheck.django.contexts import in_transaction
 from raincheck.django.rerun import Rerun, Rerunner
+from raincheck.django.sessions import leave_alone, save_before
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
 from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.idempotency import SharingPolicy
@@ -194,7 +195,10 @@ class RaincheckMiddleware:
                 return exchange.response()
             if response is not None:
                 exchange.unpack()
-                return exchange.told(self._to_http(request, response))
+                answer = self._to_http(request, response)
+                if exchange.operation is None:  # it has waited for another one
+                    leave_alone(request, answer)
+                return exchange.told(answer)
         if not exchange.start():
             return self._pass(request)
         operation = exchange.outcome()
@@ -275,10 +279,16 @@ class RaincheckMiddleware:
     def _to_poll(self, request: HttpRequest, operation_id: str, resource: Resource) -> Poll:
         place = self._place(request)
         path = fill(place.template, operation_id) if place is not None else None
-        owner = cache(partial(self._gateway.owner, request))
+        owner = cache(partial(self._ask_owner, request))
+        save_before(request)
         described = to_request(request)
         self._gateway.engine.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)
+
+    def _ask_owner(self, request: HttpRequest) -> str | None:
+        owner = self._gateway.owner(request)
+        save_before(request)  # to find the user may have changed it
+        return owner
 
     def _send(
         self, request: HttpRequest, response: Response, had_session: bool
@@ -286,7 +296,9 @@ class RaincheckMiddleware:
         if response.status == HTTPStatus.NOT_FOUND and hasattr(request, "session"):
             # `Vary` would tell that somebody was asked for, and so that there is an operation.
             request.session.accessed = had_session
-        return _unlogged(self._to_http(request, response))
+        answer = self._to_http(request, response)
+        leave_alone(request, answer)
+        return _unlogged(answer)
 
     def _to_http(self, request: HttpRequest, response: Response) -> HttpResponseBase:
         if not isinstance(response.body, StoredBody):

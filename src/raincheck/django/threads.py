@@ -18,6 +18,7 @@ from raincheck.django.conf import is_known
 from raincheck.django.contexts import Carried, Origin
 from raincheck.django.keeping import Kept, keep_for_handler
 from raincheck.django.lending import Lent, return_to_pools
+from raincheck.django.sessions import save_before
 from raincheck.django.streaming import begin, pieces_of
 from raincheck.django.translation import from_response, is_file, to_captured
 from raincheck.engine.idempotency import Sharing
@@ -134,6 +135,7 @@ class Exchange(Race):
     def drop(self) -> None:
         """Let go of the request's body: its handler is not called."""
         self._body.close()
+        save_before(self._request)  # it may wait for another one's
 
     @property
     def is_reached(self) -> bool:
