@@ -245,7 +245,7 @@ class RaincheckMiddleware:
     ) -> HttpResponseBase:
         """Answer a request to the status monitor; may wait in this thread."""
         if resource is None:
-            return _unlogged(to_response(views.not_found()))
+            return _unlogged(request, to_response(views.not_found()))
         had_session = _has_accessed_session(request)
         poll = self._to_poll(request, operation_id, resource)
         return self._send(request, self._gateway.status.answer(poll), had_session)
@@ -262,7 +262,7 @@ class RaincheckMiddleware:
         Whoever runs it cancels it when the client leaves.
         """
         if resource is None:
-            return _unlogged(to_response(views.not_found()))
+            return _unlogged(request, to_response(views.not_found()))
         had_session = _has_accessed_session(request)
         poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
         response = answer.response
@@ -298,7 +298,7 @@ class RaincheckMiddleware:
             request.session.accessed = had_session
         answer = self._to_http(request, response)
         leave_alone(request, answer)
-        return _unlogged(answer)
+        return _unlogged(request, answer)
 
     def _to_http(self, request: HttpRequest, response: Response) -> HttpResponseBase:
         if not isinstance(response.body, StoredBody):
@@ -342,12 +342,14 @@ def _seen_by_reverse(request: HttpRequest) -> tuple[str | None, str | None]:
     return get_language(), get_urlconf()
 
 
-def _unlogged(response: Any) -> HttpResponseBase:
+def _unlogged(request: Any, response: Any) -> HttpResponseBase:
     """Keep Django from logging what polls are told: it was logged when it happened.
 
-    And with the URL of an operation anybody can read it.
+    And with the URL of an operation anybody can read it. Neither is it for the per-site cache, of
+    which older versions of Django keep what says `no-store`, too.
     """
     response._has_been_logged = True
+    request._cache_update_cache = False
     return cast("HttpResponseBase", response)
 
 
