@@ -163,6 +163,7 @@ class AsyncGateway(Gateway):
         get_response: The rest of the chain.
         to_http: Makes Django's response of raincheck's; may block.
         monitor: The status monitor, which a sync chain would use as well.
+        handle: The rest of the chain as it is called for a request that may be deferred.
     """
 
     def __init__(
@@ -171,12 +172,14 @@ class AsyncGateway(Gateway):
         engine: Engine,
         to_http: Callable[[HttpRequest, Response], HttpResponseBase],
         monitor: StatusMonitor,
+        handle: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
     ) -> None:
         super().__init__(self._respond, engine, monitor=monitor)
         self.asks = True  # of what it asks, nothing is for the loop
         self.surroundings = _Project(self._respond)
         self.status = _Status(self, to_http)
         self._get_response = get_response
+        self._handle = handle
         _GATEWAYS.add(self)
 
     def owner(self, scope: Scope) -> str | None:
@@ -248,7 +251,7 @@ class AsyncGateway(Gateway):
         forget_caches()
         try:
             with thread.entered():
-                response = await self._get_response(conversation.request)
+                response = await self._handle(conversation.request)
                 await begin_in_loop(response)
             conversation.carried = Carried()
             with thread.entered():

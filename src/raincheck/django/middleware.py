@@ -25,8 +25,15 @@ from raincheck.config.policy import Candidate, Refusal
 from raincheck.django import threads
 from raincheck.django.asgi import AsyncGateway
 from raincheck.django.bodies import take_body
-from raincheck.django.conf import USER, known_user, read_settings, settings_module
+from raincheck.django.conf import (
+    USER,
+    known_user,
+    preparations,
+    read_settings,
+    settings_module,
+)
 from raincheck.django.contexts import in_transaction
+from raincheck.django.prepare import prepared, prepared_in_loop
 from raincheck.django.rerun import Rerun, Rerunner
 from raincheck.django.sessions import leave_alone, save_before
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
@@ -62,8 +69,8 @@ MOUNTED = "_raincheck"  # on requests for operations that the project routes its
 class RaincheckMiddleware:
     """Answer slow requests of a Django project with 202 and a status monitor.
 
-    The setting `RAINCHECK` has the options of `config.options.Settings` in capitals. `OWNER` is
-    the authenticated user by default; it and `STATUS_URL` are given the request.
+    The setting `RAINCHECK` has the options of `config.options.Settings` in capitals, and `PREPARE`.
+    `OWNER` is the authenticated user by default; it and `STATUS_URL` are given the request.
 
     Raises:
         ImproperlyConfigured: An option is unknown, has a wrong value, or contradicts another.
@@ -80,10 +87,14 @@ class RaincheckMiddleware:
         engine = Engine(self._settings, store, "django", settings_module)
         self._gateway = Gateway(_no_application, engine, connections.close_all)
         self._async_gateway: AsyncGateway | None = None
-        engine.recovery.rerunner = Rerunner(self._gateway, get_response)
+        named = preparations()
+        self._handle = prepared(get_response, named)
+        engine.recovery.rerunner = Rerunner(self._gateway, self._handle)
         if iscoroutinefunction(get_response):
             monitor = self._gateway.monitor
-            self._async_gateway = AsyncGateway(get_response, engine, self._to_http, monitor)
+            self._async_gateway = AsyncGateway(
+                get_response, engine, self._to_http, monitor, prepared_in_loop(get_response, named)
+            )
             engine.recovery.rerunner = AsyncRerunner(self._async_gateway)
             markcoroutinefunction(self)
         self._policy = engine.policy
@@ -186,7 +197,7 @@ class RaincheckMiddleware:
             return self._pass(request) if refusal is None else to_response(refusal)
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, candidate, method, path)
-        exchange.bind(request, body, self.get_response)
+        exchange.bind(request, body, self._handle)
         request.META[REQUEST] = exchange.sign
         described = to_request(request)
         if is_accepted_first(candidate, sharing):
