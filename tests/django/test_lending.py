@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
-from raincheck.django import threads
+from raincheck.django import contexts, threads
 from raincheck.django.contexts import in_transaction
 from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.lending import Lent
@@ -278,6 +278,27 @@ def test_a_transaction_without_atomic_is_one_too(monkeypatch: pytest.MonkeyPatch
         assert not in_transaction()
         connections["default"].set_autocommit(False)
         assert in_transaction()
+
+
+def begun(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
+    """Begin a transaction for a request, as middleware for revisions does."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        with transaction.atomic():
+            return get_response(request)
+
+    return middleware
+
+
+def test_a_transaction_around_keeps_a_request_from_being_deferred_and_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(contexts, "_TOLD", threading.Event())
+    within = serving(around=[f"{__name__}.begun"], settings=SETTINGS, BUDGET=0)
+    with databases(monkeypatch), within as site:
+        for _ in range(2):
+            assert site.call("/show").status == 200
+    assert caplog.text.count("has begun a transaction") == 1
 
 
 def test_a_repeat_under_a_key_runs_no_handler_and_lends_nothing(way: str) -> None:

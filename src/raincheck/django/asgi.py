@@ -26,7 +26,7 @@ from raincheck.asgi.surroundings import Surroundings
 from raincheck.config.policy import Candidate
 from raincheck.django.bodies import Body, take_body
 from raincheck.django.conf import is_known
-from raincheck.django.contexts import Carried, forget_caches, in_transaction
+from raincheck.django.contexts import Carried, forget_caches, told_in_transaction
 from raincheck.django.conversation import AS_IT_IS, Conversation
 from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.sessions import leave_alone, save_before
@@ -266,7 +266,7 @@ class AsyncGateway(Gateway):
 
 @sync_to_async
 def _is_in_transaction() -> bool:
-    return in_transaction()
+    return told_in_transaction()
 
 
 _GATEWAYS: weakref.WeakSet[AsyncGateway] = weakref.WeakSet()

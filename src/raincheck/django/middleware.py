@@ -23,6 +23,7 @@ from raincheck.asgi.rerun import Rerun as AsyncRerun
 from raincheck.asgi.rerun import Rerunner as AsyncRerunner
 from raincheck.config.policy import Candidate, Refusal
 from raincheck.django import threads
+from raincheck.django.around import COMPRESSORS, around, chain
 from raincheck.django.asgi import AsyncGateway
 from raincheck.django.bodies import take_body
 from raincheck.django.conf import (
@@ -32,7 +33,7 @@ from raincheck.django.conf import (
     read_settings,
     settings_module,
 )
-from raincheck.django.contexts import in_transaction
+from raincheck.django.contexts import told_in_transaction
 from raincheck.django.prepare import prepared, prepared_in_loop
 from raincheck.django.rerun import Rerun, Rerunner
 from raincheck.django.sessions import leave_alone, save_before
@@ -42,7 +43,7 @@ from raincheck.engine.idempotency import SharingPolicy
 from raincheck.engine.refusals import Admitted, admit, is_accepted_first
 from raincheck.errors import StoreError
 from raincheck.handler import CURRENT, REQUEST, Deferrable, is_within, outside
-from raincheck.http.messages import Response, StoredBody
+from raincheck.http.messages import Response, StoredBody, without
 from raincheck.inspection import MarkedRequests, bound_requests_of
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.monitor import views
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     Answer: TypeAlias = HttpResponseBase | Coroutine[Any, Any, HttpResponseBase]
 
 ROUTE = "raincheck:operation"
+_RANGES = frozenset({b"range", b"if-range", b"accept-ranges"})
 MOUNTED = "_raincheck"  # on requests for operations that the project routes itself
 
 
@@ -154,7 +156,7 @@ class RaincheckMiddleware:
             return True
         if isinstance(decision, Refusal):
             return False
-        if self._async_gateway is None and in_transaction():
+        if self._async_gateway is None and told_in_transaction():
             return True
         if self._async_gateway is not None and not hasattr(request, "scope"):
             return True  # some middleware has made it: no server, no client
@@ -293,6 +295,8 @@ class RaincheckMiddleware:
         owner = cache(partial(self._ask_owner, request))
         save_before(request)
         described = to_request(request)
+        if self._is_compressed:
+            described = replace(described, headers=without(described.headers, _RANGES))
         self._gateway.engine.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)
 
@@ -307,6 +311,8 @@ class RaincheckMiddleware:
         if response.status == HTTPStatus.NOT_FOUND and hasattr(request, "session"):
             # `Vary` would tell that somebody was asked for, and so that there is an operation.
             request.session.accessed = had_session
+        if self._is_compressed:
+            response = replace(response, headers=without(response.headers, _RANGES))
         answer = self._to_http(request, response)
         leave_alone(request, answer)
         return _unlogged(request, answer)
@@ -324,6 +330,11 @@ class RaincheckMiddleware:
             return to_response(unreadable(error))
         is_async = isinstance(request, ASGIRequest)
         return to_response(response, in_threads(chunks, length) if is_async else chunks)
+
+    @cached_property
+    def _is_compressed(self) -> bool:
+        """Whether middleware around may compress what polls are sent: no ranges of that."""
+        return not COMPRESSORS.isdisjoint(around(chain()))
 
     @cached_property
     def _is_mounted(self) -> bool:
