@@ -346,7 +346,7 @@ def _held_up() -> tuple[ThreadPoolExecutor, threading.Event]:
     """Return a request's thread that has something else to do."""
     around, opened = ThreadPoolExecutor(1), threading.Event()
     around.submit(lambda: connections["default"])
-    around.submit(opened.wait, PATIENT)
+    around.submit(opened.wait)
     return around, opened
 
 
@@ -354,12 +354,17 @@ def test_a_202_does_not_wait_for_the_thread_of_its_request(monkeypatch: pytest.M
     with databases(monkeypatch):
         around, opened = _held_up()
         loan = Loan(around)
-        loan.keep()  # it returns, although that thread is busy
-        assert not opened.is_set()
-        with loan.asking():  # and so does this
-            assert not opened.is_set()
-        opened.set()
-        around.submit(loan.end).result(PATIENT)
+
+        def accept() -> None:
+            with loan.asking():
+                loan.keep()
+
+        with ThreadPoolExecutor(1) as handler:
+            try:
+                handler.submit(accept).result(PATIENT)  # although that thread is busy
+            finally:
+                opened.set()
+            handler.submit(loan.end).result(PATIENT)
         around.shutdown()
 
 
