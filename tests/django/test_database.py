@@ -23,6 +23,7 @@ pytestmark = pytest.mark.server
 AROUND = ["tests.django.project.asking_around"]
 REQUESTS = int(os.environ.get("TEST_REQUESTS", "60"))
 AT_ONCE = 10
+THREADS = 8  # of gunicorn
 
 
 @pytest.fixture
@@ -116,7 +117,8 @@ def test_requests_in_time_leave_no_connection_behind(
     with project(server, made, tmp_path / "s.db", BUDGET=60) as (_, client):
         most = _load(client, made, path)
         until(lambda: made.clients() == 0)
-    assert most <= 3 * AT_ONCE
+    # One for each request. A thread that ends closes its own, when the next may have begun.
+    assert most <= (THREADS if "gunicorn" in server else 2 * AT_ONCE)
 
 
 def _load(client: httpx.Client, made: Database, path: str) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from csp.constants import NONCE, SELF
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -185,3 +186,42 @@ def test_manage_py_check_says_each_thing_once() -> None:
 
 def test_the_check_finds_marks_that_let_strangers_in() -> None:
     assert said(RIGHT, urls="tests.django.guarded") == ["raincheck.W006"]
+
+
+REVISIONS = "reversion.middleware.RevisionMiddleware"
+POLICY = "csp.middleware.CSPMiddleware"
+CRUM = "crum.CurrentRequestUserMiddleware"
+TENANTS = "django_tenants.middleware.main.TenantMainMiddleware"
+WITH_NONCES = {"DIRECTIVES": {"script-src": [SELF, NONCE]}}
+SIGNED = "django.contrib.sessions.backends.signed_cookies"
+
+
+def test_the_check_finds_what_begins_a_transaction_around_ours() -> None:
+    assert said([REVISIONS, *RIGHT]) == ["raincheck.W009"]
+    assert said([*RIGHT, REVISIONS]) == []
+
+
+def test_the_check_finds_nonces_that_are_made_for_each_poll() -> None:
+    policies: dict[str, Any] = {"CONTENT_SECURITY_POLICY": WITH_NONCES}
+    assert said([POLICY, *RIGHT], **policies) == ["raincheck.W010"]
+    assert said([*RIGHT, POLICY], **policies) == []
+    assert said([POLICY, *RIGHT], CONTENT_SECURITY_POLICY={"DIRECTIVES": {"a": [SELF]}}) == []
+    assert said([POLICY, *RIGHT], SECURE_CSP={"script-src": ["<CSP_NONCE_SENTINEL>"]}) == [
+        "raincheck.W010"
+    ]
+
+
+def test_the_check_finds_what_is_kept_for_the_thread_of_the_server() -> None:
+    assert said([CRUM, *RIGHT]) == ["raincheck.W011"]
+    assert said([*RIGHT, CRUM]) == []
+    assert said([CRUM, *RIGHT], RAINCHECK={"PREPARE": "raincheck.django.prepare.crum"}) == []
+
+
+def test_the_check_wants_a_tenant_to_be_known_to_polls() -> None:
+    assert said([TENANTS, *RIGHT]) == []
+    assert said([*RIGHT, TENANTS]) == ["raincheck.W003"]
+
+
+def test_the_check_tells_what_sessions_in_cookies_lose() -> None:
+    assert said(RIGHT, SESSION_ENGINE=SIGNED) == ["raincheck.I001"]
+    assert said([CORS, OURS], SESSION_ENGINE=SIGNED) == []

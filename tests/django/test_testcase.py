@@ -17,8 +17,9 @@ from django.conf import settings
 settings.configure(
     SECRET_KEY="for tests", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
     INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+    STATIC_URL="/static/", MEDIA_URL="/media/",
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3",
-        "NAME": "db.sqlite3", "TEST": {"NAME": "test.sqlite3"}}},
+        "NAME": "db.sqlite3", "TEST": {"NAME": sys.argv[1]}, "CONN_MAX_AGE": 600}},
     MIDDLEWARE=["raincheck.django.RaincheckMiddleware"],
     RAINCHECK={"STORE": "memory:"},
 )
@@ -27,7 +28,7 @@ django.setup()
 from django.contrib.auth.models import Group
 from django.db import connections
 from django.http import HttpResponse
-from django.test import TestCase, TransactionTestCase
+from django.test import LiveServerTestCase, TestCase, TransactionTestCase
 from django.test.utils import get_runner
 from django.urls import path
 from raincheck import long_running
@@ -71,6 +72,19 @@ class OutOfTransaction(TransactionTestCase):
             pass
         self.assertEqual(b"".join(found), b"by the view")
 
+class Live(LiveServerTestCase):
+    def test_live(self):
+        from urllib.request import urlopen
+        Group.objects.create(name="by the test")
+        answer = urlopen(self.live_server_url + "/names").read()
+        self.assertEqual(answer, b"by the test,by the view")
+        Group.objects.filter(name="by the view").delete()
+        with urlopen(self.live_server_url + "/marked") as accepted:
+            where = accepted.headers["Location"]
+        while (found := urlopen(where)).status == 202:
+            pass
+        self.assertEqual(found.read(), b"by the test,by the view")
+
 def suite(**kwargs):
     import unittest
     loader = unittest.defaultTestLoader
@@ -83,11 +97,12 @@ if __name__ == "__main__":
 """
 
 
-def test_a_view_sees_and_writes_what_the_transaction_of_its_test_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["test.sqlite3", "file:memory?mode=memory&cache=shared"])
+def test_a_view_sees_and_writes_what_its_test_does(tmp_path: Path, database: str) -> None:
     script = tmp_path / "project.py"
     script.write_text(PROJECT)
     done = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), database],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -16,13 +16,16 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from django.test import override_settings
 
 from raincheck.engine.webhooks.message import compose
 from raincheck.operations.operation import Operation, State
 from tests.examples.running import SLOW, asked
+from tests.support.django_settings import configure
 from tests.support.polling import poll
 from tests.support.processes import ROOT, ServerProcess
 from tests.support.slow import others_slow
@@ -106,6 +109,8 @@ def test_an_application_can_be_pasted(framework: str, tmp_path: Path) -> None:
 
 GUNICORN = next(text for text in PYTHON if "raincheck.gunicorn" in text)
 DRAINED = next(text for text in PYTHON if "with_drain" in text)
+READY_MADE = next(text for text in PYTHON if '"PREPARE"' in text)
+OF_ONES_OWN = next(text for text in PYTHON if "def prepare" in text)
 OWN_STORE = next(text for text in PYTHON if "class FolderStore" in text)
 OWN_TEST = next(text for text in PYTHON if "class TestFolderStore" in text)
 RUN_AGAIN = next(text for text in PYTHON if "is_rerun" in text)
@@ -113,10 +118,27 @@ TOLD = next(text for text in PYTHON if "webhook_secret" in text)
 RECEIVER = next(text for text in PYTHON if "standardwebhooks" in text)
 NOT_SERVED_ALONE = (
     *(*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST),
-    *(RUN_AGAIN, TOLD, RECEIVER),
+    *(RUN_AGAIN, TOLD, RECEIVER, READY_MADE, OF_ONES_OWN),
 )
 PAYLOAD = re.findall(r"^The payload is `(.*?)`", TEXT, re.MULTILINE)[0]
 OTHERS = [n for n, text in enumerate(PYTHON) if text not in NOT_SERVED_ALONE]
+
+
+def test_what_the_guide_prepares_is_called_and_undone() -> None:
+    configure()
+    from raincheck.django.conf import preparations
+
+    ready: dict[str, Any] = {}
+    exec(READY_MADE, ready)  # noqa: S102 - our own
+    own: dict[str, Any] = {}
+    exec(OF_ONES_OWN, own)  # noqa: S102
+    named = [*ready["RAINCHECK"]["PREPARE"], own["prepare"]]
+    with override_settings(RAINCHECK=ready["RAINCHECK"] | {"PREPARE": named}):
+        *_, prepare = preparations()
+    end, request = prepare("a request"), own["who"].request
+    assert request == "a request"
+    end()
+    assert not hasattr(own["who"], "request")
 
 
 @pytest.mark.parametrize("n", OTHERS)

@@ -9,7 +9,7 @@ from django.conf import settings
 
 SETTINGS = {
     "ALLOWED_HOSTS": ["*"],
-    "INSTALLED_APPS": ["django.contrib.contenttypes", "django.contrib.auth"],
+    "INSTALLED_APPS": ["django.contrib.contenttypes", "django.contrib.auth", "auditlog"],
     # Other modules override it while their tests run.
     "ROOT_URLCONF": "tests.frameworks.test_django",
     "SECRET_KEY": "for tests",

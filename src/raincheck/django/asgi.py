@@ -15,7 +15,6 @@ import anyio.to_thread
 from asgiref.sync import AsyncToSync, sync_to_async
 from django.core.cache import caches
 from django.core.handlers.asgi import ASGIHandler
-from django.db import connections
 
 from raincheck.asgi.accepted_first import AcceptedFirst
 from raincheck.asgi.capture import Capture
@@ -27,16 +26,19 @@ from raincheck.asgi.surroundings import Surroundings
 from raincheck.config.policy import Candidate
 from raincheck.django.bodies import Body, take_body
 from raincheck.django.conf import is_known
-from raincheck.django.contexts import Carried, forget_caches, in_transaction
+from raincheck.django.contexts import Carried, forget_caches, told_in_transaction
 from raincheck.django.conversation import AS_IT_IS, Conversation
 from raincheck.django.handler_thread import HandlerThread
+from raincheck.django.sessions import leave_alone, save_before
+from raincheck.django.streaming import begin_in_loop
 from raincheck.django.translation import is_file, to_request
 from raincheck.engine.engine import Engine
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import is_accepted_first
 from raincheck.handler import REQUEST
-from raincheck.http.messages import Response
+from raincheck.http.messages import Headers, Response
 from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.operations.operation import Operation
 from raincheck.wsgi import leaving
 
 if TYPE_CHECKING:
@@ -74,6 +76,10 @@ class _Exchange(Exchange):
         if self.operation is None:
             self._conversation.let_go()
 
+    async def _attach(self, operation: Operation) -> None:
+        await super()._attach(operation)
+        self._conversation.loan.keep()
+
 
 class _AcceptedFirst(_Exchange, AcceptedFirst):
     async def _listen(self, receive: Receive) -> None:
@@ -88,6 +94,14 @@ class _AcceptedFirst(_Exchange, AcceptedFirst):
             elif passing.is_open and not self._is_due:
                 self._conversation.relay(response, self.loop.call, self._client_left)
         await super()._record_message(capture, message)
+
+    async def _answer(self, operation: Operation, first: Headers | None = None) -> None:
+        request = self._conversation.request
+        if self.operation is None:  # it waits for another one
+            await sync_to_async(save_before)(request)
+        await super()._answer(operation, first)
+        if self.operation is None:
+            leave_alone(request, self._conversation.outcome())
 
     @property
     def _is_decided(self) -> bool:
@@ -148,6 +162,7 @@ class AsyncGateway(Gateway):
         get_response: The rest of the chain.
         to_http: Makes Django's response of raincheck's; may block.
         monitor: The status monitor, which a sync chain would use as well.
+        handle: The rest of the chain as it is called for a request that may be deferred.
     """
 
     def __init__(
@@ -156,20 +171,21 @@ class AsyncGateway(Gateway):
         engine: Engine,
         to_http: Callable[[HttpRequest, Response], HttpResponseBase],
         monitor: StatusMonitor,
+        handle: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
     ) -> None:
         super().__init__(self._respond, engine, monitor=monitor)
         self.asks = True  # of what it asks, nothing is for the loop
         self.surroundings = _Project(self._respond)
         self.status = _Status(self, to_http)
         self._get_response = get_response
+        self._handle = handle
         _GATEWAYS.add(self)
 
     def owner(self, scope: Scope) -> str | None:
         """Name the principal that a request belongs to; in a thread of the event loop's."""
-        try:
-            return super().owner(scope[_CONVERSATION].request)
-        finally:
-            connections.close_all()  # that finding the user has opened here
+        conversation: Conversation = scope[_CONVERSATION]
+        with conversation.loan.asking():
+            return super().owner(conversation.request)
 
     def is_askable(self, scope: Scope) -> bool:
         """Tell whether the request has come here: what is around may answer a re-run itself."""
@@ -177,10 +193,9 @@ class AsyncGateway(Gateway):
 
     def webhook(self, scope: Scope) -> str | None:
         """Name the URL that is to be told of the end of a request's operation; as `owner`."""
-        try:
-            return super().webhook(scope[_CONVERSATION].request)
-        finally:
-            connections.close_all()
+        conversation: Conversation = scope[_CONVERSATION]
+        with conversation.loan.asking():
+            return super().webhook(conversation.request)
 
     async def serve(
         self,
@@ -207,6 +222,7 @@ class AsyncGateway(Gateway):
         conversation = Conversation(request, self._take_body(request))
         scope = self._scope(conversation)
         conversation.keep()
+        conversation.loan.keep()
         rerun.body_is_complete = True  # Django has read it
         await rerun.come_in(scope, conversation.receive, conversation.send)
         return conversation.outcome()
@@ -230,11 +246,12 @@ class AsyncGateway(Gateway):
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the application of an exchange."""
         conversation: Conversation = scope[_CONVERSATION]
-        thread = HandlerThread()
+        thread = HandlerThread(conversation.loan)
         forget_caches()
         try:
             with thread.entered():
-                response = await self._get_response(conversation.request)
+                response = await self._handle(conversation.request)
+                await begin_in_loop(response)
             conversation.carried = Carried()
             with thread.entered():
                 is_passed_on = await conversation.hand_over(response, send)
@@ -248,7 +265,7 @@ class AsyncGateway(Gateway):
 
 @sync_to_async
 def _is_in_transaction() -> bool:
-    return in_transaction()
+    return told_in_transaction()
 
 
 _GATEWAYS: weakref.WeakSet[AsyncGateway] = weakref.WeakSet()

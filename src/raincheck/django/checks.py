@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
-from raincheck.django.conf import read_settings
+from raincheck.django import around
+from raincheck.django.around import MIDDLEWARE
+from raincheck.django.conf import preparations, read_settings
 from raincheck.inspection.check import (
     NAME_IT,
     UNNAMED,
@@ -22,7 +23,6 @@ from raincheck.inspection.complaint import Complaint
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.stores.memory import MemoryStore
 
-MIDDLEWARE = "raincheck.django.middleware.RaincheckMiddleware"
 PUBLISHED = "raincheck.django.RaincheckMiddleware"
 
 # What has to be around raincheck, and what goes wrong otherwise.
@@ -34,7 +34,10 @@ OUTSIDE = {
     "django.contrib.auth.middleware.AuthenticationMiddleware": "nobody is known yet to whom an "
     "operation could belong, so whoever knows its URL may read it",
     "django.middleware.security.SecurityMiddleware": "202 and polls lack the header fields it adds",
+    "django_tenants.middleware.main.TenantMainMiddleware": "what is asked for a poll, such as its "
+    "user, is looked up without a tenant",
 }
+SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 MARKS = {"no-effect": "W005", "before-authentication": "W006", "main-thread": "W008"}
 
 
@@ -45,7 +48,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         options = read_settings()
     except ImproperlyConfigured as error:
         return [Error(str(error), id="raincheck.E001")]
-    found = list(_placing([_names(dotted) for dotted in settings.MIDDLEWARE]))
+    chain = around.chain()
+    found = [*_placing(chain), *_surrounding(around.around(chain)), *_sessions(chain)]
     in_memory = isinstance(options.store, MemoryStore) or options.store == "memory:"
     if in_memory and not settings.DEBUG:
         found.append(
@@ -82,16 +86,6 @@ def _in_main_thread() -> list[Complaint]:
     return main_thread_complaints(DjangoDirectory(), policy)
 
 
-def _names(dotted: str) -> set[str]:
-    """Return the dotted name of a middleware and of the classes that it derives from."""
-    try:
-        middleware = import_string(dotted)
-    except ImportError:  # Django itself says so
-        return {dotted}
-    bases = middleware.__mro__ if isinstance(middleware, type) else ()
-    return {dotted, *(f"{base.__module__}.{base.__qualname__}" for base in bases)}
-
-
 def _placing(chain: Sequence[set[str]]) -> Iterator[CheckMessage]:
     places = [n for n, names in enumerate(chain) if MIDDLEWARE in names]
     if not places:
@@ -114,3 +108,40 @@ def _placing(chain: Sequence[set[str]]) -> Iterator[CheckMessage]:
                 hint=f'Move "{PUBLISHED}" below it in MIDDLEWARE.',
                 id="raincheck.W003",
             )
+
+
+def _surrounding(known: set[str]) -> Iterator[CheckMessage]:
+    """Say of what is around raincheck what works only within, or in the thread of the handler."""
+    for name in around.TRANSACTIONS & known:
+        yield Warning(
+            f"{name} is around raincheck's middleware and begins a transaction: whoever begins it "
+            "ends it with the response, so requests that it is for are never deferred.",
+            hint=f'Move "{PUBLISHED}" above it in MIDDLEWARE.',
+            id="raincheck.W009",
+        )
+    for name in around.POLICIES & known if around.has_nonces() else ():
+        yield Warning(
+            f"{name} is around raincheck's middleware and makes a nonce for each request: a page "
+            "that was deferred has the one of its own request, the header field of a poll another.",
+            hint=f'Move "{PUBLISHED}" above it in MIDDLEWARE.',
+            id="raincheck.W010",
+        )
+    for name in around.FOR_EACH_THREAD.keys() & known if not preparations() else ():
+        yield Warning(
+            f"{name} is around raincheck's middleware: what it keeps for the server's thread, or "
+            "until the 202 has left, is not there for the view.",
+            hint=f'RAINCHECK = {{"PREPARE": "{around.FOR_EACH_THREAD[name]}"}}, or move '
+            f'"{PUBLISHED}" above it in MIDDLEWARE.',
+            id="raincheck.W011",
+        )
+
+
+def _sessions(chain: Sequence[set[str]]) -> Iterator[CheckMessage]:
+    in_cookies = settings.SESSION_ENGINE == "django.contrib.sessions.backends.signed_cookies"
+    if in_cookies and any(SESSIONS in its for its in chain):
+        yield Info(
+            "Sessions are kept in cookies: what a view changes in one after its 202 has left is "
+            "lost, although it calls `request.session.save()`.",
+            hint="Take another SESSION_ENGINE, or EXCLUDE views that change the session.",
+            id="raincheck.I001",
+        )

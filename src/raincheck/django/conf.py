@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,7 @@ _AUTHENTICATION = (
     "django.contrib.auth.middleware.RemoteUserMiddleware",
 )
 _CALLABLES = ("owner", "status_url")  # may be named by their dotted path
+_PREPARE = "PREPARE"  # of Django's alone
 
 
 # On a request: the user that middleware knows. Views may put another in its place, such as the
@@ -78,7 +80,10 @@ def read_settings() -> Settings:
     if not isinstance(setting, Mapping):
         raise ImproperlyConfigured(f"RAINCHECK must be a dict of options, not {setting!r}")
     options: dict[str, Any] = {"owner": user_of}
+    preparations()
     for name, value in setting.items():
+        if name == _PREPARE:
+            continue
         if not isinstance(name, str) or name != name.upper():
             raise ImproperlyConfigured(f"RAINCHECK: options are in capitals, unlike {name!r}")
         options[name.lower()] = _value(name.lower(), value)
@@ -90,12 +95,36 @@ def read_settings() -> Settings:
         raise ImproperlyConfigured(f"RAINCHECK: {error}") from error
 
 
+def preparations() -> tuple[Callable[[Any], Any], ...]:
+    """Return what the option `PREPARE` names: a dotted name or a callable, or several.
+
+    Each is called with the request in the thread of its handler, before the view; what it returns,
+    if that can be called, is called there after the view.
+
+    Raises:
+        ImproperlyConfigured: One can't be imported or called, or is async.
+    """
+    named: Any = getattr(settings, "RAINCHECK", {}).get(_PREPARE, ())
+    several = named if isinstance(named, (list, tuple)) else (named,)
+    found = tuple(_imported(_PREPARE, it) if isinstance(it, str) else it for it in several)
+    for it in found:
+        if not callable(it) or inspect.iscoroutinefunction(it):
+            raise ImproperlyConfigured(
+                f"RAINCHECK: {_PREPARE} must be callable and not async, or a dotted name: {it!r}"
+            )
+    return found
+
+
+def _imported(name: str, dotted: str) -> Any:
+    try:
+        return import_string(dotted)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"RAINCHECK: {name}: {error}") from error
+
+
 def _value(name: str, value: Any) -> Any:
     if name in _CALLABLES and isinstance(value, str):
-        try:
-            return import_string(value)
-        except ImportError as error:
-            raise ImproperlyConfigured(f"RAINCHECK: {name.upper()}: {error}") from error
+        return _imported(name.upper(), value)
     if name == "limits" and isinstance(value, Mapping):
         return {str(key).lower(): limit for key, limit in value.items()}
     return value

@@ -6,12 +6,14 @@ back from it; caches and database connections belong to the thread that uses the
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextvars import Context, copy_context
 from typing import Any
 
 from asgiref import local
 from asgiref.sync import AsyncToSync, SyncToAsync
+from django.core import mail
 from django.core.cache import caches
 from django.db import connections
 
@@ -21,6 +23,9 @@ from raincheck.handler import CURRENT
 _STORAGE: Any = getattr(local, "_Storage", None)
 _rehome: Any = getattr(local, "_rehome", None)
 
+logger = logging.getLogger("raincheck")
+
+_TOLD = threading.Event()
 _OWN = threading.local()  # the caches of a handler's thread, and the settings they were made from
 _LOOP = ("main_event_loop", "main_event_loop_pid")  # where `async_to_sync` runs its coroutine
 
@@ -101,9 +106,25 @@ def _bring(context: Context, origin: int) -> None:
             variable.set(brought)
 
 
+def told_in_transaction() -> bool:
+    """Tell the same, and log it once, but for tests, where it is to be expected."""
+    if not in_transaction():
+        return False
+    if not _TOLD.is_set() and not hasattr(mail, "outbox"):
+        _TOLD.set()
+        logger.warning(
+            "a request is not deferred, and others may not be: middleware around raincheck's has "
+            "begun a transaction, and ends it with the response; place it within"
+        )
+    return True
+
+
 def in_transaction() -> bool:
     """Tell whether somebody around has begun a transaction in this thread, as `TestCase` does.
 
-    A handler in another thread would not see what was written in it.
+    Who has begun it ends it, with the response: after a 202, the handler would still need it.
     """
-    return any(it.in_atomic_block for it in connections.all(initialized_only=True))
+    return any(
+        it.in_atomic_block or (it.connection is not None and not it.autocommit)
+        for it in connections.all(initialized_only=True)
+    )

@@ -16,6 +16,7 @@ from asgiref.sync import sync_to_async
 from raincheck.django.bodies import Body
 from raincheck.django.contexts import Carried
 from raincheck.django.keeping import Kept, keep_for_handler
+from raincheck.django.loan import Loan, thread_around
 from raincheck.django.relay import Relay
 from raincheck.django.translation import from_response, is_file, to_response
 from raincheck.engine.engine import CHUNK_SIZE
@@ -36,6 +37,7 @@ class Conversation:
     def __init__(self, request: HttpRequest, body: Body) -> None:
         self.request = request
         self.body = body
+        self.loan = Loan(thread_around())
         self._response: HttpResponseBase | None = None
         self._accepted: Response | None = None
         self._kept: Kept | None = None

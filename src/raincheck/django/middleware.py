@@ -23,18 +23,27 @@ from raincheck.asgi.rerun import Rerun as AsyncRerun
 from raincheck.asgi.rerun import Rerunner as AsyncRerunner
 from raincheck.config.policy import Candidate, Refusal
 from raincheck.django import threads
+from raincheck.django.around import COMPRESSORS, around, chain
 from raincheck.django.asgi import AsyncGateway
 from raincheck.django.bodies import take_body
-from raincheck.django.conf import USER, known_user, read_settings, settings_module
-from raincheck.django.contexts import in_transaction
+from raincheck.django.conf import (
+    USER,
+    known_user,
+    preparations,
+    read_settings,
+    settings_module,
+)
+from raincheck.django.contexts import told_in_transaction
+from raincheck.django.prepare import prepared, prepared_in_loop
 from raincheck.django.rerun import Rerun, Rerunner
+from raincheck.django.sessions import leave_alone, save_before
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
 from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.idempotency import SharingPolicy
 from raincheck.engine.refusals import Admitted, admit, is_accepted_first
 from raincheck.errors import StoreError
 from raincheck.handler import CURRENT, REQUEST, Deferrable, is_within, outside
-from raincheck.http.messages import Response, StoredBody
+from raincheck.http.messages import Response, StoredBody, without
 from raincheck.inspection import MarkedRequests, bound_requests_of
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.monitor import views
@@ -55,14 +64,15 @@ if TYPE_CHECKING:
     Answer: TypeAlias = HttpResponseBase | Coroutine[Any, Any, HttpResponseBase]
 
 ROUTE = "raincheck:operation"
+_RANGES = frozenset({b"range", b"if-range", b"accept-ranges"})
 MOUNTED = "_raincheck"  # on requests for operations that the project routes itself
 
 
 class RaincheckMiddleware:
     """Answer slow requests of a Django project with 202 and a status monitor.
 
-    The setting `RAINCHECK` has the options of `config.options.Settings` in capitals. `OWNER` is
-    the authenticated user by default; it and `STATUS_URL` are given the request.
+    The setting `RAINCHECK` has the options of `config.options.Settings` in capitals, and `PREPARE`.
+    `OWNER` is the authenticated user by default; it and `STATUS_URL` are given the request.
 
     Raises:
         ImproperlyConfigured: An option is unknown, has a wrong value, or contradicts another.
@@ -79,10 +89,14 @@ class RaincheckMiddleware:
         engine = Engine(self._settings, store, "django", settings_module)
         self._gateway = Gateway(_no_application, engine, connections.close_all)
         self._async_gateway: AsyncGateway | None = None
-        engine.recovery.rerunner = Rerunner(self._gateway, get_response)
+        named = preparations()
+        self._handle = prepared(get_response, named)
+        engine.recovery.rerunner = Rerunner(self._gateway, self._handle)
         if iscoroutinefunction(get_response):
             monitor = self._gateway.monitor
-            self._async_gateway = AsyncGateway(get_response, engine, self._to_http, monitor)
+            self._async_gateway = AsyncGateway(
+                get_response, engine, self._to_http, monitor, prepared_in_loop(get_response, named)
+            )
             engine.recovery.rerunner = AsyncRerunner(self._async_gateway)
             markcoroutinefunction(self)
         self._policy = engine.policy
@@ -142,7 +156,7 @@ class RaincheckMiddleware:
             return True
         if isinstance(decision, Refusal):
             return False
-        if self._async_gateway is None and in_transaction():
+        if self._async_gateway is None and told_in_transaction():
             return True
         if self._async_gateway is not None and not hasattr(request, "scope"):
             return True  # some middleware has made it: no server, no client
@@ -185,7 +199,7 @@ class RaincheckMiddleware:
             return self._pass(request) if refusal is None else to_response(refusal)
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, candidate, method, path)
-        exchange.bind(request, body, self.get_response)
+        exchange.bind(request, body, self._handle)
         request.META[REQUEST] = exchange.sign
         described = to_request(request)
         if is_accepted_first(candidate, sharing):
@@ -194,14 +208,18 @@ class RaincheckMiddleware:
                 return exchange.response()
             if response is not None:
                 exchange.unpack()
-                return self._to_http(request, response)
+                answer = self._to_http(request, response)
+                if exchange.operation is None:  # it has waited for another one
+                    leave_alone(request, answer)
+                return exchange.told(answer)
         if not exchange.start():
             return self._pass(request)
         operation = exchange.outcome()
         if operation is None:
             return exchange.response()
         path, started = fill(template, operation.id), self._gateway.monitor.started
-        return to_response(started(operation, described, candidate.applied, path))
+        told = started(operation, described, candidate.applied, path)
+        return exchange.told(to_response(told))
 
     def _pass(self, request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = self.get_response(request)
@@ -240,7 +258,7 @@ class RaincheckMiddleware:
     ) -> HttpResponseBase:
         """Answer a request to the status monitor; may wait in this thread."""
         if resource is None:
-            return _unlogged(to_response(views.not_found()))
+            return _unlogged(request, to_response(views.not_found()))
         had_session = _has_accessed_session(request)
         poll = self._to_poll(request, operation_id, resource)
         return self._send(request, self._gateway.status.answer(poll), had_session)
@@ -257,7 +275,7 @@ class RaincheckMiddleware:
         Whoever runs it cancels it when the client leaves.
         """
         if resource is None:
-            return _unlogged(to_response(views.not_found()))
+            return _unlogged(request, to_response(views.not_found()))
         had_session = _has_accessed_session(request)
         poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
         response = answer.response
@@ -274,10 +292,18 @@ class RaincheckMiddleware:
     def _to_poll(self, request: HttpRequest, operation_id: str, resource: Resource) -> Poll:
         place = self._place(request)
         path = fill(place.template, operation_id) if place is not None else None
-        owner = cache(partial(self._gateway.owner, request))
+        owner = cache(partial(self._ask_owner, request))
+        save_before(request)
         described = to_request(request)
+        if self._is_compressed:
+            described = replace(described, headers=without(described.headers, _RANGES))
         self._gateway.engine.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)
+
+    def _ask_owner(self, request: HttpRequest) -> str | None:
+        owner = self._gateway.owner(request)
+        save_before(request)  # to find the user may have changed it
+        return owner
 
     def _send(
         self, request: HttpRequest, response: Response, had_session: bool
@@ -285,7 +311,11 @@ class RaincheckMiddleware:
         if response.status == HTTPStatus.NOT_FOUND and hasattr(request, "session"):
             # `Vary` would tell that somebody was asked for, and so that there is an operation.
             request.session.accessed = had_session
-        return _unlogged(self._to_http(request, response))
+        if self._is_compressed:
+            response = replace(response, headers=without(response.headers, _RANGES))
+        answer = self._to_http(request, response)
+        leave_alone(request, answer)
+        return _unlogged(request, answer)
 
     def _to_http(self, request: HttpRequest, response: Response) -> HttpResponseBase:
         if not isinstance(response.body, StoredBody):
@@ -300,6 +330,11 @@ class RaincheckMiddleware:
             return to_response(unreadable(error))
         is_async = isinstance(request, ASGIRequest)
         return to_response(response, in_threads(chunks, length) if is_async else chunks)
+
+    @cached_property
+    def _is_compressed(self) -> bool:
+        """Whether middleware around may compress what polls are sent: no ranges of that."""
+        return not COMPRESSORS.isdisjoint(around(chain()))
 
     @cached_property
     def _is_mounted(self) -> bool:
@@ -329,12 +364,14 @@ def _seen_by_reverse(request: HttpRequest) -> tuple[str | None, str | None]:
     return get_language(), get_urlconf()
 
 
-def _unlogged(response: Any) -> HttpResponseBase:
+def _unlogged(request: Any, response: Any) -> HttpResponseBase:
     """Keep Django from logging what polls are told: it was logged when it happened.
 
-    And with the URL of an operation anybody can read it.
+    And with the URL of an operation anybody can read it. Neither is it for the per-site cache, of
+    which older versions of Django keep what says `no-store`, too.
     """
     response._has_been_logged = True
+    request._cache_update_cache = False
     return cast("HttpResponseBase", response)
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIHandler
+from django.db import connections
 from django.http import HttpResponse
 
 from raincheck.config.policy import Candidate
@@ -85,9 +86,9 @@ class Rerun(Exchange):
         self.is_inside = True
         self._bind(request, self._rerunner.get_response)
         self.detached()
-        if not self._in_thread(self.run):
+        if not self.start_with(lambda: self._in_thread(self.run)):
             self.run()
-        return HttpResponse(status=202)
+        return self.told(HttpResponse(status=202))
 
     def _bind(self, request: Any, get_response: Callable[[Any], HttpResponseBase]) -> None:
         self.bind(request, Body(request, self._stored, is_ours=True), get_response)
@@ -106,6 +107,7 @@ class Rerun(Exchange):
             self._end_outside(response, error)
         elif error is not None:
             logger.error("what is around %r raised", self.path, exc_info=error)
+        connections.close_all()
 
     def _end_outside(self, response: Any, error: BaseException | None) -> None:
         """Record what middleware around raincheck's has answered: a client would get that, too."""

@@ -19,16 +19,17 @@ class Channel:
     Args:
         changed: The lock of both, and what to wait for; reentrant, as `abandon` may be called by
             the garbage collector.
+        is_ahead: Whether the second piece may be made before it is asked for.
 
     Attributes:
         whole: The body as the application returned it, if all of it was in memory.
     """
 
-    def __init__(self, changed: threading.Condition) -> None:
+    def __init__(self, changed: threading.Condition, *, is_ahead: bool = True) -> None:
         self.whole: Sequence[bytes] | None = None
         self._changed = changed
         self._pieces: deque[bytes] = deque()
-        self._has_begun = False
+        self._waits = not is_ahead  # after a piece
         self._is_asked = False  # for the next piece
         self._has_all = False  # of the declared length
         self._is_over = False  # nothing more comes
@@ -44,12 +45,13 @@ class Channel:
         """Hand over pieces, and wait until another one is asked for.
 
         The second may be made before: most responses have none, and have ended when they are taken.
+        (Not if `is_ahead` is False.)
 
         Returns:
             False if nobody takes any more.
         """
         with self._changed:
-            waits, self._has_begun = self._has_begun, True
+            waits, self._waits = self._waits, True
             self._pieces.extend(pieces)
             self._has_all = self._has_all or is_last
             self._changed.notify_all()
@@ -177,13 +179,16 @@ class Outlet:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self.close = channel.close
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         return self._channel.take()
+
+    def close(self) -> None:
+        """Say that nothing more is taken, and wait until the application's iterable is closed."""
+        self._channel.close()
 
     def __del__(self) -> None:
         self._channel.abandon()
