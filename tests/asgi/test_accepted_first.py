@@ -481,7 +481,9 @@ async def test_what_was_coalesced_answers_repetitions_for_some_seconds_after_a_2
     assert (await call(app, "/")).status == 201
     assert handler.calls == 1
     clock.now += 2
-    assert (await call(app, "/")).status == 202
+    accepted = await call(app, "/")
+    assert accepted.status == 202
+    await follow(app, accepted)
     assert handler.calls == 2
 
 

@@ -175,6 +175,7 @@ class AcceptedFirst(Exchange):
         await until_gone(receive, self.loop)
         if self._passing is not None:
             self._passing.close()
+        self.client_is_gone = True
         self._wake()
 
     @property
@@ -190,7 +191,7 @@ class AcceptedFirst(Exchange):
     def _is_decided(self) -> bool:
         passing = self._passing
         if passing is None or not passing.has_begun:
-            return self._has_ended or self._is_due or passing is None or not passing.is_open
+            return self._has_ended or self._is_due or self.client_is_gone
         return passing.is_complete or self.over or not passing.is_open
 
     def _leave_alone(self) -> None:
