@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.cache import SessionStore
 from django.http import HttpRequest, HttpResponse
 
 from raincheck.monitor.waiters import Watcher
-from tests.django.site import PATIENT, SOON, field, path_of, serving
+from tests.django.site import PATIENT, SOON, path_of, serving
 from tests.django.views import Gate
 
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
@@ -35,8 +36,7 @@ def counting(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
     """Note each request in the session, as those do that log out who has gone."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if request.path != "/session" or "requests" in request.session:
-            request.session["requests"] = request.session.get("requests", 0) + 1
+        request.session["requests"] = request.session.get("requests", 0) + 1
         return get_response(request)
 
     return middleware
@@ -55,8 +55,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return waits
 
 
-def _cookie(answer: Any) -> tuple[bytes, bytes]:
-    return b"cookie", (field(answer, "set-cookie") or "").partition(";")[0].encode()
+def _cookie() -> tuple[bytes, bytes]:
+    """Return the cookie of a session that is there."""
+    session = SessionStore()
+    session["there"] = True
+    session.save()
+    return b"cookie", f"sessionid={session.session_key}".encode()
 
 
 @pytest.mark.parametrize("around", [[SESSIONS], [SESSIONS, COUNTING]], ids=["kept", "changed"])
@@ -68,8 +72,9 @@ def test_what_waits_for_a_handler_does_not_undo_what_that_saves(
     options: dict[str, Any] = {"OWNER": owner, "EXCLUDE": ["/session/now"], "BUDGET": SOON}
     options["LIMITS"] = {"WAITERS": 5}  # as if the server had more threads than this test
     with serving(way, around=around, settings=SETTINGS, **options) as site:
-        accepted = site.accepted("/session", "POST", headers=[KEY], **more)
-        headers = [_cookie(accepted), PREFER]
+        cookie = _cookie()
+        accepted = site.accepted("/session", "POST", headers=[cookie, KEY], **more)
+        headers = [cookie, PREFER]
         answers: list[Any] = []
 
         def wait() -> None:
