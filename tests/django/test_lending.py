@@ -73,6 +73,17 @@ async def show_async(request: HttpRequest) -> HttpResponse:
     return JsonResponse(await sync_to_async(_shown)())
 
 
+def tells(request: HttpRequest) -> HttpResponse:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('app.tenant', true)")
+        return HttpResponse(str(cursor.fetchone()[0]))
+
+
+def tells_held(request: HttpRequest) -> HttpResponse:
+    Gate.wait()
+    return tells(request)
+
+
 async def without(request: HttpRequest) -> HttpResponse:
     return JsonResponse({})
 
@@ -133,6 +144,8 @@ def asking_owner(request: HttpRequest) -> str:
 
 
 urlpatterns = [
+    path("tells", tells),
+    path("tells/held", tells_held),
     path("show", show),
     path("show/async", show_async),
     path("without", without),
@@ -404,22 +417,59 @@ def test_no_cancellation_comes_between_the_handler_and_the_way_back(
         asyncio.run(run())
 
 
-@pytest.mark.server
-@pytest.mark.parametrize("budget", [0, 0.1])
-def test_a_202_needs_nothing_from_a_pool_of_one(
-    way: str, budget: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _pooled(size: int) -> dict[str, Any]:
     url = urlsplit(postgresql_url())
-    pool = {"min_size": 0, "max_size": 1, "timeout": PATIENT}
-    database = {
+    pool = {"min_size": 0, "max_size": size, "timeout": PATIENT}
+    return {
         **{"ENGINE": "django.db.backends.postgresql", "NAME": url.path[1:]},
         **{"USER": url.username, "PASSWORD": url.password or "", "OPTIONS": {"pool": pool}},
         **{"HOST": url.hostname, "PORT": url.port},
     }
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("budget", [0, 0.1])
+@pytest.mark.parametrize("around", [[PREPARING, SYNC], [SYNC]], ids=["prepared", "not prepared"])
+def test_a_202_needs_nothing_from_a_pool_of_one(
+    way: str, around: list[str], budget: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options: dict[str, Any] = {"BUDGET": budget, "OWNER": asking_owner}
-    with databases(monkeypatch, default=database):
-        with serving(way, around=[PREPARING, SYNC], settings=SETTINGS, **options) as site:
+    with databases(monkeypatch, default=_pooled(1)):
+        with serving(way, around=around, settings=SETTINGS, **options) as site:
             accepted = site.accepted("/asks")
             Gate.opened.set()
-            assert json.loads(site.follow(accepted).content) == TENANT
+            expected = TENANT if PREPARING in around else {"tenant": None}
+            assert json.loads(site.follow(accepted).content) == expected
+        connections["default"].close_pool()
+
+
+def setting(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
+    """Set the tenant of the session of a request that names one, and reset it afterwards."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if "X-Tenant" not in request.headers:
+            return get_response(request)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('app.tenant', 'acme', false)")
+        try:
+            return get_response(request)
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("RESET app.tenant")
+
+    return middleware
+
+
+@pytest.mark.server
+def test_what_was_set_for_a_handler_that_kept_its_connection_is_seen_by_nobody_else(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"BUDGET": 0.1, "INCLUDE": ["/tells/**"]}
+    with databases(monkeypatch, default=_pooled(2)):
+        with serving(way, around=[f"{__name__}.setting"], settings=SETTINGS, **options) as site:
+            accepted = site.accepted("/tells/held", headers=[(b"x-tenant", b"acme")])
+            Gate.opened.set()
+            assert site.follow(accepted).content == b"acme"
+            for _ in range(4):
+                assert site.call("/tells").content in (b"None", b"")
         connections["default"].close_pool()

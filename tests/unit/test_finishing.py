@@ -7,6 +7,7 @@ import pytest
 from raincheck.engine.engine import Engine
 from raincheck.engine.outbox import Ending
 from raincheck.engine.process import LEASE
+from raincheck.engine.start import Accepted, Key, Start
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operations.operation import Operation, Reason
 from raincheck.operations.transitions import Ended
@@ -16,6 +17,7 @@ from tests.unit.engines import (
     EngineTests,
     FaultyStore,
     LeaseOnlyStore,
+    Run,
     Time,
     accept,
     answer,
@@ -128,3 +130,35 @@ class TestFinishing(EngineTests):
         store.get = get  # type: ignore[method-assign]
         engine.beat()
         assert {stored(engine, each).reason for each in operations} == {Reason.SHUTDOWN}
+
+
+class TestCoalesced(EngineTests):
+    """What identical requests are told after the end of what they had in common."""
+
+    def start(self, engine: Engine, owner: str | None = None) -> Accepted:
+        key = Key("shared", "print", is_shared=True)
+        start = Start(method="GET", route="/", owner=owner, key=key, is_attended=True)
+        return engine.accept(Run(), start)
+
+    def test_who_was_sent_no_202_lets_go_of_the_key_even_if_the_end_is_recorded_later(
+        self, engine: Engine, store: FaultyStore
+    ) -> None:
+        operation = self.start(engine).operation
+        store.faults = frozenset({"swap"})
+        engine.finish(operation, answer(operation))
+        store.faults = frozenset()
+        engine.beat()
+        assert stored(engine, operation).is_terminal
+        assert self.start(engine).is_new
+
+    def test_who_was_has_it_for_some_seconds(self, engine: Engine) -> None:
+        operation = self.start(engine).operation
+        engine.leave_alone(operation)
+        engine.finish(operation, answer(operation))
+        assert self.start(engine).operation.id == operation.id
+
+    def test_but_nobody_else_than_its_owner(self, engine: Engine) -> None:
+        operation = self.start(engine, "anne").operation
+        engine.leave_alone(operation)
+        engine.finish(operation, answer(operation))
+        assert self.start(engine).is_new

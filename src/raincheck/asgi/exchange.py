@@ -120,6 +120,8 @@ class Exchange(HandlerSide):
             if not self.over:
                 await self.loop.see_off(self.task, self._is_over, self._pause)
             self._log_error()
+            self.ensure_deferral().let_go()
+            del self.task  # or there would be a cycle
             await self._close_upload()
 
     def _log_error(self) -> None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from django.db import connections
@@ -51,6 +52,8 @@ class Lent:
             connection.inc_thread_sharing()
         with self._changed:
             self._all, self._lent, self._at = lent, lent, _At.OFFERED
+            if self._is_forsaken:
+                self._forsake()
 
     def come_back(self) -> None:
         """Have them be this thread's again, as soon as the handler has left them."""
@@ -77,7 +80,8 @@ class Lent:
             is_back = self._at is _At.LEFT
             if is_back:
                 self._at = _At.HOME
-            self._is_forsaken = self._is_forsaken or self.is_away
+            if self.is_away:
+                self._forsake()
         if is_back:
             self._come_home()
         elif self._is_forsaken:
@@ -91,7 +95,13 @@ class Lent:
     def forsake(self) -> None:
         """Give them up, before they are lent, or from another thread than the one that lends."""
         with self._changed:
-            self._is_forsaken = self._at is not _At.LEFT
+            if self._at is not _At.LEFT:
+                self._forsake()
+
+    def _forsake(self) -> None:
+        self._is_forsaken = True
+        for connection in self._lent.values():
+            _keep_out_of_pool(connection)
 
     @property
     def is_away(self) -> bool:
@@ -181,6 +191,35 @@ def _take_out() -> dict[str, Any]:
     return own
 
 
+def _keep_out_of_pool(connection: Any) -> None:
+    """Have a connection end when it is closed.
+
+    What was prepared for one tenant, and is put back by nobody, is not for the next one.
+    """
+    if _is_pooled(connection):
+        connection.close = partial(_discard, connection)
+
+
+def _discard(connection: Any) -> None:
+    if connection.connection is not None:
+        connection.connection.close()  # its pool replaces it
+    type(connection).close(connection)
+
+
+def _is_pooled(connection: Any) -> bool:
+    return bool(connection.settings_dict["OPTIONS"].get("pool"))
+
+
+def release_pooled() -> None:
+    """Let go of the connections of pools, as this thread is about to wait for something else.
+
+    The handler that it waits for may need one.
+    """
+    for connection in connections.all(initialized_only=True):
+        if _is_pooled(connection) and not connection.in_atomic_block:
+            _discard(connection)
+
+
 def _close(connection: Any) -> None:
     try:
         connection.close()
@@ -207,6 +246,10 @@ def stand_in_for(lent: Patterns) -> None:
         if not hasattr(connections._connections, alias):
             # Of one that is shared, as a test's in memory, there is no other.
             connections[alias] = connection if is_shared else _like(connection)
+    for alias, settings in connections.settings.items():
+        is_pooled = settings.get("OPTIONS", {}).get("pool")
+        if is_pooled and not hasattr(connections._connections, alias):
+            connections[alias] = _like(connections.create_connection(alias))
 
 
 def _like(connection: Any) -> Any:

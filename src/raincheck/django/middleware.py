@@ -34,6 +34,7 @@ from raincheck.django.conf import (
     settings_module,
 )
 from raincheck.django.contexts import told_in_transaction
+from raincheck.django.lending import release_pooled
 from raincheck.django.prepare import prepared, prepared_in_loop
 from raincheck.django.rerun import Rerun, Rerunner
 from raincheck.django.sessions import leave_alone, save_before
@@ -87,7 +88,7 @@ class RaincheckMiddleware:
         self.get_response = get_response
         store = store_from(self._settings)
         engine = Engine(self._settings, store, "django", settings_module)
-        self._gateway = Gateway(_no_application, engine, connections.close_all)
+        self._gateway = Gateway(_no_application, engine, connections.close_all, release_pooled)
         self._async_gateway: AsyncGateway | None = None
         named = preparations()
         self._handle = prepared(get_response, named)
@@ -280,6 +281,7 @@ class RaincheckMiddleware:
         poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
         response = answer.response
         if answer.wait:
+            await sync_to_async(release_pooled)()
             response = await gateway.status.wait(poll, answer.wait)
         return await sync_to_async(self._send)(request, response, had_session)
 

@@ -136,7 +136,7 @@ class Accepting:
             self.admission.check(start.owner)
         except Overloaded:
             holder = self._store.holder(self._name(start.key)) if start.key is not None else None
-            if holder is None or is_stale(holder, self._store.now()):
+            if holder is None or self._is_over(holder, start.owner):
                 raise
             return holder
         return None
@@ -202,10 +202,18 @@ class Accepting:
 
     def _create(self, fresh: Operation, request: Request | None, name: str | None) -> Operation:
         stored = self._store.create(fresh, request, name)
-        if stored.id == fresh.id or not is_stale(stored, self._store.now()):
+        if stored.id == fresh.id or not self._is_over(stored, fresh.owner):
             return stored
         self._process.repository.let_go_of_key(stored)  # or others just have
         return self._store.create(fresh, request, name)
+
+    def _is_over(self, stored: Operation, owner: str | None) -> bool:
+        """Tell whether what was coalesced is no answer to a request that comes now.
+
+        Who turned out to own it inside is let in there, and not by having the same key.
+        """
+        is_others = stored.coalesced and stored.is_terminal and stored.owner != owner
+        return is_others or is_stale(stored, self._store.now())
 
     def _name(self, key: Key) -> str:
         """Return by what the store knows a key: other applications may use it, too."""

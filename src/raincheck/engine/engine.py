@@ -185,14 +185,11 @@ class Engine:
 
     def _do(self, operation: Operation, work: Callable[[], None]) -> None:
         """Do it; where a client waits for the response itself, it is not kept waiting."""
-        if self._is_attended(operation):
+        running = self.running.of(operation)
+        if running is not None and running.is_attended:
             self.health.writes.run(work)
         else:
             work()
-
-    def _is_attended(self, operation: Operation) -> bool:
-        running = self.running.of(operation)
-        return running is not None and running.is_attended
 
     def _write(self, operation: Operation, n: int, data: bytes) -> None:
         self.store.write_chunk(operation.id, operation.fence, n, data)
@@ -233,9 +230,8 @@ class Engine:
         if ending.last is not None:
             self._write(operation, *ending.last)
         event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
-        end, drop = self._end_by(event), operation.coalesced and self._is_attended(operation)
         change = partial(self.repository.change, operation.id, fence=operation.fence)
-        ended = change(end, drop_dedupe=drop)
+        ended = change(self._end_by(event), drop_dedupe=ending.lets_go)
         if ended is None:
             ended = self.store.get(operation.id)
             if ended is None:

@@ -40,11 +40,13 @@ class Ending:
     Attributes:
         last: The chunk's number and bytes; None where there is none.
         is_doubtful: Whether the store may have lost chunks that it had taken.
+        lets_go: Whether what was coalesced lets go of its key: its client had no 202.
     """
 
     event: Responded | Ended
     last: tuple[int, bytes] | None = None
     is_doubtful: bool = False
+    lets_go: bool = False
 
     def has_made(self, operation: Operation, fence: int) -> bool:
         """Tell whether an operation is as this would have ended it."""

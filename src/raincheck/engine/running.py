@@ -122,7 +122,8 @@ class RunningOperation:
         news, self.news = self.news, None
         event = ending.event if news is None else replace(ending.event, progress=news)
         event = event if self.owned is None else replace(event, owned=self.owned)
-        return replace(ending, event=event, is_doubtful=self.is_doubtful)
+        lets_go = self.operation.coalesced and self.is_attended
+        return replace(ending, event=event, is_doubtful=self.is_doubtful, lets_go=lets_go)
 
 
 def name_process() -> str:

@@ -35,6 +35,7 @@ CLAIMED = frozenset({State.RUNNING, State.CANCELLING})  # somebody runs the hand
 IN_FLIGHT = CLAIMED | {State.ACCEPTED}  # it has not ended
 SETTLED = TERMINAL | {State.ACCEPTED}  # nobody runs the handler
 
+PASSING = frozenset({429, 502, 503, 504})  # statuses that ask the client to come again
 LATE_SECONDS, LONGEST_SECONDS = 10, 40  # in which who repeats a request comes after its end
 REQUEST_FENCE = 0  # a request's body lies here: the first claim, and so every response, has 1
 
@@ -199,7 +200,12 @@ def is_stale(operation: Operation, now: float) -> bool:
     """
     if not operation.coalesced or not operation.is_terminal:
         return False
-    if operation.forgotten or operation.expires is None:
+    result, reason = operation.result, operation.reason
+    if is_expired(operation, now) or operation.expires is None:
+        return True
+    # What may be otherwise the next time is no answer to who comes later.
+    is_passing = result is not None and result.status in PASSING
+    if is_passing or operation.state is State.CANCELLED or reason not in (None, Reason.EXCEPTION):
         return True
     end = operation.expires - operation.retention
     return now > end + min(LONGEST_SECONDS, LATE_SECONDS + (end - operation.created) / 10)

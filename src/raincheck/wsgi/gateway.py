@@ -22,10 +22,15 @@ class Gateway:
 
     Args:
         at_end: Called in each thread of handlers before it ends.
+        at_wait: Called in a thread of the server before it waits for an operation's end.
     """
 
     def __init__(
-        self, app: WSGIApplication, engine: Engine, at_end: Callable[[], None] | None = None
+        self,
+        app: WSGIApplication,
+        engine: Engine,
+        at_end: Callable[[], None] | None = None,
+        at_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.app = app
         self.engine = engine
@@ -34,7 +39,7 @@ class Gateway:
         self.threads = Threads(at_end, lambda: engine.heartbeat.ensure(soon=False))
         self.waiting = Waiting(engine.limits.waiters)
         self.running = Running(engine, self.monitor.close)
-        self.status = Status(app, self.monitor, self.owner, self.waiting, self.running)
+        self.status = Status(app, self.monitor, self.owner, self.waiting, self.running, at_wait)
 
     def owner(self, environ: Any) -> str | None:
         """Name the principal that a request belongs to."""

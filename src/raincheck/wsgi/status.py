@@ -32,6 +32,7 @@ class Status:
         owner: Names the principal that a request belongs to.
         waiting: Counts the server's threads that wait.
         running: Is waited for as long as polls wait.
+        at_wait: Called before a thread waits.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Status:
         owner: Callable[[Any], str | None],
         waiting: Waiting,
         running: Running,
+        at_wait: Callable[[], None],
     ) -> None:
         self.monitor = monitor
         self._app = app
         self._owner = owner
         self._waiting = waiting
         self._running = running
+        self._at_wait = at_wait
 
     @cached_property
     def hooks(self) -> Hooks | None:
@@ -127,6 +130,7 @@ class Status:
             return answer.response
         with turn:
             leaving.wait_for(self._running)
+            self._at_wait()
             return self.monitor.wait(poll, answer.wait, _Alarm(turn, woken))
 
     def open(self, body: StoredBody) -> Iterator[bytes]:
