@@ -26,7 +26,8 @@ from raincheck.django.contexts import in_transaction
 from raincheck.django.handler_thread import HandlerThread
 from raincheck.django.lending import Lent
 from raincheck.django.loan import Loan
-from tests.django.site import LONG, PATIENT, SYNC, serving, until
+from raincheck.monitor.waiters import Watcher
+from tests.django.site import LONG, PATIENT, SYNC, path_of, serving, until
 from tests.django.views import Gate
 from tests.support.real_servers import postgresql_url
 
@@ -472,4 +473,28 @@ def test_what_was_set_for_a_handler_that_kept_its_connection_is_seen_by_nobody_e
             assert site.follow(accepted).content == b"acme"
             for _ in range(4):
                 assert site.call("/tells").content in (b"None", b"")
+        connections["default"].close_pool()
+
+
+@pytest.mark.server
+def test_a_poll_that_waits_keeps_no_connection_of_a_pool_from_the_handler(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, wait = threading.Event(), Watcher.waiting
+
+    def waiting(*given: Any) -> Any:
+        waits.set()
+        return wait(*given)
+
+    monkeypatch.setattr(Watcher, "waiting", waiting)
+    options: dict[str, Any] = {"BUDGET": 0.1, "OWNER": asking_owner, "LIMITS": {"WAITERS": 5}}
+    with databases(monkeypatch, default=_pooled(1)):
+        with serving(way, settings=SETTINGS, **options) as site:
+            accepted = site.accepted("/tells/held")
+            prefer = [(b"prefer", b"wait=20")]
+            with ThreadPoolExecutor(1) as others:
+                polled = others.submit(site.call, path_of(accepted), headers=prefer)
+                assert waits.wait(PATIENT)
+                Gate.opened.set()
+                assert polled.result().status == 200
         connections["default"].close_pool()

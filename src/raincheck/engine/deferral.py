@@ -376,7 +376,7 @@ class Deferral:
         Returns:
             Why it has to be given up; None: it may go on.
         """
-        if self.operation is None or not self.is_nobodys:
+        if self.operation is None:
             return None
         is_there = self.source is not None and next(self.source.askable(), None) is not None
         ask = self._ask_owner if is_there else None

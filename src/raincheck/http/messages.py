@@ -94,21 +94,6 @@ def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[byte
     return frozenset(option.strip().lower() for option in value.split(b",")) - {b""}
 
 
-# --- Prefer (RFC 7240) -------------------------------------------------------------------------
-
-
-# --- Accept (RFC 9110 §12.5.1) -----------------------------------------------------------------
-
-
-# --- Dates (RFC 9110 §5.6.7) -------------------------------------------------------------------
-
-
-# --- Conditional requests (RFC 9110 §13) -------------------------------------------------------
-
-
-# --- Range (RFC 9110 §14) ----------------------------------------------------------------------
-
-
 def for_method(method: str, response: Response) -> Response:
     """Send a HEAD the header fields that a GET would get, and no content (RFC 9110 §9.3.2)."""
     return replace(response, body=b"") if method == "HEAD" else response

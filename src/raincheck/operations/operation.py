@@ -106,8 +106,8 @@ class Operation:
     is let go if it was `coalesced`: at the end, or seconds later if a 202 was sent. `application`
     is the one whose processes show it and may run the handler, `code` the fingerprint of its
     source. `webhook` is the URL that is still to be told of the end, after so many `deliveries`;
-    then `lease` is the time from which the next may
-    be made. `polled` is about when somebody last asked for it, where that counts.
+    then `lease` is the time from which the next may be made. `polled` is about when somebody last
+    asked for it, where that counts.
     """
 
     id: str
