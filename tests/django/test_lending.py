@@ -250,6 +250,8 @@ def databases(monkeypatch: pytest.MonkeyPatch, **chosen: Any) -> Iterator[None]:
 def _forget() -> None:
     connections.close_all()
     for it in connections.all(initialized_only=True):
+        if it.connection is not None:  # Django closes no SQLite in memory
+            it.connection.close()
         del connections[it.alias]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import threading
@@ -27,6 +28,7 @@ from tests.unit.engines import answer as response_of
 @contextmanager
 def no_descriptors() -> Iterator[None]:
     """Let this process open nothing more."""
+    gc.collect()  # or the collector might close something meanwhile
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open("/", os.O_RDONLY)
     os.close(lowest)
