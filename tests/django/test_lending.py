@@ -478,9 +478,24 @@ def test_what_was_set_for_a_handler_that_kept_its_connection_is_seen_by_nobody_e
         connections["default"].close_pool()
 
 
+def waiting_asks(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
+    """Ask the database who sends a request that would wait."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if "Prefer" in request.headers:
+            asking_owner(request)
+        return get_response(request)
+
+    return middleware
+
+
+WAITING = f"{__name__}.waiting_asks"
+
+
 @pytest.mark.server
-def test_a_poll_that_waits_keeps_no_connection_of_a_pool_from_the_handler(
-    way: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_repeat", [False, True], ids=["a poll", "a repeat"])
+def test_who_waits_keeps_no_connection_of_a_pool_from_the_handler(
+    way: str, is_repeat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits, wait = threading.Event(), Watcher.waiting
 
@@ -489,14 +504,18 @@ def test_a_poll_that_waits_keeps_no_connection_of_a_pool_from_the_handler(
         return wait(*given)
 
     monkeypatch.setattr(Watcher, "waiting", waiting)
-    options: dict[str, Any] = {"BUDGET": 0.1, "OWNER": asking_owner, "LIMITS": {"WAITERS": 5}}
+    options: dict[str, Any] = {"BUDGET": 0.1, "LIMITS": {"WAITERS": 5}}
     with databases(monkeypatch, default=_pooled(1)):
-        with serving(way, settings=SETTINGS, **options) as site:
-            accepted = site.accepted("/tells/held")
-            prefer = [(b"prefer", b"wait=20")]
+        with serving(way, around=[WAITING], settings=SETTINGS, **options) as site:
+            key, prefer = (b"idempotency-key", b"once"), (b"prefer", b"wait=20")
+            accepted = site.accepted("/tells/held", "POST", headers=[key])
+            waits.clear()
             with ThreadPoolExecutor(1) as others:
-                polled = others.submit(site.call, path_of(accepted), headers=prefer)
+                if is_repeat:
+                    told = others.submit(site.call, "/tells/held", "POST", headers=[key, prefer])
+                else:
+                    told = others.submit(site.call, path_of(accepted), headers=[prefer])
                 assert waits.wait(PATIENT)
                 Gate.opened.set()
-                assert polled.result().status == 200
+                assert told.result().status == 200
         connections["default"].close_pool()

@@ -203,6 +203,23 @@ class Rerunner:
         return Run()
 
 
+def kept_back(engine: Engine, store: FaultyStore) -> tuple[Operation, Operation]:
+    """Return two operations that have ended when the store took no chunk."""
+    both = accept(engine), accept(engine)
+    store.faults = frozenset({"write_chunk"})
+    for operation in both:
+        engine.finish(operation, answer(operation))
+    store.faults = frozenset()
+    return both
+
+
+def second(store: FaultyStore, time: Time, **options: Any) -> tuple[Engine, Rerunner]:
+    """Return the engine of another process, and what it runs again."""
+    engine, rerunner = make_engine(store, time, **options), Rerunner()
+    engine.recovery.rerunner = rerunner
+    return engine, rerunner
+
+
 def start(engine: Engine, method: str = "GET", run: Run | None = None, **more: Any) -> Operation:
     capture = Captured(replace(REQUEST, method=method), [BODY[:300_000], BODY[300_000:]])
     given = Start(method=method, route="/reports", capture=lambda: capture, **more)

@@ -43,16 +43,11 @@ def two_chunks(operation: Operation) -> Ending:
 class TestAnEmptyStore(Outages):
     """A server that took over and knows nothing."""
 
-    @staticmethod
-    def wipe(store: FaultyStore) -> None:
-        store._operations.clear()
-        store._shelves.clear()
-
     def test_an_operation_that_ends_is_recorded_again(
         self, engine: Engine, store: FaultyStore
     ) -> None:
         operation = accept(engine)
-        self.wipe(store)
+        wipe(store)
         engine.finish(operation, answer(operation, body=b"all of it"))
         assert body(engine, poll(engine, operation.id)) == b"all of it"
 
@@ -61,7 +56,7 @@ class TestAnEmptyStore(Outages):
     ) -> None:
         assert isinstance(lease_only.store, FaultyStore)
         operation = accept(lease_only, run)
-        self.wipe(lease_only.store)
+        wipe(lease_only.store)
         time.now += LEASE / 2
         lease_only.beat()
         assert poll(lease_only, operation.id).status == 202
@@ -79,7 +74,7 @@ class TestAnEmptyStore(Outages):
         time.now += 1
         with pytest.raises(StoreUnavailable):
             lease_only.recover()
-        self.wipe(lease_only.store)
+        wipe(lease_only.store)
         self.come_back(lease_only.store)
         lease_only.beat()
         assert poll(lease_only, operation.id).status == 202
@@ -91,7 +86,7 @@ class TestAnEmptyStore(Outages):
         assert isinstance(lease_only.store, FaultyStore)
         operation = accept(lease_only)
         lease_only.write(operation, 0, CHUNKS[0])
-        self.wipe(lease_only.store)
+        wipe(lease_only.store)
         time.now += LEASE / 2
         for _ in range(beats):
             lease_only.beat()
@@ -106,7 +101,7 @@ class TestAnEmptyStore(Outages):
         self, engine: Engine, store: FaultyStore
     ) -> None:
         operation = accept(engine)
-        self.wipe(store)
+        wipe(store)
         engine.finish(operation, Ending(Ended(Reason.EXCEPTION)))
         assert stored(engine, operation).state is State.FAILED
 
@@ -114,23 +109,19 @@ class TestAnEmptyStore(Outages):
 class TestWhatTheStoreForgot(Outages):
     """Polls of operations that run in this process."""
 
-    @staticmethod
-    def wipe(store: FaultyStore) -> None:
-        TestAnEmptyStore.wipe(store)
-
     @pytest.mark.parametrize("resource", [Resource.RESPONSE, Resource.STATUS])
     def test_what_runs_here_is_never_unknown(
         self, engine: Engine, store: FaultyStore, resource: Resource
     ) -> None:
         operation = accept(engine)
-        self.wipe(store)
+        wipe(store)
         expected = 202 if resource is Resource.RESPONSE else 200
         assert poll(engine, operation.id, resource=resource).status == expected
         assert stored(engine, operation).state is State.RUNNING, "and others know it again"
 
     def test_nor_if_it_can_not_be_recorded_again(self, engine: Engine, store: FaultyStore) -> None:
         operation = accept(engine)
-        self.wipe(store)
+        wipe(store)
         store.faults = frozenset({"create"})
         assert poll(engine, operation.id).status == 202
 
@@ -141,20 +132,20 @@ class TestWhatTheStoreForgot(Outages):
         self.leave(store)
         respond(engine, operation)
         self.come_back(store)
-        self.wipe(store)
+        wipe(store)
         assert poll(engine, operation.id).status == 202
         engine.beat()
         assert body(engine, poll(engine, operation.id)) == WHOLE
 
     def test_it_can_be_cancelled(self, engine: Engine, store: FaultyStore, run: Run) -> None:
         operation = accept(engine, run)
-        self.wipe(store)
+        wipe(store)
         assert poll(engine, operation.id, "DELETE").status == 202
         assert run.cancels == 1
 
     def test_to_all_but_its_owner_it_is_unknown(self, engine: Engine, store: FaultyStore) -> None:
         operation = accept(engine, owner="anne")
-        self.wipe(store)
+        wipe(store)
         unknown = poll(engine, "0" * 32)
         for stranger in ("bob", None):
             assert poll(engine, operation.id, owner=stranger) == unknown
@@ -163,14 +154,14 @@ class TestWhatTheStoreForgot(Outages):
     def test_to_another_application_it_is_unknown(self, store: FaultyStore, time: Time) -> None:
         engine = make_engine(store, time, application="one")
         operation = accept(engine)
-        self.wipe(store)
+        wipe(store)
         engine.application.__dict__["name"] = "another"
         assert poll(engine, operation.id).status == 404
 
     def test_what_has_ended_before_is_unknown(self, engine: Engine, store: FaultyStore) -> None:
         operation = accept(engine)
         respond(engine, operation)
-        self.wipe(store)
+        wipe(store)
         assert poll(engine, operation.id).status == 404
 
 

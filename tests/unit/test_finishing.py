@@ -23,6 +23,7 @@ from tests.unit.engines import (
     answer,
     body,
     fail_for,
+    kept_back,
     lose_one_answer,
     poll,
     stored,
@@ -67,11 +68,7 @@ class TestFinishing(EngineTests):
     def test_an_end_that_is_never_taken_holds_up_no_other(
         self, engine: Engine, store: FaultyStore, error: Exception
     ) -> None:
-        refused, fine = accept(engine), accept(engine)
-        store.faults = frozenset({"write_chunk"})
-        for operation in (refused, fine):
-            engine.finish(operation, answer(operation))
-        store.faults = frozenset()
+        refused, fine = kept_back(engine, store)
         swap = store.swap
         fail_for(store, "swap", refused, error)
         with pytest.raises(type(error)):

@@ -28,9 +28,9 @@ from tests.unit.engines import (
     Run,
     Time,
     accept,
-    answer,
     body,
     fail_for,
+    kept_back,
     poll,
     respond,
     stored,
@@ -208,11 +208,7 @@ class TestWhatIsNeverTaken(EngineTests):
     def test_a_response_that_is_never_taken_is_lost_and_holds_up_no_other(
         self, engine: Engine, store: FaultyStore, error: Exception, method: str
     ) -> None:
-        refused, fine = accept(engine), accept(engine)
-        store.faults = frozenset({"write_chunk"})
-        for operation in (refused, fine):
-            engine.finish(operation, answer(operation))
-        store.faults = frozenset()
+        refused, fine = kept_back(engine, store)
         swap = store.swap
 
         def refuse(old: Operation, new: Operation, **drops: bool) -> bool:

@@ -30,6 +30,7 @@ from tests.unit.engines import (
     lost,
     make_engine,
     poll,
+    second,
     start,
     stored,
 )
@@ -38,16 +39,11 @@ KEYS = [Fernet.generate_key().decode() for _ in range(2)]
 
 
 class TestRecovery(EngineTests):
-    def second(self, store: FaultyStore, time: Time, **options: Any) -> tuple[Engine, Rerunner]:
-        engine, rerunner = make_engine(store, time, **options), Rerunner()
-        engine.recovery.rerunner = rerunner
-        return engine, rerunner
-
     def test_what_may_be_run_again_is_run_again_as_it_came(
         self, engine: Engine, store: FaultyStore, time: Time
     ) -> None:
         operation = lost(engine, start(engine))
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         assert other.recover() == 1
         ((again, request, received),) = rerunner.runs
         assert (again.id, again.fence, again.state) == (operation.id, 2, State.RUNNING)
@@ -61,7 +57,7 @@ class TestRecovery(EngineTests):
     ) -> None:
         operation = start(engine)
         lost(engine, operation)
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         other.recover()
         engine.write(operation, 0, b"late")
         engine.finish(operation, answer(operation, body=b"late"))
@@ -79,7 +75,7 @@ class TestRecovery(EngineTests):
         store = kind(clock=time)
         frozen, run = make_engine(store, time), Run()
         start(frozen, run=run)
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         time.now += lease - STEADY / 2
         other.recover()
         assert rerunner.runs == []
@@ -99,7 +95,7 @@ class TestRecovery(EngineTests):
         poison, fine = start(engine), start(engine)
         for operation in (poison, fine):
             lost(engine, operation)
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         rerun = rerunner.rerun
 
         def refuse_poison(operation: Operation, *given: Any) -> Run:
@@ -120,7 +116,7 @@ class TestRecovery(EngineTests):
         kept = repr(store.read_request(operation.id)) + repr(store._shelves)
         assert "secret" not in kept
         assert "x" * 30 not in kept  # fewer may be there by chance
-        other, rerunner = self.second(store, time, encryption_key=(KEYS[1], KEYS[0]))
+        other, rerunner = second(store, time, encryption_key=(KEYS[1], KEYS[0]))
         other.recover()
         ((_, request, content),) = rerunner.runs
         assert (request.headers, content) == (REQUEST.headers, BODY)
@@ -130,7 +126,7 @@ class TestRecovery(EngineTests):
     ) -> None:
         engine = make_engine(store, time, encryption_key=KEYS[0], retention=2 * KEY_AWAITED)
         operation = lost(engine, start(engine))
-        other, rerunner = self.second(store, time, encryption_key=KEYS[1])
+        other, rerunner = second(store, time, encryption_key=KEYS[1])
         for _ in range(3):
             other.recover()
         assert (stored(other, operation).state, rerunner.runs) == (State.ACCEPTED, [])
@@ -145,7 +141,7 @@ class TestRecovery(EngineTests):
         self, engine: Engine, store: FaultyStore, time: Time, method: str
     ) -> None:
         operation = lost(engine, start(engine, method))
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         other.recover()
         assert stored(other, operation).reason is Reason.INTERRUPTED
         assert rerunner.runs == []
@@ -155,7 +151,7 @@ class TestRecovery(EngineTests):
     ) -> None:
         operation = start(engine)
         engine.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
-        (here, one), (there, two) = (self.second(store, time) for _ in range(2))
+        (here, one), (there, two) = (second(store, time) for _ in range(2))
         read = here.recovery.requests.read
 
         def read_while_the_other_claims(it: Operation) -> Any:
@@ -175,12 +171,12 @@ class TestRecovery(EngineTests):
         engine.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
         waiting = stored(engine, operation)
         assert (waiting.state, waiting.worker, waiting.lease) == (State.ACCEPTED, None, None)
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         other.recover()
         assert rerunner.runs[0][2] == BODY
 
     def test_it_is_begun_as_often_as_it_may_be(self, store: FaultyStore, time: Time) -> None:
-        engine, rerunner = self.second(store, time, max_attempts=2)
+        engine, rerunner = second(store, time, max_attempts=2)
         operation = lost(engine, start(engine))
         engine.recover()
         lost(engine, operation)
@@ -191,7 +187,7 @@ class TestRecovery(EngineTests):
         self, engine: Engine, store: FaultyStore, time: Time
     ) -> None:
         operation = lost(engine, start(engine))
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         rerunner.is_ready = False
         other.recover()
         assert stored(other, operation).state is State.ACCEPTED
@@ -208,7 +204,7 @@ class TestRecovery(EngineTests):
         self, engine: Engine, store: FaultyStore, time: Time
     ) -> None:
         operation = lost(engine, start(engine))
-        other, rerunner = self.second(store, time, limits={"operations": 1})
+        other, rerunner = second(store, time, limits={"operations": 1})
         start(other)
         other.recover()
         assert (rerunner.runs, stored(other, operation).state) == ([], State.ACCEPTED)
@@ -231,7 +227,7 @@ class TestRecovery(EngineTests):
             store.discard(operation.id)
         else:
             store.write_chunk(operation.id, 0, 0, b"short")
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         other.recover()
         assert (rerunner.runs, stored(other, operation).reason) == ([], Reason.INTERRUPTED)
 
@@ -241,7 +237,7 @@ class TestRecovery(EngineTests):
     ) -> None:
         operation = start(engine)
         engine.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         store.faults = frozenset({method})
         with pytest.raises(StoreUnavailable):
             other.recover()
@@ -255,7 +251,7 @@ class TestRecovery(EngineTests):
         engine = make_engine(leases, time)
         operation = start(engine)
         engine.finish(operation, Ending(Ended(Reason.SHUTDOWN)))
-        other, rerunner = self.second(leases, time)
+        other, rerunner = second(leases, time)
         swap = leases.swap
 
         def swap_and_fail(*args: Any, **drops: Any) -> bool:
@@ -271,7 +267,7 @@ class TestRecovery(EngineTests):
 
     def test_an_operation_that_nobody_heard_of_is_not_run_again(self, time: Time) -> None:
         leases = LeaseOnlyStore(clock=time)
-        engine, rerunner = self.second(leases, time)
+        engine, rerunner = second(leases, time)
         create = leases.create
 
         def create_and_fail(*args: Any) -> Operation:
@@ -293,7 +289,7 @@ class TestRecovery(EngineTests):
         from raincheck.operations.operation import Progress
 
         lost(engine, start(engine, progress=Progress(9, 10)))
-        other, rerunner = self.second(store, time)
+        other, rerunner = second(store, time)
         other.recover()
         assert rerunner.runs[0][0].progress is None
 
@@ -301,7 +297,7 @@ class TestRecovery(EngineTests):
         self, engine: Engine, store: FaultyStore, time: Time
     ) -> None:
         operation = lost(engine, start(engine))
-        other, _ = self.second(store, time)
+        other, _ = second(store, time)
         assert poll(other, operation.id).status == 202
         assert stored(other, operation).state is State.ACCEPTED
 

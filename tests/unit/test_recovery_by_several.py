@@ -30,6 +30,7 @@ from tests.unit.engines import (
     lost,
     make_engine,
     poll,
+    second,
     start,
     stored,
 )
@@ -140,11 +141,6 @@ class TestDefects(EngineTests):
 class TestMoments(EngineTests):
     """What several processes do at once, or one that is killed in the middle."""
 
-    def second(self, store: FaultyStore, time: Time) -> tuple[Engine, Rerunner]:
-        engine, rerunner = make_engine(store, time), Rerunner()
-        engine.recovery.rerunner = rerunner
-        return engine, rerunner
-
     def test_who_comes_late_to_let_go_does_not_end_what_was_released(
         self, engine: Engine, store: FaultyStore, time: Time
     ) -> None:
@@ -184,7 +180,7 @@ class TestMoments(EngineTests):
     ) -> None:
         operation = start(engine, "POST")
         lost(engine, operation)
-        other, _ = self.second(store, time)
+        other, _ = second(store, time)
         other.recover()
         engine.write(operation, 0, b"late")
         engine.finish(operation, answer(operation))

@@ -17,10 +17,9 @@ from raincheck.asgi.translation import send_response
 from raincheck.asgi.upload import Upload
 from raincheck.config.policy import Candidate
 from raincheck.engine.idempotency import Sharing
-from raincheck.engine.refusals import refuse_unaccepted, refuse_unread
+from raincheck.engine.refusals import may_pass, refuse_unaccepted, refuse_unread
 from raincheck.http.messages import Headers, Response
 from raincheck.monitor.endpoint import Repeat
-from raincheck.monitor.links import fill
 from raincheck.operations.operation import Operation
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class AcceptedFirst(Exchange):
     ) -> None:
         super().__init__(gateway, scope, receive, send, candidate, template)
         self._sharing = sharing
-        self.passes = sharing is not None and candidate.budget != 0
+        self.passes = may_pass(candidate, sharing)
         self._passing = Passing(self.server_send) if self.passes else None
 
     async def serve(self) -> None:
@@ -211,16 +210,8 @@ class AcceptedFirst(Exchange):
 
     async def _answer(self, operation: Operation, first: Headers | None = None) -> None:
         """Answer with what the operation has come to; where another request runs it, wait."""
-        key = self.ensure_deferral().key
-        assert key is not None  # noqa: S101 - or there would be nothing to share
-        repeat = Repeat(
-            request=self.describe(),
-            operation_id=operation.id,
-            path=fill(self.template, operation.id),
-            key=key,
-            candidate=self.candidate,
-            first=first,
-        )
+        deferral, request = self.ensure_deferral(), self.describe()
+        repeat = Repeat.of(deferral, request, operation, self.template, first)
         send, receive = self.server_send, self.server_receive
         response = await self.gateway.status.answer(lambda: repeat, receive)
         await self.gateway.status.send(self.arrived, send, response)

@@ -9,14 +9,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from raincheck.inspection.surroundings import COMPRESSION
+
 MIDDLEWARE = "raincheck.django.middleware.RaincheckMiddleware"
 
-# They compress what they are given, and a range of that is none of the whole.
-COMPRESSORS = {
-    "django.middleware.gzip.GZipMiddleware",
-    "compression_middleware.middleware.CompressionMiddleware",
-    "django_brotli.middleware.BrotliMiddleware",
-}
 TRANSACTIONS = {"reversion.middleware.RevisionMiddleware"}
 POLICIES = {
     "csp.middleware.CSPMiddleware",
@@ -52,6 +48,11 @@ def around(all_names: Sequence[set[str]]) -> set[str]:
     """Return the names of those around raincheck's; none if that is not there."""
     places = [n for n, its in enumerate(all_names) if MIDDLEWARE in its]
     return set().union(*all_names[: places[0]]) if places else set()
+
+
+def compresses(known: set[str]) -> bool:
+    """Tell whether one compresses what it is given: a range of that is none of the whole."""
+    return any(COMPRESSION.search(name.rpartition(".")[2]) for name in known)
 
 
 def has_nonces() -> bool:

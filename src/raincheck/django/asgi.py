@@ -29,6 +29,7 @@ from raincheck.django.conf import is_known
 from raincheck.django.contexts import Carried, forget_caches, told_in_transaction
 from raincheck.django.conversation import AS_IT_IS, Conversation
 from raincheck.django.handler_thread import HandlerThread
+from raincheck.django.lending import release_pooled
 from raincheck.django.sessions import leave_alone, save_before
 from raincheck.django.streaming import begin_in_loop
 from raincheck.django.translation import is_file, to_request
@@ -99,6 +100,7 @@ class _AcceptedFirst(_Exchange, AcceptedFirst):
         request = self._conversation.request
         if self.operation is None:  # it waits for another one
             await sync_to_async(save_before)(request)
+            await sync_to_async(release_pooled)()
         await super()._answer(operation, first)
         if self.operation is None:
             leave_alone(request, self._conversation.outcome())

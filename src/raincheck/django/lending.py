@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum, auto
 from functools import partial
@@ -40,13 +40,13 @@ class Lent:
         self._is_forsaken = False  # they don't come back
         self._all: dict[str, Any] = {}
         self._lent: dict[str, Any] = {}
-        self._patterns: Patterns = {}
+        self.patterns: Patterns = {}  # what was lent last, and is to be like in its place
 
     # --- the thread that lends -----------------------------------------------------------------
 
     def lend(self) -> None:
         """Offer the connections of this thread: what it has used, and no others."""
-        self._patterns = patterns()
+        self.patterns = patterns()
         lent = _take_out()
         for connection in lent.values():
             connection.inc_thread_sharing()
@@ -90,7 +90,7 @@ class Lent:
 
     def stand_in(self) -> None:
         """Give this thread others, in the place of those that are lent."""
-        stand_in_for(self._patterns)
+        stand_in_for(self.patterns)
 
     def forsake(self) -> None:
         """Give them up, before they are lent, or from another thread than the one that lends."""
@@ -112,11 +112,6 @@ class Lent:
     def is_taken(self) -> bool:
         """Whether the handler has them."""
         return self._at is _At.HANDLER
-
-    @property
-    def patterns(self) -> Patterns:
-        """What was lent last, and is to be like in its place."""
-        return self._patterns
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -163,7 +158,7 @@ class Lent:
                 return
             self._at = _At.HANDLER
         for alias, connection in self._all.items():
-            if not hasattr(connections._connections, alias):  # else it has begun with its own
+            if not _is_used(alias):  # else it has begun with its own
                 connections[alias] = connection
 
     def leave(self) -> None:
@@ -176,11 +171,19 @@ class Lent:
                 self._all, self._at = own, _At.LEFT
                 self._changed.notify_all()
         if not goes_back:
-            for connection in own.values():
-                _close(connection)
+            _close_all(own)
         if is_end:
             self._all, self._at = own, _At.GONE
             self._end()
+
+
+def leave_none() -> None:
+    """Close all connections of this thread, and have it open others if it needs any."""
+    _close_all(_take_out())
+
+
+def _is_used(alias: str) -> bool:
+    return hasattr(connections._connections, alias)
 
 
 def _take_out() -> dict[str, Any]:
@@ -196,7 +199,7 @@ def _keep_out_of_pool(connection: Any) -> None:
 
     What was prepared for one tenant, and is put back by nobody, is not for the next one.
     """
-    if _is_pooled(connection):
+    if _has_pool(connection.settings_dict):
         connection.close = partial(_discard, connection)
 
 
@@ -206,8 +209,8 @@ def _discard(connection: Any) -> None:
     type(connection).close(connection)
 
 
-def _is_pooled(connection: Any) -> bool:
-    return bool(connection.settings_dict["OPTIONS"].get("pool"))
+def _has_pool(settings: Mapping[str, Any]) -> bool:
+    return bool(settings["OPTIONS"].get("pool"))
 
 
 def release_pooled() -> None:
@@ -216,8 +219,13 @@ def release_pooled() -> None:
     The handler that it waits for may need one.
     """
     for connection in connections.all(initialized_only=True):
-        if _is_pooled(connection) and not connection.in_atomic_block:
+        if _has_pool(connection.settings_dict) and not connection.in_atomic_block:
             _discard(connection)
+
+
+def _close_all(those: Mapping[str, Any]) -> None:
+    for connection in those.values():
+        _close(connection)
 
 
 def _close(connection: Any) -> None:
@@ -243,12 +251,11 @@ def stand_in_for(lent: Patterns) -> None:
     so they don't come from a pool.
     """
     for alias, (connection, is_shared) in lent.items():
-        if not hasattr(connections._connections, alias):
+        if not _is_used(alias):
             # Of one that is shared, as a test's in memory, there is no other.
             connections[alias] = connection if is_shared else _like(connection)
     for alias, settings in connections.settings.items():
-        is_pooled = settings.get("OPTIONS", {}).get("pool")
-        if is_pooled and not hasattr(connections._connections, alias):
+        if _has_pool(settings) and not _is_used(alias):
             connections[alias] = _like(connections.create_connection(alias))
 
 

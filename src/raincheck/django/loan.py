@@ -8,13 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
-from django.db import connections
 
-from raincheck.django.lending import Lent, Patterns, patterns, stand_in_for
+from raincheck.django.lending import Lent, Patterns, leave_none, patterns, stand_in_for
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -73,9 +72,7 @@ class Loan:
         try:
             yield
         finally:
-            connections.close_all()
-            for connection in connections.all(initialized_only=True):
-                del connections[connection.alias]
+            leave_none()
 
     def _known(self) -> Patterns:
         if self._lent.patterns or self.around is None:
@@ -84,11 +81,9 @@ class Loan:
             return self.around.submit(patterns).result(_SECONDS)
         return {}
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Have the handler's thread go on, while this one, which lends, waits for it."""
-        with self._lent.turn():
-            yield
+        return self._lent.turn()
 
     @property
     def is_taken(self) -> bool:

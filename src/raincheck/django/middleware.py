@@ -23,7 +23,7 @@ from raincheck.asgi.rerun import Rerun as AsyncRerun
 from raincheck.asgi.rerun import Rerunner as AsyncRerunner
 from raincheck.config.policy import Candidate, Refusal
 from raincheck.django import threads
-from raincheck.django.around import COMPRESSORS, around, chain
+from raincheck.django.around import around, chain, compresses
 from raincheck.django.asgi import AsyncGateway
 from raincheck.django.bodies import take_body
 from raincheck.django.conf import (
@@ -336,7 +336,7 @@ class RaincheckMiddleware:
     @cached_property
     def _is_compressed(self) -> bool:
         """Whether middleware around may compress what polls are sent: no ranges of that."""
-        return not COMPRESSORS.isdisjoint(around(chain()))
+        return compresses(around(chain()))
 
     @cached_property
     def _is_mounted(self) -> bool:

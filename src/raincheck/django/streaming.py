@@ -7,6 +7,7 @@ query of an export, often runs only then.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -45,39 +46,59 @@ def _gathered(content: AsyncIterator[Any]) -> Iterator[bytes]:
     yield from StreamingHttpResponse(content)
 
 
+class _Made:
+    """What was made ahead: pieces up to one that is not empty, and what was raised."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self.error: BaseException | None = None
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the response has begun."""
+        return bool(self._pieces and self._pieces[-1]) or len(self._pieces) >= MOST_HELD
+
+    def put(self, piece: bytes) -> None:
+        """Keep one more piece."""
+        self._pieces.append(piece)
+
+    def take(self) -> bytes | None:
+        """Return the next piece, or raise what was raised; None: from here on, it is not made."""
+        if self._pieces:
+            return self._pieces.popleft()
+        error, self.error = self.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
+        return None
+
+
 class Begun:
     """The pieces of a response, the first of which is made already; or what was raised instead."""
 
     def __init__(self, content: Iterator[bytes]) -> None:
         self._content = content
-        self._made: list[bytes] = []
-        self._error: BaseException | None = None
+        self._made = _Made()
 
     def begin(self) -> Begun:
         """Make the first piece that is not empty."""
         try:
-            while not (self._made and self._made[-1]) and len(self._made) < MOST_HELD:
-                self._made.append(next(self._content))
+            while not self._made.is_enough:
+                self._made.put(next(self._content))
         except StopIteration:
             pass
         except BaseException as error:
-            self._error = error
-        self._made.reverse()
+            self._made.error = error
         return self
 
     def __iter__(self) -> Begun:
         return self
 
     def __next__(self) -> bytes:
-        if self._made:
-            return self._made.pop()
-        error, self._error = self._error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
-        return next(self._content)
+        made = self._made.take()
+        return next(self._content) if made is None else made
 
 
 def begin(content: Iterator[bytes], response: Any) -> Iterator[bytes]:
@@ -89,44 +110,32 @@ class AsyncBegun:
     """The same for what comes in an event loop: all of it in one task, and in one context."""
 
     def __init__(self, content: AsyncIterator[bytes]) -> None:
-        self._content = content
-        self._made: list[bytes] = []
-        self._error: Exception | None = None
+        self._made = _Made()
         self._loop = asyncio.get_running_loop()
         self._asked: asyncio.Future[Any] = self._loop.create_future()
         self._task = self._loop.create_task(_make(content, self._asked))
 
     async def begin(self) -> AsyncBegun:
         """Make the first piece that is not empty."""
-        made: list[bytes] = []
         try:
-            while not (made and made[-1]) and len(made) < MOST_HELD:
-                made.append(await anext(self))
-        except StopAsyncIteration:
-            pass
+            while not self._made.is_enough and (piece := await self._ask()) is not None:
+                self._made.put(piece)
         except Exception as error:
-            self._error = error
-        self._made = made[::-1]
+            self._made.error = error
         return self
 
     def __aiter__(self) -> AsyncBegun:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._made:
-            return self._made.pop()
-        error, self._error = self._error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
-        piece = None if self._task.done() else await self._ask()
-        if piece is None:
+        piece = self._made.take()
+        if piece is None and (piece := await self._ask()) is None:
             raise StopAsyncIteration
         return piece
 
     async def _ask(self) -> bytes | None:
+        if self._task.done():
+            return None
         asked, answer = self._asked, self._loop.create_future()
         self._asked = self._loop.create_future()
         asked.set_result((answer, self._asked))

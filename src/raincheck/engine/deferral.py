@@ -16,7 +16,7 @@ from raincheck.config.policy import Candidate
 from raincheck.engine.engine import Engine
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.ownership import find_owner
-from raincheck.engine.refusals import key_for
+from raincheck.engine.refusals import key_for, may_pass
 from raincheck.engine.response_writer import ResponseWriter
 from raincheck.engine.running import Run
 from raincheck.engine.start import Accepted, Key, Source, Start
@@ -99,6 +99,7 @@ class Deferral:
         has_ended: Whether its operation has.
         is_cancelled: Whether nobody wants the response any more.
         key: What makes other requests one with it.
+        candidate: As what it came.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Deferral:
         self.has_ended = False
         self.is_cancelled = False
         self._context = context
-        self._candidate = candidate
+        self.candidate = candidate
         self._method = method
         self._route = route
         self._lock = lock
@@ -204,7 +205,7 @@ class Deferral:
             key=self.key,
             webhook=self._context.webhook(next(source.askable())),
             is_reached=self._is_reached or source.is_authenticated,
-            is_attended=sharing is not None and self._candidate.budget != 0,
+            is_attended=may_pass(self.candidate, sharing),
         )
 
     def _present(self) -> Source:
@@ -296,7 +297,7 @@ class Deferral:
     @property
     def is_due(self) -> bool:
         """Whether its client is to be answered 202 now, if it has any use for one."""
-        return self._is_due and not self._candidate.in_person
+        return self._is_due and not self.candidate.in_person
 
     def begin_passing(self) -> None:
         """Have the response that begins now go to the client, too, unless it is told to poll."""
@@ -315,12 +316,9 @@ class Deferral:
         """
         self.reach()
         with self._lock:
-            self._marking = marking
-            self._is_due = True
+            self._marking, self._is_due = marking, True
+            self._note(Moment.DUE)
             operation, writer = self.operation, self.writer
-            if operation is None:
-                self.fate = FATES[Moment.DUE][self.fate]
-            self._wake()
         if operation is None or writer is None:
             return
         if writer.is_given_up:

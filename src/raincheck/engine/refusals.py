@@ -96,6 +96,14 @@ def is_accepted_first(candidate: Candidate, sharing: Sharing | None) -> bool:
     return candidate.budget == 0 or sharing is not None
 
 
+def may_pass(candidate: Candidate, sharing: Sharing | None) -> bool:
+    """Tell whether the response of such a request may go to its client as well, if it is in time.
+
+    Who is one with others waits as others do; who is deferred from the start is told to poll.
+    """
+    return sharing is not None and candidate.budget != 0
+
+
 def refuse_unread(
     candidate: Candidate,
     sharing: Sharing | None,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from raincheck.config.policy import Candidate
+from raincheck.engine.deferral import Deferral
 from raincheck.engine.engine import Engine
 from raincheck.engine.refusals import STORE_RETRY_AFTER
 from raincheck.engine.start import Key
@@ -24,7 +25,7 @@ from raincheck.http.preferences import parse_prefer
 from raincheck.http.problems import unavailable
 from raincheck.monitor import views
 from raincheck.monitor.dialects import DIALECTS
-from raincheck.monitor.links import Resource, is_id, local_path, locate, signature_of
+from raincheck.monitor.links import Resource, fill, is_id, local_path, locate, signature_of
 from raincheck.monitor.signing import Signer
 from raincheck.monitor.views import View
 from raincheck.monitor.waiters import Seen, Watcher
@@ -71,6 +72,30 @@ class Repeat(Poll):
     key: Key
     candidate: Candidate
     first: Headers | None = None
+
+    @classmethod
+    def of(
+        cls,
+        deferral: Deferral,
+        request: Request,
+        operation: Operation,
+        template: str | None,
+        first: Headers | None = None,
+    ) -> Repeat:
+        """Return a request that has become an operation under a key, whoever has it called.
+
+        Args:
+            template: The path of R where the application has mounted it, with a placeholder.
+        """
+        assert deferral.key is not None  # noqa: S101 - or there would be nothing to share
+        return cls(
+            request=request,
+            operation_id=operation.id,
+            path=fill(template, operation.id),
+            key=deferral.key,
+            candidate=deferral.candidate,
+            first=first,
+        )
 
 
 @dataclass(frozen=True, slots=True)

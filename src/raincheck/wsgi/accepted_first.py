@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import copy_context
 
 from raincheck.engine.idempotency import Sharing
-from raincheck.engine.refusals import refuse_unaccepted
+from raincheck.engine.refusals import may_pass, refuse_unaccepted
 from raincheck.http.messages import Headers, Request, Response
 from raincheck.monitor.endpoint import Repeat
 from raincheck.monitor.links import fill
@@ -41,7 +41,7 @@ class AcceptedFirst:
             None if it is answered as it would be without: the response is being passed on, or the
             request has to go on as it is.
         """
-        race, waits = self._race, self._sharing is not None and self._race.candidate.budget != 0
+        race, waits = self._race, may_pass(self._race.candidate, self._sharing)
         if waits:
             race.deferral.attend()
         try:
@@ -75,14 +75,5 @@ class AcceptedFirst:
 
     def _answer(self, operation: Operation, first: Headers | None = None) -> Response:
         """Answer with what the operation has come to; where another request runs it, wait."""
-        race, key = self._race, self._race.deferral.key
-        assert key is not None  # noqa: S101 - or there would be nothing to share
-        repeat = Repeat(
-            request=self._request,
-            operation_id=operation.id,
-            path=fill(self._template, operation.id),
-            key=key,
-            candidate=race.candidate,
-            first=first,
-        )
-        return race.gateway.status.answer(repeat)
+        repeat = Repeat.of(self._race.deferral, self._request, operation, self._template, first)
+        return self._race.gateway.status.answer(repeat)
