@@ -25,8 +25,9 @@ from raincheck.engine.outbox import Ending
 from raincheck.engine.running import RunningOperation
 from raincheck.engine.start import Start
 from raincheck.http.messages import Request
-from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
+from raincheck.monitor.poll import Poll
 from raincheck.operations.operation import IN_FLIGHT, Operation, Reason, Result, State
 from raincheck.operations.transitions import Responded
 from raincheck.stores.postgresql import PostgreSQLStore

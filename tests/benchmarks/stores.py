@@ -29,8 +29,9 @@ from raincheck.contracts import Liveness, Store
 from raincheck.engine.engine import Engine
 from raincheck.errors import ConfigurationError, StoreError
 from raincheck.http.messages import Request
-from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
+from raincheck.monitor.poll import Poll
 from raincheck.operations.operation import Operation, Result, State
 from raincheck.operations.transitions import Responded, advance
 from tests.benchmarks.tables import Scale, Table

@@ -26,13 +26,15 @@ class Browser:
     Args:
         driver: The URL of a chromedriver.
         downloads: Where files are saved.
+        runs_scripts: Whether pages may.
     """
 
-    def __init__(self, driver: str, downloads: Path) -> None:
+    def __init__(self, driver: str, downloads: Path, *, runs_scripts: bool = True) -> None:
+        block = {} if runs_scripts else {"profile.managed_default_content_settings.javascript": 2}
         options = {
             "binary": shutil.which("chromium"),
             "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"],
-            "prefs": {"download.default_directory": str(downloads)},
+            "prefs": {"download.default_directory": str(downloads), **block},
         }
         self._client = httpx.Client(timeout=TIMEOUT, trust_env=False)
         self._session = f"{driver}/session"
@@ -60,6 +62,28 @@ class Browser:
 
     def open(self, url: str) -> None:
         self._call("POST", "/url", url=url)
+
+    @property
+    def url(self) -> str:
+        return str(self._call("GET", "/url"))
+
+    @property
+    def title(self) -> str:
+        return str(self._call("GET", "/title"))
+
+    def reload(self) -> None:
+        self._call("POST", "/refresh")
+
+    def go_back(self) -> None:
+        self._call("POST", "/back")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """Run the body of a function in the page; its last argument, if called, is the result."""
+        return self._call("POST", "/execute/async", script=script, args=list(arguments))
+
+    def cdp(self, command: str, **parameters: Any) -> Any:
+        """Send a command of the Chrome DevTools Protocol."""
+        return self._call("POST", "/goog/cdp/execute", cmd=command, params=parameters)
 
     def _find(self, selector: str) -> str:
         found = self._call("POST", "/element", using="css selector", value=selector)

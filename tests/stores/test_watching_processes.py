@@ -20,8 +20,9 @@ from raincheck.config.options import Settings
 from raincheck.contracts import Store
 from raincheck.engine.engine import Engine
 from raincheck.http.messages import Request
-from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
+from raincheck.monitor.poll import Poll
 from raincheck.operations.operation import Operation, State
 from raincheck.stores import open_store
 from raincheck.testing.material import changed, make_operation

@@ -21,8 +21,9 @@ from raincheck.engine.response_writer import ResponseWriter
 from raincheck.engine.start import Captured, Start
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.http.messages import Request, Response, StoredBody
-from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
+from raincheck.monitor.poll import Poll
 from raincheck.operations.operation import Operation, Progress, Reason, Result
 from raincheck.operations.transitions import Responded
 from raincheck.stores.memory import MemoryStore

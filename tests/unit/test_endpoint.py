@@ -13,8 +13,9 @@ from raincheck.config.policy import Candidate
 from raincheck.engine.engine import Engine
 from raincheck.engine.start import Key
 from raincheck.http.messages import Headers, Request, Response
-from raincheck.monitor.endpoint import Poll, Repeat, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
+from raincheck.monitor.poll import Poll, Repeat
 from raincheck.operations.operation import Operation, Result, State
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing import Clock

@@ -12,8 +12,9 @@ import pytest
 from raincheck.config.options import Settings
 from raincheck.engine.engine import Engine
 from raincheck.http.messages import Request, Response
-from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
+from raincheck.monitor.poll import Poll
 from raincheck.operations.operation import Operation, Result, State
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing import Clock

@@ -10,7 +10,8 @@ from raincheck.engine.start import Key
 from raincheck.errors import StoreUnavailable
 from raincheck.handler import Marking
 from raincheck.http.messages import Request
-from raincheck.monitor.endpoint import Repeat, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
+from raincheck.monitor.poll import Repeat
 from raincheck.operations.operation import Reason, State
 from raincheck.operations.transitions import Ended
 from tests.unit.engines import (

@@ -13,13 +13,12 @@ from raincheck.asgi.capture import Capture
 from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.long_polls import until_gone
 from raincheck.asgi.passing import Passing
-from raincheck.asgi.translation import send_response
 from raincheck.asgi.upload import Upload
 from raincheck.config.policy import Candidate
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import may_pass, refuse_unaccepted, refuse_unread
 from raincheck.http.messages import Headers, Response
-from raincheck.monitor.endpoint import Repeat
+from raincheck.monitor.poll import Repeat
 from raincheck.operations.operation import Operation
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class AcceptedFirst(Exchange):
                 return  # it has not come whole, and nobody is there to be told
         if self._refusal is not None:
             await self._close_upload()
-            await send_response(self.arrived, self.server_send, self._refusal)
+            await self.gateway.status.refuse(self.arrived, self.server_send, self._refusal)
         elif self._other is not None:
             await self._close_upload()
             await self._answer(self._other)

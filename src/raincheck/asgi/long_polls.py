@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
-from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
+from raincheck.monitor.poll import Poll
 
 if TYPE_CHECKING:
     from starlette.types import Receive

@@ -16,7 +16,7 @@ from raincheck.asgi.lifespan import run_lifespan
 from raincheck.asgi.placement import refuse_endpoint
 from raincheck.asgi.rerun import Rerun, Rerunner
 from raincheck.asgi.status import PollRoute
-from raincheck.asgi.translation import send_response, to_pairs
+from raincheck.asgi.translation import to_pairs
 from raincheck.config.options import Options, Settings
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Refusal
 from raincheck.engine.engine import Engine
@@ -123,7 +123,7 @@ class RaincheckMiddleware:
         share = partial(self._sharing_policy.sharing, method, path, key)
         admitted = admit(decision, gateway.engine, share)
         if isinstance(admitted, Response):
-            await send_response(scope, send, admitted)
+            await gateway.status.refuse(scope, send, admitted)
             return
         candidate, sharing = admitted
         given = (gateway, scope, receive, send, candidate, template)
@@ -185,7 +185,7 @@ class RaincheckMiddleware:
         scope["route"] = self._poll_routes[target[1] if target else Resource.RESPONSE]
         scope["endpoint"] = self._gateway.status.show
         if target is None:
-            await send_response(scope, send, views.not_found())
+            await self._gateway.status.refuse(scope, send, views.not_found())
         else:
             await self._gateway.status.show(scope, receive, send, *target)
         return True

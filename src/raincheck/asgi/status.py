@@ -12,8 +12,9 @@ from raincheck.asgi.loops import Loop
 from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
 from raincheck.errors import BodyMissing, StoreError, is_passing
 from raincheck.http.messages import Response, StoredBody
-from raincheck.monitor.endpoint import Answer, Poll, StatusMonitor, unreadable
+from raincheck.monitor.endpoint import StatusMonitor, unreadable
 from raincheck.monitor.links import Resource, fill
+from raincheck.monitor.poll import Answer, Poll
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -85,6 +86,11 @@ class Status:
         else:
             await send_response(scope, send, response)
 
+    async def refuse(self, scope: Scope, send: Send, response: Response) -> None:
+        """Refuse a request, in a form that its client can read."""
+        request = to_request(scope, scope["path"], scope.get("root_path", ""))
+        await send_response(scope, send, self.monitor.refusal(response, request))
+
     async def answer(self, to_poll: Callable[[], Poll], receive: Receive | None = None) -> Response:
         """Return the response to a poll, after waiting if that is what its client would rather do.
 
@@ -125,7 +131,7 @@ class Status:
         except (StoreError, RuntimeError) as error:
             if not (isinstance(error, StoreError) or is_passing(error)):
                 raise
-            await send_response(scope, send, _unanswered(error))
+            await self.refuse(scope, send, _unanswered(error))
             return
         with_trailers = await send_start(scope, send, response)
         rest = body.stop - body.start - len(chunk)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from raincheck.config.left_alone import KINDS, LeftAlone
 from raincheck.config.limits import Limits
+from raincheck.config.page_options import check_page
 from raincheck.config.policy import Mode, Policy
 from raincheck.config.secret_options import check_url_lifetime, encryption_keys, url_secrets
 from raincheck.config.webhook_options import check_webhook
@@ -62,6 +63,8 @@ class Options(TypedDict, total=False):
     webhook: str | Callable[[Any], str | None] | None
     webhook_secret: str | None
     webhook_networks: Iterable[str]
+    html: bool | Mapping[str, Mapping[str, str]]
+    page: str | Callable[[Any], str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +149,11 @@ class Settings:
             `webhook`.
         webhook_networks: Networks that are not public and that webhooks may reach all the same,
             such as `["10.1.0.0/16"]`. Default: none.
+        html: Whether browsers are shown a page while they wait, and htmx and Turbo a part of one;
+            False: they get JSON like all others. A mapping of languages to texts adds to those that
+            there are, such as `{"nl": {"working": "Bezig"}}`. Default True.
+        page: Callable (`raincheck.contracts.Page`) → HTML, or the path of a template, for pages of
+            your own. Default None: raincheck's.
 
     Raises:
         ConfigurationError: An option is unknown, has a wrong value, or contradicts another.
@@ -184,6 +192,8 @@ class Settings:
     webhook: str | Callable[[Any], str | None] | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
     webhook_networks: Iterable[str] = ()
+    html: bool | Mapping[str, Mapping[str, str]] = True
+    page: str | Callable[[Any], str] | None = None
 
     @classmethod
     def build(cls, options: Mapping[str, Any]) -> Self:
@@ -239,6 +249,7 @@ class Settings:
         self._check_secrets()
         networks = check_webhook(self.webhook, self.webhook_secret, self.webhook_networks)
         object.__setattr__(self, "webhook_networks", networks)
+        check_page(self.html, self.page)
         self.policy()  # raises where a pattern is wrong
         self.effective_limits()
 

@@ -38,7 +38,8 @@ from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import is_accepted_first
 from raincheck.handler import REQUEST
 from raincheck.http.messages import Headers, Response
-from raincheck.monitor.endpoint import Poll, StatusMonitor
+from raincheck.monitor.endpoint import StatusMonitor
+from raincheck.monitor.poll import Poll
 from raincheck.operations.operation import Operation
 from raincheck.wsgi import leaving
 

@@ -48,9 +48,10 @@ from raincheck.http.messages import Response, StoredBody, without
 from raincheck.inspection import MarkedRequests, bound_requests_of
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.monitor import views
-from raincheck.monitor.endpoint import Answer as Looked
-from raincheck.monitor.endpoint import Poll, unreadable
+from raincheck.monitor.endpoint import unreadable
 from raincheck.monitor.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_target
+from raincheck.monitor.poll import Answer as Looked
+from raincheck.monitor.poll import Poll
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.candidate import decide, sharing_of
@@ -188,7 +189,7 @@ class RaincheckMiddleware:
         engine.come_in_at(get_script_prefix())
         admitted = self._admit(request, decision)
         if isinstance(admitted, Response):
-            return to_response(admitted)
+            return self._refuse(request, admitted)
         candidate, sharing = admitted
         try:
             patience = patience_for(str(request.method), sharing)
@@ -197,7 +198,7 @@ class RaincheckMiddleware:
             )
         except Unread as unread:
             refusal = unread.refusal(candidate, sharing, engine.limits)
-            return self._pass(request) if refusal is None else to_response(refusal)
+            return self._pass(request) if refusal is None else self._refuse(request, refusal)
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, candidate, method, path)
         exchange.bind(request, body, self._handle)
@@ -235,7 +236,7 @@ class RaincheckMiddleware:
     ) -> HttpResponseBase:
         admitted = self._admit(request, decision)
         if isinstance(admitted, Response):
-            return to_response(admitted)
+            return self._refuse(request, admitted)
         return await gateway.serve(request, *admitted, template)
 
     def _admit(self, request: HttpRequest, decision: Candidate | Refusal) -> Admitted | Response:
@@ -259,7 +260,7 @@ class RaincheckMiddleware:
     ) -> HttpResponseBase:
         """Answer a request to the status monitor; may wait in this thread."""
         if resource is None:
-            return _unlogged(request, to_response(views.not_found()))
+            return _unlogged(request, self._refuse(request, views.not_found()))
         had_session = _has_accessed_session(request)
         poll = self._to_poll(request, operation_id, resource)
         return self._send(request, self._gateway.status.answer(poll), had_session)
@@ -276,7 +277,7 @@ class RaincheckMiddleware:
         Whoever runs it cancels it when the client leaves.
         """
         if resource is None:
-            return _unlogged(request, to_response(views.not_found()))
+            return _unlogged(request, self._refuse(request, views.not_found()))
         had_session = _has_accessed_session(request)
         poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
         response = answer.response
@@ -329,9 +330,13 @@ class RaincheckMiddleware:
             if length <= CHUNK_SIZE:  # whole, so that everybody around can look at it
                 return to_response(replace(response, body=b"".join(chunks)))
         except StoreError as error:
-            return to_response(unreadable(error))
+            return self._refuse(request, unreadable(error))
         is_async = isinstance(request, ASGIRequest)
         return to_response(response, in_threads(chunks, length) if is_async else chunks)
+
+    def _refuse(self, request: HttpRequest, response: Response) -> HttpResponseBase:
+        """Refuse a request, in a form that its client can read."""
+        return to_response(self._gateway.monitor.refusal(response, to_request(request)))
 
     @cached_property
     def _is_compressed(self) -> bool:

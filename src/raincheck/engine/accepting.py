@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -103,6 +104,7 @@ class Accepting:
             application=self._process.application.at(start.root_path),
             code=self._process.application.code if captured is not None else None,
             webhook=start.webhook,
+            form_token=secrets.token_urlsafe(16) if self._settings.html else None,
         )
 
     def _accept(

@@ -88,6 +88,15 @@ def asks_for(media_type: bytes, accept: bytes | None) -> bool:
     return dict(_media_ranges(accept)).get(media_type, 0) > 0
 
 
+def prefers(accept: bytes | None, media_type: bytes, *, over: bytes) -> bool:
+    """Tell whether `Accept` names a media type, and rates it higher than another one."""
+    if not asks_for(media_type, accept) or accept is None:
+        return False
+    ranges = dict(_media_ranges(accept))
+    names = (over, over.split(b"/")[0] + b"/*", b"*/*")
+    return ranges[media_type] > next((ranges[name] for name in names if name in ranges), 0)
+
+
 def _media_ranges(value: bytes) -> Iterator[tuple[bytes, float]]:
     for member in value.split(b","):
         name, *parameters = (part.strip().lower() for part in member.split(b";"))

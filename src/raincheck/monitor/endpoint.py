@@ -7,108 +7,34 @@ own.
 
 from __future__ import annotations
 
-import hmac
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
-from raincheck.config.policy import Candidate
-from raincheck.engine.deferral import Deferral
 from raincheck.engine.engine import Engine
 from raincheck.engine.refusals import STORE_RETRY_AFTER
-from raincheck.engine.start import Key
 from raincheck.errors import BodyMissing, StoreError
-from raincheck.http.messages import Headers, Request, Response, StoredBody, for_method
+from raincheck.http.messages import Request, Response, StoredBody, for_method
 from raincheck.http.preferences import parse_prefer
 from raincheck.http.problems import unavailable
-from raincheck.monitor import views
+from raincheck.monitor import changes, views
+from raincheck.monitor.changes import same
 from raincheck.monitor.dialects import DIALECTS
-from raincheck.monitor.links import Resource, fill, is_id, local_path, locate, signature_of
+from raincheck.monitor.links import Resource, is_id, local_path, locate, signature_of
+from raincheck.monitor.poll import Answer, Poll, Repeat
+from raincheck.monitor.presentation import Presentation, is_form
 from raincheck.monitor.signing import Signer
 from raincheck.monitor.views import View
 from raincheck.monitor.waiters import Seen, Watcher
-from raincheck.operations.operation import Operation, State, is_expired
+from raincheck.operations.operation import Operation, is_expired
 
 logger = logging.getLogger("raincheck")
 
 UNBOUND_RETRY_AFTER = 1  # seconds: a handler is soon reached
 UNREADABLE = "Operations can't be read now."
-CANCELS = (State.CANCELLING, State.CANCELLED)
 _REFUSED = (406, 412)  # whatever the operation becomes
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """A request to the status monitor.
-
-    Attributes:
-        owner: Names the principal it comes from; called for what belongs to one only, in the thread
-            that looks.
-        path: Where R lies, root path included; None: below the configured prefix.
-        root_path: Where the application is mounted; None: as the request says.
-    """
-
-    request: Request
-    operation_id: str
-    resource: Resource
-    owner: Callable[[], str | None] = lambda: None
-    path: str | None = None
-    root_path: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat(Poll):
-    """A request of the original route that is one with an operation: it is answered as a poll.
-
-    Attributes:
-        key: What they have in common.
-        candidate: As what it came; it may wait for the end as long as its handler might take.
-        first: The header fields as the handler gave them, for whoever has had it called.
-    """
-
-    resource: Resource = Resource.RESPONSE
-    key: Key
-    candidate: Candidate
-    first: Headers | None = None
-
-    @classmethod
-    def of(
-        cls,
-        deferral: Deferral,
-        request: Request,
-        operation: Operation,
-        template: str | None,
-        first: Headers | None = None,
-    ) -> Repeat:
-        """Return a request that has become an operation under a key, whoever has it called.
-
-        Args:
-            template: The path of R where the application has mounted it, with a placeholder.
-        """
-        assert deferral.key is not None  # noqa: S101 - or there would be nothing to share
-        return cls(
-            request=request,
-            operation_id=operation.id,
-            path=fill(template, operation.id),
-            key=deferral.key,
-            candidate=deferral.candidate,
-            first=first,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is to be said to a poll now.
-
-    Attributes:
-        wait: Seconds that the client would rather wait for the end of its operation; 0: it would
-            not, or has nothing to wait for.
-    """
-
-    response: Response
-    wait: float = 0
 
 
 class _OwnerError(Exception):
@@ -154,13 +80,22 @@ class StatusMonitor:
         self._dialect = DIALECTS[engine.settings.dialect]
         secrets, lifetime = engine.settings.url_secret, engine.settings.url_lifetime
         self._signer = Signer(secrets, lifetime) if secrets is not None else None
+        self._presentation = Presentation(engine.settings.html, engine.settings.page)
 
     def started(
         self, operation: Operation, request: Request, applied: str | None, path: str | None = None
     ) -> Response:
-        """Return the 202 for the request that has just become this operation."""
+        """Return the 202 for the request that has just become this operation.
+
+        A browser is led to R instead, with 303.
+        """
         # The store is not asked for the time: it may fail, and the operation is there.
-        return views.started(self._seen(operation, request, path, operation.updated), applied)
+        view = self._seen(operation, request, path, operation.updated)
+        return self._presentation.started(view, request, applied)
+
+    def refusal(self, response: Response, request: Request) -> Response:
+        """Return what a request is told that is refused, in a form that its client can read."""
+        return self._presentation.refusal(response, request)
 
     def look(self, poll: Poll, *, waited: float = 0, seen: Seen | None = None) -> Answer:
         """Find an answer to a request as things are now; never raises for a store that fails.
@@ -183,8 +118,10 @@ class StatusMonitor:
         except Exception:  # the server's 500 would look like the handler's
             logger.exception("a poll could not be answered")
             answer, waited = Answer(unavailable(UNREADABLE, STORE_RETRY_AFTER)), 0
-        response = for_method(poll.request.method, answer.response)
-        if waited and not isinstance(poll, Repeat):
+        is_poll = not isinstance(poll, Repeat)
+        told = self._presentation.refusal(answer.response, poll.request, is_poll=is_poll)
+        response = for_method(poll.request.method, told)
+        if waited and is_poll:
             response = views.after_waiting(response, waited)
         return Answer(response, answer.wait)
 
@@ -221,12 +158,12 @@ class StatusMonitor:
         if not is_id(poll.operation_id):
             return Answer(views.not_found())
         is_repeat = isinstance(poll, Repeat)
-        if not is_repeat and poll.request.method not in views.ALLOWED[poll.resource]:
+        if not is_repeat and not self._has_method(poll):
             return Answer(views.method_not_allowed(poll.resource))
         if seen is not None and seen.failure is not None:
             raise seen.failure.with_traceback(None)  # or each waiter would make it longer
         operation = seen.operation if seen is not None else self.engine.look(poll.operation_id)
-        if operation is None or not _same(operation.id, poll.operation_id):
+        if operation is None or not same(operation.id, poll.operation_id):
             return Answer(views.not_found())
         if isinstance(poll, Repeat):
             return self._repeat(poll, operation, has_waited=seen is not None)
@@ -276,7 +213,8 @@ class StatusMonitor:
             self.engine.leave_alone(operation)
         if in_person:
             return Answer(views.key_in_use(view), wait)
-        return Answer(views.started(view, repeat.candidate.applied), wait)
+        applied = repeat.candidate.applied
+        return Answer(self._presentation.started(view, repeat.request, applied), wait)
 
     @property
     def _has_room(self) -> bool:
@@ -285,32 +223,32 @@ class StatusMonitor:
 
     def _wait_of(self, request: Request) -> float:
         prefer = request.header(b"prefer")
-        if prefer is None or request.method == "DELETE":
-            return 0
-        if not self._has_room:
+        if prefer is None or request.method not in ("GET", "HEAD") or not self._has_room:
             return 0
         return min(parse_prefer(prefer).wait or 0, self.engine.settings.max_wait)
 
     def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
         view = self._view(operation, poll.request, poll.path, signature)
-        if poll.request.method == "DELETE" and operation.unbound and not operation.is_terminal:
+        if poll.request.method in ("GET", "HEAD"):
+            return self._presentation.read(view, poll.resource, poll.request)
+        if operation.unbound and not operation.is_terminal:
             return unavailable("It is not known yet whose this is.", UNBOUND_RETRY_AFTER)
-        if poll.request.method == "DELETE" and not is_expired(operation, view.now):
-            return views.refused_deletion(view, poll.request) or self._delete(poll, operation)
-        return views.read(view, poll.resource, poll.request)
+        if is_form(poll.request):
+            return changes.cancel_by_form(self.engine, poll, view)
+        if is_expired(operation, view.now):
+            return self._presentation.read(view, poll.resource, poll.request)
+        return views.refused_deletion(view, poll.request) or self._delete(poll, operation)
+
+    def _has_method(self, poll: Poll) -> bool:
+        if self._presentation.has_html and is_form(poll.request):
+            return poll.resource is Resource.RESPONSE
+        return poll.request.method in views.ALLOWED[poll.resource]
 
     def _delete(self, poll: Poll, operation: Operation) -> Response:
-        engine, writes = self.engine, self.engine.health.writes
-        changed = None
-        if not operation.is_terminal:
-            changed = writes.run(lambda: engine.cancel(operation.id))
-        if changed is None:  # or it has ended since the look
-            # What is large may take its time.
-            changed = writes.run(lambda: engine.forget(operation.id), may_be_slow=True)
-        operation = changed or operation
-        if not operation.forgotten and operation.state not in CANCELS:  # a newer raincheck's
-            return unavailable("This can't be cancelled now.", STORE_RETRY_AFTER)
-        return views.deleted(self._view(operation, poll.request, poll.path))
+        changed = changes.delete(self.engine, operation)
+        if isinstance(changed, Response):
+            return changed
+        return views.deleted(self._view(changed, poll.request, poll.path))
 
     def read(self, body: StoredBody) -> Iterator[bytes]:
         """Yield the bytes of a stored body, chunk by chunk.
@@ -365,13 +303,4 @@ def _may_see(poll: Poll, operation: Operation) -> bool:
         owner = poll.owner()
     except Exception as error:
         raise _OwnerError(error) from error
-    return owner is not None and _same(owner, operation.owner)
-
-
-def _same(text: str, other: str) -> bool:
-    """Compare in a time that tells nothing of where they differ."""
-    return hmac.compare_digest(_bytes(text), _bytes(other))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    return owner is not None and same(owner, operation.owner)

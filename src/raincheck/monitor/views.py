@@ -67,7 +67,11 @@ class View:
 
 def started(view: View, applied: str | None = None) -> Response:
     """Answer the original request with 202 (RFC 9110 §15.3.3), its preference being `applied`."""
-    response = _accepted(view)
+    return with_applied(_accepted(view), applied)
+
+
+def with_applied(response: Response, applied: str | None) -> Response:
+    """Say which preference was honoured (RFC 7240 §3)."""
     if applied is None:
         return response
     extra = ((b"preference-applied", applied.encode("ascii")), (b"vary", b"Prefer"))

@@ -107,7 +107,7 @@ class Operation:
     is the one whose processes show it and may run the handler, `code` the fingerprint of its
     source. `webhook` is the URL that is still to be told of the end, after so many `deliveries`;
     then `lease` is the time from which the next may be made. `polled` is about when somebody last
-    asked for it, where that counts.
+    asked for it, where that counts. `form_token` is what the forms of its page must send.
     """
 
     id: str
@@ -138,6 +138,7 @@ class Operation:
     webhook: str | None = None
     deliveries: int = 0
     polled: float | None = None
+    form_token: str | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @property

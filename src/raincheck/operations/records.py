@@ -33,7 +33,8 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("lease", "expires", "polled", "total"), (*_NUMBER, type(None))),
     **dict.fromkeys(("version", "fence", "deliveries", "status", "length", "chunk_size"), int),
     **dict.fromkeys(("owner", "queue", "worker", "reason", "fingerprint", "application"), _TEXT),
-    **dict.fromkeys(("code", "webhook", "message", "error_code", "error_message"), _TEXT),
+    **dict.fromkeys(("code", "webhook", "form_token"), _TEXT),
+    **dict.fromkeys(("message", "error_code", "error_message"), _TEXT),
     **dict.fromkeys(("path", "scheme", "http_version", "root_path"), str),
 }
 

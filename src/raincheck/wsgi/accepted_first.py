@@ -11,8 +11,8 @@ from contextvars import copy_context
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import may_pass, refuse_unaccepted
 from raincheck.http.messages import Headers, Request, Response
-from raincheck.monitor.endpoint import Repeat
 from raincheck.monitor.links import fill
+from raincheck.monitor.poll import Repeat
 from raincheck.operations.operation import Operation
 from raincheck.wsgi.race import Race
 
@@ -65,9 +65,10 @@ class AcceptedFirst:
     def _refuse(self, error: Exception) -> Response | None:
         self._race.deferral.keep()
         refusal = refuse_unaccepted(error, self._sharing, self._race.path)
-        if refusal is not None:
-            self._race.drop()
-        return refusal
+        if refusal is None:
+            return None
+        self._race.drop()
+        return self._race.gateway.monitor.refusal(refusal, self._request)
 
     def _started(self, operation: Operation) -> Response:
         applied, path = self._race.candidate.applied, fill(self._template, operation.id)

@@ -101,7 +101,7 @@ class RaincheckMiddleware:
         share = partial(sharing_of, self._sharing_policy, environ, path)
         admitted = admit(decision, engine, share)
         if isinstance(admitted, Response):
-            return self._gateway.status.send(environ, start_response, admitted)
+            return self._gateway.status.refuse(environ, start_response, admitted)
         candidate, sharing = admitted
         try:
             patience = patience_for(environ["REQUEST_METHOD"], sharing)
@@ -111,7 +111,7 @@ class RaincheckMiddleware:
         except Unread as unread:
             refusal = unread.refusal(candidate, sharing, engine.limits)
             if refusal is not None:
-                return self._gateway.status.send(environ, start_response, refusal)
+                return self._gateway.status.refuse(environ, start_response, refusal)
             return self.app(environ, start_response)
         engine.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
         exchange = Exchange(self._gateway, environ, path, body, candidate)
@@ -202,7 +202,7 @@ class RaincheckMiddleware:
             return None
         target = parse_target(path[len(self._below) :])
         if target is None:
-            return self._gateway.status.send(environ, start_response, not_found())
+            return self._gateway.status.refuse(environ, start_response, not_found())
         is_preflight = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
         if is_preflight and environ["REQUEST_METHOD"] == "OPTIONS" and self._gateway.status.hooks:
             return self._gateway.status.send(environ, start_response, allowed(target[1]))

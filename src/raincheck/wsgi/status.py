@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from raincheck.errors import BodyMissing, StoreError
 from raincheck.http.messages import Response, StoredBody
-from raincheck.monitor.endpoint import Poll, Repeat, StatusMonitor, unreadable
+from raincheck.monitor.endpoint import StatusMonitor, unreadable
 from raincheck.monitor.links import Resource, fill
+from raincheck.monitor.poll import Poll, Repeat
 from raincheck.wsgi import leaving
 from raincheck.wsgi.hooks import Hooks, hooks_of
 from raincheck.wsgi.running import Running
@@ -77,7 +78,7 @@ class Status:
     ) -> Iterable[bytes]:
         """Answer a request to the status monitor that the application has routed itself."""
         response = self._look(environ, operation_id, resource, template, root_path)
-        return self._send(environ["REQUEST_METHOD"], start_response, response)
+        return self._send(environ, start_response, response)
 
     def _look(
         self,
@@ -99,18 +100,27 @@ class Status:
         """Send a response of raincheck's own; returns what to return to the server."""
         if self.hooks is not None:
             response = self.hooks(environ, response)
-        return self._send(environ["REQUEST_METHOD"], start_response, response)
+        return self._send(environ, start_response, response)
+
+    def refuse(
+        self, environ: WSGIEnvironment, start_response: StartResponse, response: Response
+    ) -> Iterable[bytes]:
+        """Refuse a request, in a form that its client can read."""
+        refusal = self.monitor.refusal(response, to_request(environ))
+        return self.send(environ, start_response, refusal)
 
     def _send(
-        self, method: str, start_response: StartResponse, response: Response
+        self, environ: WSGIEnvironment, start_response: StartResponse, response: Response
     ) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
         if not isinstance(response.body, StoredBody):
             return send_response(method, start_response, response)
         try:
             # Before the status is sent: a body that has just been purged is no 200.
             chunks = self.open(response.body)
         except StoreError as error:
-            return send_response(method, start_response, unreadable(error))
+            refusal = self.monitor.refusal(unreadable(error), to_request(environ))
+            return send_response(method, start_response, refusal)
         send_start(start_response, response)
         return chunks
 

@@ -46,6 +46,9 @@ from tests.support.real_servers import postgresql_url
 from tests.support.unreliable import Proxy
 
 pytestmark = pytest.mark.server
+WAITING = sql.SQL(
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+)
 may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
 
@@ -70,18 +73,24 @@ def terminate(admin: Admin, name: str) -> int:
 
 
 def test_connections_that_were_ended_while_idle_cost_one_more_attempt(
-    admin: Admin, schema: str, only: str
+    admin: Admin, schema: str, only: str, table: Callable[[str], sql.Identifier]
 ) -> None:
     with closing(store_at(named_url(only), schema)) as store:
         in_threads(8, lambda n: store.create(make_operation(f"{n}")))
         times = []
         for _ in range(3):  # a machine under load may hold up one of them for long
-            assert None not in in_threads(8, lambda n: store.get(f"{n}"))
-            terminated = terminate(admin, only)
+            with psycopg.connect(postgresql_url()) as other:  # or one connection might do for all
+                other.execute(sql.SQL("LOCK TABLE {}").format(table("operations")))
+                threads = [threading.Thread(target=store.get, args=(f"{n}",)) for n in range(8)]
+                for thread in threads:
+                    thread.start()
+                until(lambda: ask(admin, WAITING, only) > 1)
+            for thread in threads:
+                thread.join()
+            assert terminate(admin, only) > 1
             began = time.monotonic()
             assert store.get("0") is not None
             times.append(time.monotonic() - began)
-        assert terminated > 1
         assert min(times) < 1.0
         assert None not in in_threads(8, lambda n: store.get(f"{n}"))
 
@@ -97,11 +106,7 @@ def test_a_statement_that_was_ended_in_the_middle_is_repeated(
             swap = lambda: swapped.append(store.swap(old, changed(old, owner="ann")))  # noqa: E731
             thread = threading.Thread(target=swap)
             thread.start()
-            waits = sql.SQL(
-                "SELECT 1 FROM pg_stat_activity WHERE application_name = %s"
-                " AND wait_event_type = 'Lock'"
-            )
-            until(lambda: ask(admin, waits, only))
+            until(lambda: ask(admin, WAITING, only))
             terminate(admin, only)
         thread.join(30)
         assert swapped == [True]

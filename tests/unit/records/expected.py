@@ -81,6 +81,7 @@ DISCARDED = replace(
 )
 # What was added to records while their version stayed 1, and what it is in those without it.
 ADDED = {
+    "form_token": None,
     "application": None,
     "repeatable": False,
     "captured": False,

@@ -1,0 +1,350 @@
+"""Whole pages: what goes on, that it is finished, or what is wrong. Pure but for a template's file.
+
+All that comes from outside is hostile: it is cut, escaped, and kept from changing the direction of
+what is around it. Nothing is loaded from anywhere, and the policy (CSP) says so by hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from raincheck.http.dates import timestamp
+from raincheck.http.messages import Headers, Request, Response, without
+from raincheck.http.problems import NO_STORE
+from raincheck.http.urls import origin, raw_path
+from raincheck.monitor.audience import WAITING
+from raincheck.monitor.links import Resource
+from raincheck.monitor.page.texts import RIGHT_TO_LEFT, TEXTS, Texts, duration, language_of
+from raincheck.monitor.views import View, retry_after
+from raincheck.operations.operation import Operation, Progress, State
+
+MOST_SHOWN = 200  # characters of a text from outside
+LONGEST_REFRESH = 10  # seconds between looks where scripts don't run
+_CONTENT = frozenset({b"content-type", b"content-length"})
+
+NO_FIELDS: Headers = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a page says; the option `page` is given one and returns its HTML.
+
+    Attributes:
+        status: The status of its response.
+        kind: `"waiting"`, `"finished"`, or the `code` of the problem that it explains.
+        language: A language tag, and the direction it is written in, `"ltr"` or `"rtl"`.
+        title: As plain text.
+        main: The element `<main>`, in HTML; all in it is escaped.
+        script: What keeps a waiting page up to date, if it is in the page; else empty.
+        style: What the default page looks like.
+        progress: What the handler has said of it.
+    """
+
+    status: int
+    kind: str
+    language: str
+    direction: str
+    title: str
+    main: str
+    script: str = ""
+    style: str = ""
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Writes the pages of one middleware.
+
+    Args:
+        custom: The option `page`.
+        texts: The words of all languages.
+    """
+
+    custom: Callable[[Page], str] | str | None = None
+    texts: Mapping[str, Texts] = field(default_factory=lambda: TEXTS)
+
+    def waiting(self, view: View, request: Request) -> Response:
+        """Show what goes on: 202, as R is for programs."""
+        words, language = self._words(request)
+        next_url = next_of(view)
+        refresh = min(LONGEST_REFRESH, retry_after(view.operation, view.now))
+        page = self._page(
+            language,
+            status=202,
+            kind="waiting",
+            title=_title(view.operation, words),
+            main=_main(_waiting(view, words), next_url),
+            script=asset("page.js"),
+            progress=view.operation.progress,
+        )
+        fields = (
+            *_refresh(refresh, next_url),
+            (b"retry-after", b"%d" % retry_after(view.operation, view.now)),
+            (b"operation-location", view.links.url(Resource.STATUS).encode("ascii")),
+        )
+        return self._respond(page, fields)
+
+    def finished(self, view: View, request: Request, *, is_empty: bool) -> Response:
+        """Say that a file is ready, which the browser then fetches, or that all is done."""
+        words, language = self._words(request)
+        url = view.links.path(Resource.RESPONSE)
+        if is_empty:
+            content, fields = _paragraph(words["nothing"]) + _way_back(request, words), NO_FIELDS
+        else:
+            link = f'<a class="to" href="{escape(url)}" download>{escape(words["download"])}</a>'
+            content, fields = _paragraph(words["file"]) + link, _refresh(0, url)
+        heading = _heading(words["finished"])
+        page = self._page(
+            language,
+            status=200,
+            kind="finished",
+            title=words["finished"],
+            main=_main(heading + content),
+        )
+        return self._respond(page, fields)
+
+    def problem(self, response: Response, request: Request) -> Response:
+        """Explain a problem that a program would have been told in JSON."""
+        words, language = self._words(request)
+        document = json.loads(response.body) if isinstance(response.body, bytes) else {}
+        title, detail = _explained(response, document, words)
+        content = _heading(title) + detail + _way_back(request, words)
+        page = self._page(
+            language,
+            status=response.status,
+            kind=str(document["code"]),
+            title=title,
+            main=_main(content),
+        )
+        fields = without(response.headers, _CONTENT | {NO_STORE[0]})
+        wait = response.header(b"retry-after")
+        if response.status == 503 and wait is not None and request.method == "GET":
+            fields += ((b"refresh", wait),)
+        return self._respond(page, fields)
+
+    def _words(self, request: Request) -> tuple[Texts, str]:
+        language = language_of(request.header(b"accept-language"), self.texts)
+        return self.texts[language], language
+
+    def _page(
+        self,
+        language: str,
+        *,
+        status: int,
+        kind: str,
+        title: str,
+        main: str,
+        script: str = "",
+        progress: Progress | None = None,
+    ) -> Page:
+        is_rtl = language.partition("-")[0] in RIGHT_TO_LEFT
+        return Page(
+            status=status,
+            kind=kind,
+            language=language,
+            direction="rtl" if is_rtl else "ltr",
+            title=title,
+            main=main,
+            script=script,
+            style=asset("page.css"),
+            progress=progress,
+        )
+
+    def _respond(self, page: Page, fields: Headers) -> Response:
+        policy: Headers = ()
+        if callable(self.custom):
+            html = self.custom(page)
+        elif self.custom is not None:
+            html = _filled(Path(self.custom).read_text("utf-8"), page)
+        else:
+            html = _filled(asset("page.html"), page)
+            policy = ((b"content-security-policy", _csp()),)
+        return html_response(page.status, html, page.language, policy + fields)
+
+
+def html_response(status: int, html: str, language: str, fields: Headers = ()) -> Response:
+    """Return a response for a browser, which no cache keeps."""
+    body = html.encode("utf-8", "replace")
+    content = (
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"content-language", language.encode("ascii")),
+        (b"x-content-type-options", b"nosniff"),
+        (b"vary", b"Accept, Accept-Language"),
+        NO_STORE,
+    )
+    return Response(status, content + fields, body)
+
+
+def see(view: View, status: int = 303) -> Response:
+    """Lead a browser to where it waits (RFC 9110 §15.4.4), whatever its request was.
+
+    No browser follows the `Location` of a 202. After this, neither the back button nor a reload
+    sends the request again, and it needs no script.
+    """
+    where = view.links.url(Resource.RESPONSE)
+    monitor = view.links.url(Resource.STATUS).encode("ascii")
+    html = f'<!doctype html><title>202</title><a href="{escape(where)}">{escape(where)}</a>\n'
+    fields = (
+        (b"location", where.encode("ascii")),
+        (b"operation-location", monitor),
+        (b"link", b'<%s>; rel="status"' % monitor),
+    )
+    return html_response(status, html, "en", fields)
+
+
+def next_of(view: View) -> str:
+    """Return the URL by which a waiting page asks for itself."""
+    url = view.links.path(Resource.RESPONSE)
+    return url + ("&" if "?" in url else "?") + WAITING.decode("ascii")
+
+
+def shown(text: str) -> str:
+    """Write a hostile text: cut, escaped, without control characters, and isolated (UAX #9)."""
+    cut = text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"
+    printable = "".join(each if each.isprintable() else " " for each in cut)
+    return f"<bdi>{escape(printable)}</bdi>"
+
+
+def progress_of(view: View, words: Texts) -> str:
+    """Write how far the handler says it is."""
+    told = view.operation.progress
+    name = f'aria-label="{escape(words["working"])}"'
+    if told is None:
+        return f"<progress {name}></progress>"
+    if not told.total or told.total <= 0:
+        bar, count = (
+            f"<progress {name}></progress>",
+            _number(told.completed) if told.completed else "",
+        )
+    else:
+        share = min(1.0, max(0.0, told.completed / told.total))
+        bar = f'<progress {name} max="100" value="{100 * share:.4g}"></progress>'
+        completed, total = _number(told.completed), _number(told.total)
+        count = words["of"].format(completed=completed, total=total)
+    parts = [shown(part) for part in (told.message, count) if part]
+    return bar + (f"<p>{' · '.join(parts)}</p>" if parts else "")
+
+
+def _waiting(view: View, words: Texts) -> str:
+    operation = view.operation
+    heading = _title(operation, words)
+    moment = timestamp(operation.created)
+    time = f'<time datetime="{moment}">{moment[11:16]} UTC</time>'
+    elapsed = f'<bdi dir="ltr">{duration(view.now - operation.created)}</bdi>'
+    since = escape(words["since"]).format(time=time, elapsed=elapsed)
+    is_guest = bool(view.links.query)
+    request = shown(f"{operation.method} {operation.route}")
+    what = "" if is_guest else f'<p class="dim">{request}</p>'
+    cancel = "" if is_guest else _cancel(view, words)
+    return (
+        f'<h1 id="what">{escape(heading)}</h1>{what}'
+        f'<div id="progress" role="status">{progress_of(view, words)}</div>'
+        f'<p id="since" class="dim">{since}</p>'
+        f'<p class="dim">{escape(words["stay"])}</p>'
+        f'<p id="lost" role="alert" hidden>{escape(words["lost"])}</p>'
+        f'<div id="cancel">{cancel}</div>'
+    )
+
+
+def _cancel(view: View, words: Texts) -> str:
+    operation = view.operation
+    may = operation.form_token is not None and not (operation.unbound or operation.coalesced)
+    if not may or operation.state is State.CANCELLING:
+        return ""
+    action = f"{view.links.path(Resource.RESPONSE)}?cancel={operation.form_token}"
+    return (
+        f'<form method="post" action="{escape(action)}">'
+        f"<button>{escape(words['cancel'])}</button></form>"
+    )
+
+
+def _title(operation: Operation, words: Texts) -> str:
+    return words["cancelling" if operation.state is State.CANCELLING else "working"]
+
+
+_BY_STATUS = {404: "not-found", 410: "gone", 403: "forbidden"}
+
+
+def _explained(response: Response, document: Mapping[str, object], words: Texts) -> tuple[str, str]:
+    """Return the title and the explanation of a problem."""
+    code = str(document["code"])
+    wait = response.header(b"retry-after")
+    if response.status in (429, 503) and wait is not None:
+        detail = words["busy-detail"].format(duration=duration(int(wait)))
+        return words["busy"], _paragraph(detail)
+    code = code if f"{code}-detail" in words else _BY_STATUS.get(response.status, code)
+    if f"{code}-detail" in words:
+        return words[code], _paragraph(words[f"{code}-detail"])
+    title = words["failed" if response.status == 500 else "wrong"]
+    return title, f'<p lang="en">{shown(str(document["detail"]))}</p>'
+
+
+def _way_back(request: Request, words: Texts) -> str:
+    """Link to the page that the browser has come from, if it is one of this site; else the root."""
+    here, referer = origin(request), request.header(b"referer") or b""
+    came_from = referer.decode("latin-1")
+    url = f"{request.root_path.rstrip('/')}/"
+    if here is not None and came_from.startswith(f"{here}/"):
+        path = came_from[len(here) :].partition("?")[0]
+        url = url if path == raw_path(request) else came_from[len(here) :]
+    url = "/" + url.lstrip("/")  # RFC 3986 §4.2: two slashes would be another host
+    return f'<a class="to" href="{escape(url)}">{escape(words["back"])}</a>'
+
+
+def _main(content: str, next_url: str | None = None) -> str:
+    data = f' data-next="{escape(next_url)}"' if next_url is not None else ""
+    return f"<main{data}>{content}</main>"
+
+
+def _heading(text: str) -> str:
+    return f"<h1>{escape(text)}</h1>"
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{escape(text)}</p>"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.10g}".replace(",", "\u202f")  # a thin space, which all languages know
+
+
+def _refresh(seconds: int, url: str) -> Headers:
+    return ((b"refresh", f"{seconds};url={url}".encode("ascii")),)
+
+
+def _filled(template: str, page: Page) -> str:
+    values = {name: getattr(page, name) for name in ("language", "direction", "main", "style")}
+    script = f"<script>{page.script}</script>" if page.script else ""
+    values |= {"title": escape(page.title), "script": script}
+    return Template(template).safe_substitute(values)
+
+
+@cache
+def asset(name: str) -> str:
+    """Return a file that is in each page."""
+    text = files("raincheck.monitor.page").joinpath(name).read_text("utf-8")
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+@cache
+def _csp() -> bytes:
+    script, style = (_hash(asset(name)) for name in ("page.js", "page.css"))
+    # It says nothing of frames: an application that is shown in one goes on to be.
+    return (
+        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'"
+    ).encode("ascii")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode()}'"

@@ -1,0 +1,131 @@
+"""In which form things are told: JSON to programs, pages to people, parts to pages. Pure.
+
+What is told, and with which status, says `views`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from raincheck.errors import ConfigurationError
+from raincheck.http.messages import Request, Response, StoredBody
+from raincheck.http.problems import PROBLEM
+from raincheck.monitor import views
+from raincheck.monitor.audience import Audience, audience_of, is_waiting, parameter
+from raincheck.monitor.links import Resource
+from raincheck.monitor.page.document import Page, Pages, see
+from raincheck.monitor.page.fragments import Fragments, boosted, for_htmx
+from raincheck.monitor.page.texts import Texts, with_texts
+from raincheck.monitor.views import View
+from raincheck.operations.operation import PASSING, is_expired
+
+Html = bool | Mapping[str, Texts]
+
+# What browsers show in the place of a page; whatever else they get, they save.
+_IN_PLACE = (b"text/", b"image/", b"audio/", b"video/", b"multipart/x-mixed-replace")
+_IN_PLACE_TOO = frozenset(
+    {b"application/json", b"application/pdf", b"application/xhtml+xml", b"application/xml"}
+)
+
+
+class Presentation:
+    """Tells clients of one middleware what they can read.
+
+    Args:
+        html: The option of that name.
+        page: The option of that name.
+
+    Raises:
+        ConfigurationError: There is no such template.
+    """
+
+    def __init__(self, html: Html, page: Callable[[Page], str] | str | None = None) -> None:
+        if isinstance(page, str) and not Path(page).is_file():
+            raise ConfigurationError(f"page must be the path of a template: there is no {page!r}")
+        texts = with_texts(html if isinstance(html, Mapping) else {})
+        self.has_html = bool(html) or isinstance(html, Mapping)
+        self._pages = Pages(page, texts)
+        self._fragments = Fragments(texts)
+
+    def audience(self, request: Request) -> Audience:
+        """Tell who reads the response to a request."""
+        return audience_of(request) if self.has_html else Audience.PROGRAM
+
+    def started(self, view: View, request: Request, applied: str | None) -> Response:
+        """Tell that a request has become an operation."""
+        audience = self.audience(request)
+        if audience is Audience.PROGRAM:
+            return views.started(view, applied)
+        if audience is Audience.BROWSER and applied is None:
+            return see(view)
+        return views.with_applied(self._running(view, request, audience), applied)
+
+    def read(self, view: View, resource: Resource, request: Request) -> Response:
+        """Answer a GET or HEAD of one of the operation's resources."""
+        operation, audience = view.operation, self.audience(request)
+        if audience is Audience.PROGRAM or resource is not Resource.RESPONSE:
+            return views.read(view, resource, request)
+        if not operation.is_terminal and not is_expired(operation, view.now):
+            return self._running(view, request, audience)
+        response = views.read(view, resource, request)
+        if is_problem(response):
+            return response
+        if audience is Audience.HTMX:
+            return for_htmx(response)
+        if audience is Audience.BROWSER and is_waiting(request):
+            return self._arrived(view, request, response)
+        return response
+
+    def refusal(self, response: Response, request: Request, *, is_poll: bool = False) -> Response:
+        """Tell what is wrong, if a response does that; any other one stays as it is."""
+        audience = self.audience(request)
+        if audience is Audience.PROGRAM or not is_problem(response):
+            return response
+        if audience in (Audience.BROWSER, Audience.HTMX_BOOSTED):
+            return self._pages.problem(response, request)
+        told = self._fragments.problem(response, request)
+        if not is_poll or audience is not Audience.HTMX:
+            return told
+        if response.status in PASSING:  # it polls again
+            return replace(told, headers=(*told.headers, (b"hx-reswap", b"none")))
+        return for_htmx(told)
+
+    def _running(self, view: View, request: Request, audience: Audience) -> Response:
+        if audience is Audience.HTMX:
+            return self._fragments.htmx(view, request)
+        if audience is Audience.TURBO_FRAME:
+            return self._fragments.turbo(view, request)
+        if audience is Audience.HTMX_BOOSTED:
+            return boosted(view)
+        return self._pages.waiting(view, request)
+
+    def _arrived(self, view: View, request: Request, response: Response) -> Response:
+        """Lead a waiting page to the result, or to the file that is one."""
+        is_empty = response.status in (204, 205)
+        if not is_empty and is_shown_in_place(response):
+            return see(view)
+        return self._pages.finished(view, request, is_empty=is_empty)
+
+
+def is_problem(response: Response) -> bool:
+    """Tell whether a response is a problem of raincheck's own; a handler's is in the store."""
+    return not isinstance(response.body, StoredBody) and response.header(b"content-type") == PROBLEM
+
+
+def is_form(request: Request) -> bool:
+    """Tell whether a request is the form by which a page cancels."""
+    return request.method == "POST" and parameter(request, b"cancel") is not None
+
+
+def is_shown_in_place(response: Response) -> bool:
+    """Tell whether a browser shows a response instead of saving it."""
+    if response.status // 100 == 3:
+        return True
+    disposition = (response.header(b"content-disposition") or b"").lstrip().lower()
+    if disposition.startswith(b"attachment"):
+        return False
+    kind = (response.header(b"content-type") or b"text/html").partition(b";")[0].strip().lower()
+    is_xml_or_json = kind.endswith((b"+xml", b"+json"))
+    return kind.startswith(_IN_PLACE) or kind in _IN_PLACE_TOO or is_xml_or_json
