@@ -19,6 +19,7 @@ from tests.gateways.limiting import Limiting
 from tests.gateways.monitoring import Monitoring
 from tests.gateways.replaying import Replaying
 from tests.gateways.rerunning import Rerunning
+from tests.gateways.showing_pages import ShowingPages
 from tests.gateways.signing import Signing
 from tests.gateways.starting import Starting
 from tests.gateways.transcript import Transcript
@@ -33,6 +34,7 @@ class Contract(
     Keys,
     Waiting,
     Choosing,
+    ShowingPages,
     Signing,
     Replaying,
     Monitoring,

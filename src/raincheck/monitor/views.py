@@ -234,20 +234,22 @@ def _error(operation: Operation) -> dict[str, str]:
 
 def _accepted(view: View) -> Response:
     """Build the 202: the same at the start, at every poll of R and for a cancellation."""
+    body = to_json(status_document(view))
+    content = ((b"content-type", JSON), (b"content-length", b"%d" % len(body)))
+    return Response(202, (*content, *accepted_fields(view), NO_STORE), body)
+
+
+def accepted_fields(view: View) -> Headers:
+    """Say where to poll, and when next; the body of a 202 may be any."""
     links, status_url = view.links, view.links.url(Resource.STATUS).encode("ascii")
     poll = links.url(view.dialect.poll).encode("ascii")
-    body = to_json(status_document(view))
-    fields = (
-        (b"content-type", JSON),
-        (b"content-length", b"%d" % len(body)),
+    return (
         (b"location", poll),
         (b"content-location", poll),
         (b"operation-location", status_url),
         (b"link", b'<%s>; rel="status"' % status_url),
         (b"retry-after", b"%d" % retry_after(view.operation, view.now)),
-        NO_STORE,
     )
-    return Response(202, fields, body)
 
 
 def _status(view: View, request: Request) -> Response:

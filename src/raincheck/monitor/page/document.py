@@ -24,7 +24,7 @@ from raincheck.http.urls import origin, raw_path
 from raincheck.monitor.audience import WAITING
 from raincheck.monitor.links import Resource
 from raincheck.monitor.page.texts import RIGHT_TO_LEFT, TEXTS, Texts, duration, language_of
-from raincheck.monitor.views import View, retry_after
+from raincheck.monitor.views import View, accepted_fields, retry_after
 from raincheck.operations.operation import Operation, Progress, State
 
 MOST_SHOWN = 200  # characters of a text from outside
@@ -86,12 +86,7 @@ class Pages:
             script=asset("page.js"),
             progress=view.operation.progress,
         )
-        fields = (
-            *_refresh(refresh, next_url),
-            (b"retry-after", b"%d" % retry_after(view.operation, view.now)),
-            (b"operation-location", view.links.url(Resource.STATUS).encode("ascii")),
-        )
-        return self._respond(page, fields)
+        return self._respond(page, (*accepted_fields(view), *_refresh(refresh, next_url)))
 
     def finished(self, view: View, request: Request, *, is_empty: bool) -> Response:
         """Say that a file is ready, which the browser then fetches, or that all is done."""

@@ -15,7 +15,7 @@ from raincheck.http.messages import Request, Response
 from raincheck.monitor.links import Resource
 from raincheck.monitor.page.document import html_response, progress_of, shown
 from raincheck.monitor.page.texts import TEXTS, Texts, language_of
-from raincheck.monitor.views import View, retry_after
+from raincheck.monitor.views import View, accepted_fields, retry_after
 from raincheck.operations.operation import State
 
 LONGEST_PAUSE = 5  # seconds between two long polls
@@ -65,7 +65,7 @@ class Fragments:
         is_ending = view.operation.state is State.CANCELLING
         heading = f"<p>{escape(words['cancelling' if is_ending else 'working'])}</p>"
         html = start + heading + progress_of(view, words) + end + "\n"
-        return html_response(202, html, language)
+        return html_response(202, html, language, accepted_fields(view))
 
     def problem(self, response: Response, request: Request) -> Response:
         """Explain a problem in the place of what has polled, which ends."""
@@ -82,7 +82,8 @@ class Fragments:
 def boosted(view: View) -> Response:
     """Have htmx lead the browser to where it waits, as to a page of its own."""
     url = view.links.path(Resource.RESPONSE)
-    return html_response(202, "", "en", ((b"hx-redirect", url.encode("ascii")),))
+    fields = (*accepted_fields(view), (b"hx-redirect", url.encode("ascii")))
+    return html_response(202, "", "en", fields)
 
 
 def for_htmx(response: Response) -> Response:

@@ -1,0 +1,69 @@
+"""Who reads a response: a program, a browser, or a page that fetches a part."""
+
+from __future__ import annotations
+
+import pytest
+
+from raincheck.http.messages import Request
+from raincheck.http.preferences import prefers
+from raincheck.monitor.audience import Audience, audience_of
+
+NAVIGATION = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+PROGRAM, BROWSER = Audience.PROGRAM, Audience.BROWSER
+HTMX, BOOSTED, FRAME = Audience.HTMX, Audience.HTMX_BOOSTED, Audience.TURBO_FRAME
+
+
+@pytest.mark.parametrize(
+    ("fields", "query", "audience"),
+    [
+        ({}, b"", PROGRAM),
+        ({b"accept": b"*/*"}, b"", PROGRAM),
+        ({b"accept": b"application/json"}, b"", PROGRAM),
+        ({b"accept": b"application/json, text/html;q=0.9"}, b"", PROGRAM),
+        ({b"accept": b"text/html, application/json"}, b"", PROGRAM),
+        ({b"accept": b"text/html;q=0"}, b"", PROGRAM),
+        ({b"accept": NAVIGATION}, b"", BROWSER),
+        ({b"accept": b"text/html"}, b"", BROWSER),
+        ({b"accept": NAVIGATION, b"sec-fetch-mode": b"navigate"}, b"", BROWSER),
+        ({b"accept": NAVIGATION, b"sec-fetch-mode": b"cors"}, b"", PROGRAM),
+        ({b"accept": b"text/html", b"sec-fetch-mode": b"cors"}, b"waiting", BROWSER),
+        ({b"accept": b"*/*", b"sec-fetch-mode": b"cors"}, b"waiting", PROGRAM),
+        (
+            {
+                b"accept": b"text/html",
+                b"sec-fetch-mode": b"cors",
+                b"x-turbo-request-id": b"1",
+            },
+            b"",
+            BROWSER,
+        ),
+        ({b"accept": b"text/html", b"turbo-frame": b"cart"}, b"", FRAME),
+        ({b"hx-request": b"true", b"accept": b"*/*"}, b"", HTMX),
+        ({b"hx-request": b"false", b"accept": b"*/*"}, b"", PROGRAM),
+        ({b"hx-request": b"true", b"hx-boosted": b"true"}, b"", BOOSTED),
+        ({b"hx-request": b"true", b"hx-history-restore-request": b"true"}, b"", BOOSTED),
+    ],
+)
+def test_the_audience_is_told_by_the_header_fields(
+    fields: dict[bytes, bytes], query: bytes, audience: Audience
+) -> None:
+    request = Request("GET", "/", headers=tuple(fields.items()), query=query)
+    assert audience_of(request) is audience
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_preferred"),
+    [
+        (None, False),
+        (b"", False),
+        (b"text/*", False),
+        (b"text/html;q=0.5, */*;q=0.4", True),
+        (b"text/html;q=0.5, application/*;q=0.6", False),
+        (b"text/html;q=0.5, application/json;q=0.4, */*", True),
+        (b"text/html," * 2000, False),
+    ],
+)
+def test_html_is_preferred_where_accept_names_it_and_rates_it_higher(
+    accept: bytes | None, is_preferred: bool
+) -> None:
+    assert prefers(accept, b"text/html", over=b"application/json") is is_preferred
