@@ -1,5 +1,8 @@
-"""What the author of a store needs: `Store` is the specification, the rest is what it speaks of."""
+"""What others' code is given, or keeps: `Store` is the specification of a store, `Page` what a
+page of one's own is made of; the rest is what they speak of.
+"""
 
+from raincheck.config.page_options import Page
 from raincheck.http.messages import Request
 from raincheck.operations.operation import (
     REQUEST_FENCE,
@@ -20,6 +23,7 @@ __all__ = [
     "Filter",
     "Liveness",
     "Operation",
+    "Page",
     "Progress",
     "Reason",
     "Request",

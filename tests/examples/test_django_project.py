@@ -21,8 +21,8 @@ import httpx
 import openpyxl
 import pytest
 
-from tests.examples.browser import PROGRAMS, Browser, is_installed
 from tests.examples.running import EXAMPLES, SLOW, commands, documented, prepare, serve
+from tests.support.browser import PROGRAMS, Browser, is_installed
 from tests.support.polling import poll
 from tests.support.processes import ServerProcess
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from raincheck.config.page_options import Page
 from raincheck.errors import ConfigurationError
 from raincheck.http.messages import Headers, Request, Response
 from raincheck.http.problems import problem, unavailable
 from raincheck.monitor import views
 from raincheck.monitor.links import Links, Resource
-from raincheck.monitor.page.document import Page
 from raincheck.monitor.page.texts import TEXTS, duration, language_of
 from raincheck.monitor.presentation import Presentation
 from raincheck.monitor.views import View

@@ -4,8 +4,36 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from raincheck.errors import ConfigurationError
+from raincheck.operations.operation import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a page says; the option `page` is given one and returns its HTML.
+
+    Attributes:
+        status: The status of its response.
+        kind: `"waiting"`, `"finished"`, or the `code` of the problem that it explains.
+        language: A language tag, and the direction it is written in, `"ltr"` or `"rtl"`.
+        title: As plain text.
+        main: The element `<main>`, in HTML; all in it is escaped.
+        script: What keeps a waiting page up to date, if it is in the page; else empty.
+        style: What the default page looks like.
+        progress: What the handler has said of it.
+    """
+
+    status: int
+    kind: str
+    language: str
+    direction: str
+    title: str
+    main: str
+    script: str = ""
+    style: str = ""
+    progress: Progress | None = None
 
 
 def check_page(html: object, page: object) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from raincheck.config.page_options import Page
 from raincheck.errors import ConfigurationError
 from raincheck.http.messages import Request, Response, StoredBody
 from raincheck.http.problems import PROBLEM
 from raincheck.monitor import views
 from raincheck.monitor.audience import Audience, audience_of, is_waiting, parameter
 from raincheck.monitor.links import Resource
-from raincheck.monitor.page.document import Page, Pages, see
+from raincheck.monitor.page.document import Pages, see
 from raincheck.monitor.page.fragments import Fragments, boosted, for_htmx
 from raincheck.monitor.page.texts import Texts, with_texts
 from raincheck.monitor.views import View

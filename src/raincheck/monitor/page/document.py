@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from raincheck.config.page_options import Page
 from raincheck.http.dates import timestamp
 from raincheck.http.messages import Headers, Request, Response, without
 from raincheck.http.problems import NO_STORE
@@ -32,32 +33,6 @@ LONGEST_REFRESH = 10  # seconds between looks where scripts don't run
 _CONTENT = frozenset({b"content-type", b"content-length"})
 
 NO_FIELDS: Headers = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """What a page says; the option `page` is given one and returns its HTML.
-
-    Attributes:
-        status: The status of its response.
-        kind: `"waiting"`, `"finished"`, or the `code` of the problem that it explains.
-        language: A language tag, and the direction it is written in, `"ltr"` or `"rtl"`.
-        title: As plain text.
-        main: The element `<main>`, in HTML; all in it is escaped.
-        script: What keeps a waiting page up to date, if it is in the page; else empty.
-        style: What the default page looks like.
-        progress: What the handler has said of it.
-    """
-
-    status: int
-    kind: str
-    language: str
-    direction: str
-    title: str
-    main: str
-    script: str = ""
-    style: str = ""
-    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)

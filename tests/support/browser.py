@@ -13,11 +13,16 @@ import httpx
 
 PROGRAMS = ("chromium", "chromedriver")
 TIMEOUT = 60.0  # seconds; a machine under load is slow
+GONE = ("stale element reference", "does not belong to the document")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the member of that name in the standard
 
 
 def is_installed() -> bool:
     return all(shutil.which(program) for program in PROGRAMS)
+
+
+class GoneError(Exception):
+    """The page has changed between two commands."""
 
 
 class Browser:
@@ -57,6 +62,8 @@ class Browser:
     def _call(self, method: str, path: str, **body: Any) -> Any:
         url = self._session + path
         response = self._client.request(method, url, json=body if method == "POST" else None)
+        if any(reason in response.text for reason in GONE):
+            raise GoneError(response.text)
         assert response.status_code == 200, response.text
         return response.json()["value"]
 
@@ -105,7 +112,10 @@ class Browser:
         """Wait until an element is shown and its text has one of the words; return the text."""
         deadline = time.monotonic() + TIMEOUT
         while True:
-            text = self.text(selector) if self.is_shown(selector) else ""
+            try:
+                text = self.text(selector) if self.is_shown(selector) else ""
+            except GoneError:
+                continue
             if any(word in text for word in words):
                 return text
             assert time.monotonic() < deadline, f"{selector} says {text!r}, not {words}"
