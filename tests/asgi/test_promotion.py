@@ -239,6 +239,7 @@ LEFT_ALONE: dict[str, tuple[list[tuple[bytes, bytes]], bytes]] = {
     "events": ([EVENTS], b""),
     "mcp": ([(b"mcp-session-id", b"1868a90c"), (b"accept", b"application/json")], b""),
     "engine.io": ([(b"accept", b"*/*")], b"EIO=4&transport=polling&t=abc&sid=x"),
+    "download": ([(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"empty")], b""),
 }
 
 

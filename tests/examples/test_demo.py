@@ -298,3 +298,22 @@ def test_a_cancelled_archive_closes_its_temporary_files(monkeypatch: pytest.Monk
     with pytest.raises(OperationCancelled):
         build_archive(library.source_files("json"))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_browser_is_shown_what_to_click_and_a_shell_what_to_type() -> None:
+    with TestClient(app) as client:
+        typed = client.get("/")
+        clicked = client.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert typed.text == instructions("http://testserver")
+    assert clicked.headers["content-type"] == "text/html; charset=utf-8"
+    assert {typed.headers["vary"], clicked.headers["vary"]} == {"Accept"}
+    for target in re.findall(r'href="(/[^"]*)"', clicked.text):
+        assert target in typed.text
+    assert '<form method="post" action="/archives">' in clicked.text
+
+
+def test_a_form_is_archived_as_json_is() -> None:
+    with TestClient(app) as client:
+        sent = client.post("/archives", data={"package": "json"})
+        assert client.post("/archives", data={"other": "json"}).status_code == 400
+    assert "json/decoder.py" in unpack(sent.content)

@@ -26,6 +26,9 @@ BOTH = b"application/json, text/event-stream"
         ("engine.io", {}, b"EIO=4", False),
         ("engine.io", {}, b"q=EIO=4&transport=bus", False),
         ("engine.io", {}, b"", False),
+        ("download", {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"empty"}, b"", True),
+        ("download", {b"sec-fetch-mode": b"cors", b"sec-fetch-dest": b"empty"}, b"", False),
+        ("download", {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}, b"", False),
     ],
 )
 def test_a_request_is_left_alone_by_its_fields_and_query(

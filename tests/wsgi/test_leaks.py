@@ -181,8 +181,12 @@ def test_a_middleware_that_is_dropped_takes_its_threads_along(
         until_idle(wrapped)
     engine = weakref.ref(engine_of(wrapped))
     del wrapped
-    gc.collect()
-    until(lambda: engine() is None and not any(thread.is_alive() for thread in started))
+
+    def is_gone() -> bool:
+        gc.collect()  # again: a thread may have held on to it while it was collected
+        return engine() is None and not any(thread.is_alive() for thread in started)
+
+    until(is_gone)
     names = {thread.name for thread in started if "store" not in thread.name}
     assert names == {"raincheck-1", "raincheck-heartbeat"}
 

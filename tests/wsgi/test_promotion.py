@@ -391,7 +391,11 @@ def test_who_asks_for_events_is_never_deferred(app: Any, options: dict[str, Any]
 @pytest.mark.parametrize("app", [quick, marked])
 @pytest.mark.parametrize(
     "request_of",
-    [{"HTTP_MCP_SESSION_ID": "1868a90c"}, {"QUERY_STRING": "EIO=4&transport=polling"}],
+    [
+        {"HTTP_MCP_SESSION_ID": "1868a90c"},
+        {"QUERY_STRING": "EIO=4&transport=polling"},
+        {"HTTP_SEC_FETCH_MODE": "navigate", "HTTP_SEC_FETCH_DEST": "empty"},
+    ],
 )
 def test_who_is_left_alone_is_never_deferred_unless_the_option_says_so(
     app: Any, request_of: dict[str, Any]

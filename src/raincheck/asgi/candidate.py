@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from raincheck.config.left_alone import FIELDS, IN_ACCEPT, IN_QUERY
+from raincheck.config.left_alone import DESTINATION, FIELDS, IN_ACCEPT, IN_QUERY, NOWHERE
 from raincheck.config.policy import Policy
 from raincheck.http.messages import field_value
 
@@ -23,4 +23,6 @@ def is_left_alone(policy: Policy, scope: Scope) -> bool:
     for name, value in headers:
         if (name := name.lower()) in _TELLING:
             may_be = may_be or name != b"accept" or IN_ACCEPT in value.lower()
+        elif name == DESTINATION:
+            may_be = may_be or value == NOWHERE
     return may_be and policy.leaves_alone(partial(field_value, headers), query)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from raincheck.errors import ConfigurationError
 from raincheck.http.preferences import asks_for, asks_for_events
 
-# One of these is in every request of any kind: a field, a part of `Accept`, a part of the query.
+# One of these is in every request of any kind: a field, a field of that value, a part of `Accept`,
+# a part of the query.
 FIELDS = (b"mcp-session-id", b"mcp-protocol-version")
+DESTINATION, NOWHERE = b"sec-fetch-dest", b"empty"
 IN_ACCEPT = b"event-stream"
 IN_QUERY = b"EIO="
 
@@ -36,10 +38,19 @@ def _is_polled_by_engine_io(field: Field, query: bytes) -> bool:
     return {b"EIO", b"transport"} <= names
 
 
+def _is_download(field: Field, query: bytes) -> bool:
+    """Tell whether a browser saves whatever it is answered: a link with the attribute `download`.
+
+    Chromium and its kin say so: it navigates, and to nowhere.
+    """
+    return field(DESTINATION) == NOWHERE and field(b"sec-fetch-mode") == b"navigate"
+
+
 KINDS: dict[str, _Asks] = {
     "events": _wants_events,
     "mcp": _is_of_mcp,
     "engine.io": _is_polled_by_engine_io,
+    "download": _is_download,
 }
 
 

@@ -137,7 +137,8 @@ class Settings:
             first is handled share its operation. Default: none.
         left_alone: Kinds of requests that are never deferred, as their clients read what comes
             themselves: `events` (`Accept: text/event-stream`), `mcp` (Model Context Protocol),
-            `engine.io` (Socket.IO's polling). Default: all of these; `()`: none.
+            `engine.io` (Socket.IO's polling), `download` (a link with that attribute, whose
+            browser saves whatever it gets). Default: all of these; `()`: none.
         url_secret: A secret, or several of which the first signs, for links that hand a response
             to somebody else; takes the extra `signed-urls`. Default None: there are none.
         url_lifetime: Seconds such a link is good for, at least. Default 3,600 (an hour).

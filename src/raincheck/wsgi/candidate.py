@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from raincheck.config.left_alone import FIELDS, IN_ACCEPT, IN_QUERY
+from raincheck.config.left_alone import DESTINATION, FIELDS, IN_ACCEPT, IN_QUERY, NOWHERE
 from raincheck.config.policy import NEVER_DEFERRED, SAFE, Candidate, Decision, Policy
 from raincheck.engine.idempotency import Sharing, SharingPolicy
 from raincheck.wsgi.request_body import content_length
@@ -45,6 +45,7 @@ def _key(name: bytes) -> str:
 
 
 _FIELDS = tuple(map(_key, FIELDS))
+_DESTINATION, _NOWHERE = _key(DESTINATION), NOWHERE.decode()
 _IN_ACCEPT, _IN_QUERY = IN_ACCEPT.decode(), IN_QUERY.decode()
 
 
@@ -52,6 +53,7 @@ def _is_left_alone(policy: Policy, environ: Mapping[str, Any]) -> bool:
     # Every request comes here: what costs more is for those that may be.
     may_be = _IN_ACCEPT in environ.get("HTTP_ACCEPT", "").lower()
     may_be = may_be or _IN_QUERY in environ.get("QUERY_STRING", "")
+    may_be = may_be or environ.get(_DESTINATION) == _NOWHERE
     if not may_be and not any(name in environ for name in _FIELDS):
         return False
 

@@ -7,31 +7,47 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.cli.demo.archive import build_archive
 from raincheck.cli.demo.instructions import BROKEN_AFTER, BUDGET, instructions
 from raincheck.cli.demo.library import UnknownPackage, all_source_files, source_files
+from raincheck.cli.demo.page import page
 from raincheck.handler import long_running
+from raincheck.http.preferences import prefers
 
+FORM = "application/x-www-form-urlencoded"
 PIECE = 64 * 1024  # bytes
 
 
 async def index(request: Request) -> Response:
-    """Say what there is to try."""
-    return PlainTextResponse(instructions(str(request.base_url).rstrip("/")))
+    """Say what there is to try, in a shell or in a browser."""
+    url = str(request.base_url).rstrip("/")
+    accept = request.headers.get("accept", "").encode("latin-1")
+    if prefers(accept, b"text/html", over=b"text/plain"):
+        return HTMLResponse(page(url), headers={"Vary": "Accept"})
+    return PlainTextResponse(instructions(url), headers={"Vary": "Accept"})
 
 
 async def post_archive(request: Request) -> Response:
-    """Archive the package that a JSON body names."""
-    package = _package_of(await request.body())
+    """Archive the package that a JSON body or a form names."""
+    is_form = request.headers.get("content-type") == FORM
+    read = _package_of_form if is_form else _package_of
+    package = read(await request.body())
     if package is None:
         return _refuse(400, 'Send JSON like {"package": "json"}.')
     return await run_in_threadpool(_archive_package, package)
@@ -60,6 +76,10 @@ def _package_of(body: bytes) -> str | None:
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return package if isinstance(package, str) else None
+
+
+def _package_of_form(body: bytes) -> str | None:
+    return next(iter(parse_qs(body.decode("latin-1")).get("package", ())), None)
 
 
 def _archive_package(package: str) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from raincheck.cli.demo.library import packages
 
 _TEXT = """\
@@ -48,6 +50,8 @@ that were finished are still there.
 
     curl {url}/
 
+In a browser, {url}/ has the same to click.
+
 Packages: {packages}
 """
 # A distribution may leave out the first; no Python runs without the second.
@@ -64,6 +68,11 @@ def instructions(url: str) -> str:
         url=url,
         budget=BUDGET,
         broken=BROKEN_AFTER,
-        large=next((name for name in _LARGE if name in names), _LARGE[-1]),
+        large=large_package(names),
         packages=" ".join(names),
     )
+
+
+def large_package(names: Collection[str]) -> str:
+    """Return a package that takes longer than the budget."""
+    return next((name for name in _LARGE if name in names), _LARGE[-1])
