@@ -144,9 +144,15 @@ def test_whoever_has_only_a_signature_sees_neither_the_request_nor_a_button(
     assert "<bdi>" not in text(page).partition('id="progress"')[0]
 
 
-@pytest.mark.parametrize(
-    "fields", [{"form_token": None}, {"unbound": True, "owner": None}, {"coalesced": True}]
-)
+def test_what_is_not_known_to_be_anybodys_says_nothing_of_its_request(
+    presentation: Presentation,
+) -> None:
+    page = text(presentation.read(running(unbound=True), RESPONSE, get()))
+    assert "<form" not in page
+    assert "<bdi>" not in page.partition('id="progress"')[0]
+
+
+@pytest.mark.parametrize("fields", [{"form_token": None}, {"coalesced": True}])
 def test_what_cannot_be_cancelled_has_no_button(
     presentation: Presentation, fields: dict[str, Any]
 ) -> None:
@@ -287,6 +293,20 @@ def test_a_callable_writes_the_page_without_a_policy_of_raincheck() -> None:
     assert (shown.status, seen[0].kind, seen[0].status) == (202, "waiting", 202)
     assert text(shown).startswith("<title>Working on it</title><main data-next")
     assert shown.header(b"content-security-policy") is None
+
+
+def test_a_page_that_fails_gives_way_to_raincheck_s_own(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    template = tmp_path / "page.html"
+    template.touch()
+    custom: list[Any] = [lambda told: 1 / 0, str(template)]
+    presentations = [Presentation(html=True, page=each) for each in custom]
+    template.unlink()
+    for presentation in presentations:
+        page = presentation.read(running(), RESPONSE, get())
+        assert ">Working on it</h1>" in text(page)
+    assert caplog.text.count("the option `page` has failed") == 2
 
 
 def test_a_template_is_filled(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +17,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from raincheck.config.page_options import Page
 from raincheck.http.dates import timestamp
@@ -26,7 +28,9 @@ from raincheck.monitor.audience import WAITING
 from raincheck.monitor.links import Resource
 from raincheck.monitor.page.texts import RIGHT_TO_LEFT, TEXTS, Texts, duration, language_of
 from raincheck.monitor.views import View, accepted_fields, retry_after
-from raincheck.operations.operation import Operation, Progress, State
+from raincheck.operations.operation import Operation, State
+
+logger = logging.getLogger("raincheck")
 
 MOST_SHOWN = 200  # characters of a text from outside
 LONGEST_REFRESH = 10  # seconds between looks where scripts don't run
@@ -52,7 +56,7 @@ class Pages:
         words, language = self._words(request)
         next_url = next_of(view)
         refresh = min(LONGEST_REFRESH, retry_after(view.operation, view.now))
-        page = self._page(
+        page = _page(
             language,
             status=202,
             kind="waiting",
@@ -73,7 +77,7 @@ class Pages:
             link = f'<a class="to" href="{escape(url)}" download>{escape(words["download"])}</a>'
             content, fields = _paragraph(words["file"]) + link, _refresh(0, url)
         heading = _heading(words["finished"])
-        page = self._page(
+        page = _page(
             language,
             status=200,
             kind="finished",
@@ -88,7 +92,7 @@ class Pages:
         document = json.loads(response.body) if isinstance(response.body, bytes) else {}
         title, detail = _explained(response, document, words)
         content = _heading(title) + detail + _way_back(request, words)
-        page = self._page(
+        page = _page(
             language,
             status=response.status,
             kind=str(document["code"]),
@@ -105,40 +109,37 @@ class Pages:
         language = language_of(request.header(b"accept-language"), self.texts)
         return self.texts[language], language
 
-    def _page(
-        self,
-        language: str,
-        *,
-        status: int,
-        kind: str,
-        title: str,
-        main: str,
-        script: str = "",
-        progress: Progress | None = None,
-    ) -> Page:
-        is_rtl = language.partition("-")[0] in RIGHT_TO_LEFT
-        return Page(
-            status=status,
-            kind=kind,
-            language=language,
-            direction="rtl" if is_rtl else "ltr",
-            title=title,
-            main=main,
-            script=script,
-            style=asset("page.css"),
-            progress=progress,
-        )
-
     def _respond(self, page: Page, fields: Headers) -> Response:
-        policy: Headers = ()
-        if callable(self.custom):
-            html = self.custom(page)
-        elif self.custom is not None:
-            html = _filled(Path(self.custom).read_text("utf-8"), page)
-        else:
+        html, policy = self._customised(page), NO_FIELDS
+        if html is None:
             html = _filled(asset("page.html"), page)
             policy = ((b"content-security-policy", _csp()),)
         return html_response(page.status, html, page.language, policy + fields)
+
+    def _customised(self, page: Page) -> str | None:
+        """Return what the option `page` makes of it; None: nothing."""
+        try:
+            if callable(self.custom):
+                return str(self.custom(page))
+            if self.custom is not None:
+                return _filled(Path(self.custom).read_text("utf-8"), page)
+        except Exception:  # who waits must not lose the way to the response
+            logger.exception("the option `page` has failed; raincheck's own page is shown")
+        return None
+
+
+def _page(language: str, *, status: int, kind: str, title: str, main: str, **more: Any) -> Page:
+    is_rtl = language.partition("-")[0] in RIGHT_TO_LEFT
+    return Page(
+        status=status,
+        kind=kind,
+        language=language,
+        direction="rtl" if is_rtl else "ltr",
+        title=title,
+        main=main,
+        style=asset("page.css"),
+        **more,
+    )
 
 
 def html_response(status: int, html: str, language: str, fields: Headers = ()) -> Response:
@@ -155,7 +156,7 @@ def html_response(status: int, html: str, language: str, fields: Headers = ()) -
     return Response(status, content + fields, body)
 
 
-def see(view: View, status: int = 303) -> Response:
+def see(view: View) -> Response:
     """Lead a browser to where it waits (RFC 9110 §15.4.4), whatever its request was.
 
     No browser follows the `Location` of a 202. After this, neither the back button nor a reload
@@ -169,7 +170,7 @@ def see(view: View, status: int = 303) -> Response:
         (b"operation-location", monitor),
         (b"link", b'<%s>; rel="status"' % monitor),
     )
-    return html_response(status, html, "en", fields)
+    return html_response(303, html, "en", fields)
 
 
 def next_of(view: View) -> str:
@@ -212,10 +213,10 @@ def _waiting(view: View, words: Texts) -> str:
     time = f'<time datetime="{moment}">{moment[11:16]} UTC</time>'
     elapsed = f'<bdi dir="ltr">{duration(view.now - operation.created)}</bdi>'
     since = escape(words["since"]).format(time=time, elapsed=elapsed)
-    is_guest = bool(view.links.query)
+    is_private = bool(view.links.query) or operation.unbound
     request = shown(f"{operation.method} {operation.route}")
-    what = "" if is_guest else f'<p class="dim">{request}</p>'
-    cancel = "" if is_guest else _cancel(view, words)
+    what = "" if is_private else f'<p class="dim">{request}</p>'
+    cancel = "" if is_private else _cancel(view, words)
     return (
         f'<h1 id="what">{escape(heading)}</h1>{what}'
         f'<div id="progress" role="status">{progress_of(view, words)}</div>'
@@ -228,7 +229,7 @@ def _waiting(view: View, words: Texts) -> str:
 
 def _cancel(view: View, words: Texts) -> str:
     operation = view.operation
-    may = operation.form_token is not None and not (operation.unbound or operation.coalesced)
+    may = operation.form_token is not None and not operation.coalesced
     if not may or operation.state is State.CANCELLING:
         return ""
     action = f"{view.links.path(Resource.RESPONSE)}?cancel={operation.form_token}"
