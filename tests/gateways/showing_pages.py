@@ -56,6 +56,16 @@ class ShowingPages:
         assert (shown.status_code, shown.content) == (replayed.status_code, replayed.content)
         assert fields_of(shown) == fields_of(replayed)
 
+    def test_a_link_of_the_result_that_has_only_a_query_leads_to_its_route(
+        self, client: httpx.Client, poller: httpx.Client
+    ) -> None:
+        accepted = start(poller, "/status", params={"code": 200})
+        assert end(poller, accepted).status_code == 200
+        response = navigate(client, accepted.headers["location"] + "?code=404&q=%C3%A4")
+        assert response.status_code == 303
+        assert response.headers["location"].endswith("/status?code=404&q=%C3%A4")
+        assert navigate(client, response.headers["location"]).status_code == 404
+
     def test_a_page_cancels_by_its_form(self, client: httpx.Client, poller: httpx.Client) -> None:
         page = navigate(client, "/patient", headers=ASK)
         assert_page(page, 202, "Working on it")

@@ -197,6 +197,27 @@ def test_no_content_is_said_to_be_none(presentation: Presentation) -> None:
     assert TEXTS["en"]["nothing"] in text(arrived)
 
 
+@pytest.mark.parametrize(
+    ("query", "is_astray"),
+    [
+        (b"", False),
+        (b"page=2", True),
+        (b"waiting", False),
+        (b"waiting&page=2", False),
+        (b"signature=s", False),
+        (b"cancel=x", False),
+    ],
+)
+def test_a_link_of_the_result_that_has_only_a_query_is_one_of_its_route(
+    presentation: Presentation, query: bytes, is_astray: bool
+) -> None:
+    ended = view_of(operation_of(State.SUCCEEDED, result=result_of(200)))
+    assert presentation.is_astray(ended, RESPONSE, get(query)) is is_astray
+    assert not presentation.is_astray(running(), RESPONSE, get(query))
+    assert not presentation.is_astray(ended, Resource.STATUS, get(query))
+    assert not presentation.is_astray(ended, RESPONSE, get(query, of=()))
+
+
 @pytest.mark.parametrize("name", ["failed without", "canceled", "expired", "forgotten"])
 @pytest.mark.parametrize("query", [b"", b"waiting"])
 def test_what_has_no_response_is_explained_with_its_own_status(

@@ -12,6 +12,7 @@ Location = Literal["absolute", "path", "relative"]
 
 
 _PATH_SAFE = "/:@!$&'()*+,;="  # RFC 3986 §3.3, beside what `quote` never touches
+QUERY_SAFE = _PATH_SAFE + "%?"
 
 
 def encode_path(path: str, also_safe: str = "") -> str:
@@ -56,7 +57,7 @@ def request_path(request: Request, root: str | None = None) -> str:
     if root is None:
         root = encode_path(request.root_path.rstrip("/"))
     path = with_one_slash(root + with_one_slash(below_root(raw_path(request), request.root_path)))
-    return f"{path}?{quote(request.query, safe=_PATH_SAFE + '%?')}" if request.query else path
+    return f"{path}?{quote(request.query, safe=QUERY_SAFE)}" if request.query else path
 
 
 def below_root(path: str, root_path: str) -> str:

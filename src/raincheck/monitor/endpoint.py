@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
+from urllib.parse import quote
 
 from raincheck.engine.engine import Engine
 from raincheck.engine.refusals import STORE_RETRY_AFTER
@@ -19,6 +20,7 @@ from raincheck.errors import BodyMissing, StoreError
 from raincheck.http.messages import Request, Response, StoredBody, for_method
 from raincheck.http.preferences import parse_prefer
 from raincheck.http.problems import unavailable
+from raincheck.http.urls import QUERY_SAFE, encode_path, with_one_slash
 from raincheck.monitor import changes, views
 from raincheck.monitor.changes import same
 from raincheck.monitor.dialects import DIALECTS
@@ -230,6 +232,8 @@ class StatusMonitor:
     def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
         view = self._view(operation, poll.request, poll.path, signature)
         if poll.request.method in ("GET", "HEAD"):
+            if self._presentation.is_astray(view, poll.resource, poll.request):
+                return views.see_other(self._route_url(operation, poll.request))
             return self._presentation.read(view, poll.resource, poll.request)
         if operation.unbound and not operation.is_terminal:
             return unavailable("It is not known yet whose this is.", UNBOUND_RETRY_AFTER)
@@ -287,6 +291,13 @@ class StatusMonitor:
         path = path or local_path(request, settings.prefix, operation.id)
         links = locate(request, path, settings.location, settings.public_url)
         return View(operation, links, self._dialect, now, self._sign(operation, now))
+
+    def _route_url(self, operation: Operation, request: Request) -> str:
+        """Return the URL of the route that an operation came from, with the query of a poll."""
+        settings = self.engine.settings
+        path = with_one_slash(encode_path(request.root_path.rstrip("/") + operation.route))
+        url = locate(request, path, settings.location, settings.public_url).url(Resource.RESPONSE)
+        return f"{url}?{quote(request.query, safe=QUERY_SAFE)}"
 
     def _sign(self, operation: Operation, now: float) -> str | None:
         # What belongs to nobody is read by its URL alone, for ever: an expiry would be a lie.

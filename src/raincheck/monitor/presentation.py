@@ -14,13 +14,15 @@ from raincheck.errors import ConfigurationError
 from raincheck.http.messages import Request, Response, StoredBody
 from raincheck.http.problems import PROBLEM
 from raincheck.monitor import views
-from raincheck.monitor.audience import Audience, audience_of, is_waiting, parameter
-from raincheck.monitor.links import Resource
+from raincheck.monitor.audience import WAITING, Audience, audience_of, is_waiting, parameter
+from raincheck.monitor.links import SIGNATURE, Resource
 from raincheck.monitor.page.document import Pages, see
 from raincheck.monitor.page.fragments import Fragments, boosted, for_htmx
 from raincheck.monitor.page.texts import Texts, with_texts
 from raincheck.monitor.views import View
 from raincheck.operations.operation import PASSING, is_expired
+
+OWN_PARAMETERS = frozenset({WAITING, SIGNATURE.encode("ascii"), b"cancel"})
 
 Html = bool | Mapping[str, Texts]
 
@@ -78,6 +80,17 @@ class Presentation:
         if audience is Audience.BROWSER and is_waiting(request):
             return self._arrived(view, request, response)
         return response
+
+    def is_astray(self, view: View, resource: Resource, request: Request) -> bool:
+        """Tell whether a browser is meant to be where the operation came from.
+
+        A link or a form of the result that has only a query, such as `?page=2`, is one of the page
+        that it is in, and that is R.
+        """
+        if resource is not Resource.RESPONSE or not view.operation.is_terminal or not request.query:
+            return False
+        names = {each.partition(b"=")[0] for each in request.query.split(b"&")}
+        return not names & OWN_PARAMETERS and self.audience(request) is Audience.BROWSER
 
     def refusal(self, response: Response, request: Request, *, is_poll: bool = False) -> Response:
         """Tell what is wrong, if a response does that; any other one stays as it is."""

@@ -180,6 +180,12 @@ def gone(detail: str) -> Response:
     return problem(410, "gone", detail)
 
 
+def see_other(url: str) -> Response:
+    """Lead to where the client finds what it wants (RFC 9110 §15.4.4)."""
+    location = (b"location", url.encode("ascii"))
+    return Response(303, (location, (b"content-length", b"0"), NO_STORE))
+
+
 def not_ready(view: View) -> Response:
     """Answer for a result that does not exist yet."""
     wait = b"%d" % retry_after(view.operation, view.now)
@@ -255,8 +261,7 @@ def accepted_fields(view: View) -> Headers:
 def _status(view: View, request: Request) -> Response:
     """Answer M: always 200 with the document, unless the client has it or can't read it."""
     if view.dialect.see_other and view.operation.is_terminal:
-        location = view.links.url(Resource.RESPONSE).encode("ascii")
-        return Response(303, ((b"location", location), (b"content-length", b"0"), NO_STORE))
+        return see_other(view.links.url(Resource.RESPONSE))
     if not accepts(request.header(b"accept"), JSON):
         return problem(406, "not-acceptable", "The status document is application/json.")
     body = to_json(status_document(view))
