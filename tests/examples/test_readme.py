@@ -148,6 +148,7 @@ def test_other_blocks_serve_requests(n: int, tmp_path: Path) -> None:
         assert httpx.get(f"{running.url}/nowhere", headers=host, timeout=SLOW).status_code == 404
 
 
+@pytest.mark.slow
 def test_the_store_that_is_shown_passes_the_test_that_is_shown(tmp_path: Path) -> None:
     assert (ROOT / "tests" / "stores" / "third_party.py").read_text() == OWN_STORE
     (tmp_path / "my_store.py").write_text(OWN_STORE)
@@ -366,6 +367,7 @@ INSTRUMENTS = re.findall(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", range(len(INSTRUMENTS)))
 def test_the_orders_that_are_shown_are_those_that_the_check_wants(n: int, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(INSTRUMENTS[n])

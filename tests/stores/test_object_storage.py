@@ -311,6 +311,7 @@ assert next(store.read_chunks("again", 1, 0, 1)) == LARGE
     )
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_whole_chunks_and_what_is_swept(
     tmp_path: Path, clock: Clock
 ) -> None:

@@ -221,6 +221,7 @@ def test_progress_in_another_process_keeps_a_client_waiting_for_the_end(
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_the_death_of_the_process_that_runs_an_operation_ends_the_waiting(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path / 'operations.db'}"
     command = [sys.executable, "-c", HANDLER, url]

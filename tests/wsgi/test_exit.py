@@ -106,6 +106,7 @@ def test_what_does_not_even_stop_holds_no_process_up(process: Process) -> None:
     assert process.endings() == ["shutdown"]
 
 
+@pytest.mark.slow
 def test_what_may_be_run_again_is_released_to_other_processes(process: Process) -> None:
     process.run("call(wrapped(drain=0), QUERY_STRING='300')")
     [left] = process.operations()

@@ -70,6 +70,7 @@ def read_until_all_have_asked(process: subprocess.Popen[bytes], times: int) -> N
         said += more
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_process_that_was_frozen_while_it_asked_its_store_does_not_say_that_it_fails(
     url: str,

@@ -289,6 +289,7 @@ def test_of_4_processes_that_swap_500_operations_exactly_one_wins_each(keys: Key
             assert operation.version == 2
 
 
+@pytest.mark.slow
 def test_greenlets_go_on_while_a_store_waits(keys: Keys) -> None:
     code = f"""
 from gevent import monkey; monkey.patch_all()

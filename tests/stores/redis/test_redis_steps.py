@@ -185,6 +185,7 @@ def test_a_key_that_leads_to_who_has_dropped_it_goes_with_the_purge(
     assert keys.all() == set()
 
 
+@pytest.mark.slow
 def test_a_body_of_very_many_chunks_is_dropped_in_one_step(store: RedisStore, keys: Keys) -> None:
     for n in range(10_000):  # more than Lua's stack would hold
         member = f"{REQUEST_FENCE}:{n}"
