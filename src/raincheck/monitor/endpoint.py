@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from raincheck.config.policy import Candidate
@@ -23,12 +24,14 @@ from raincheck.errors import BodyMissing, StoreError
 from raincheck.http.messages import Headers, Request, Response, StoredBody, for_method
 from raincheck.http.preferences import parse_prefer
 from raincheck.http.problems import unavailable
-from raincheck.monitor import views
+from raincheck.monitor import events, views
+from raincheck.monitor.audience import Seen
 from raincheck.monitor.dialects import DIALECTS
+from raincheck.monitor.feed import BUSY_RETRY, Feed, patience
 from raincheck.monitor.links import Resource, fill, is_id, local_path, locate, signature_of
 from raincheck.monitor.signing import Signer
 from raincheck.monitor.views import View
-from raincheck.monitor.waiters import Seen, Watcher
+from raincheck.monitor.waiters import Watcher
 from raincheck.operations.operation import Operation, State, is_expired
 
 logger = logging.getLogger("raincheck")
@@ -105,10 +108,12 @@ class Answer:
     Attributes:
         wait: Seconds that the client would rather wait for the end of its operation; 0: it would
             not, or has nothing to wait for.
+        feed: What it would rather hear from now on, instead of `response`; None: nothing.
     """
 
     response: Response
     wait: float = 0
+    feed: Feed | None = None
 
 
 class _OwnerError(Exception):
@@ -186,7 +191,7 @@ class StatusMonitor:
         response = for_method(poll.request.method, answer.response)
         if waited and not isinstance(poll, Repeat):
             response = views.after_waiting(response, waited)
-        return Answer(response, answer.wait)
+        return replace(answer, response=response)
 
     def wait(self, poll: Poll, seconds: float, alarm: Alarm | None = None) -> Response:
         """Wait in this thread for the end of an operation, and return what to say then.
@@ -210,7 +215,7 @@ class StatusMonitor:
             operation = self.engine.look(operation_id)
             if operation is not None:
                 self.engine.note_poll(operation)
-            return Seen(operation)
+            return Seen(operation, now=self.engine.store.now())
         except StoreError as error:
             return Seen(failure=error)
         except Exception:
@@ -242,6 +247,8 @@ class StatusMonitor:
             operation = replace(operation, progress=None)
         if seen is None:
             self.engine.note_poll(operation)
+        if events.are_wanted(poll.request, poll.resource, operation):
+            return self._listen(poll, operation, signature)
         response = self._respond(poll, operation, signature)
         is_final = operation.is_terminal or response.status in _REFUSED
         return Answer(response, 0 if is_final else self._wait_of(poll.request))
@@ -290,6 +297,14 @@ class StatusMonitor:
         if not self._has_room:
             return 0
         return min(parse_prefer(prefer).wait or 0, self.engine.settings.max_wait)
+
+    def _listen(self, poll: Poll, operation: Operation, signature: str | None) -> Answer:
+        """Answer a client that would rather listen than poll."""
+        view = self._view(operation, poll.request, poll.path, signature)
+        response = events.whole(view, poll.request, patience(BUSY_RETRY))
+        if poll.request.method == "HEAD" or operation.is_terminal or not self._has_room:
+            return Answer(response)
+        return Answer(response, feed=Feed(view, poll.request, partial(_may_see, poll), self._sign))
 
     def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
         view = self._view(operation, poll.request, poll.path, signature)
