@@ -78,10 +78,11 @@ class Status:
             )
 
         poll, answer = await self._look(to_poll)
-        if answer.feed is not None:
-            await EventStream(self._loop(), self.monitor, answer.feed).send(scope, receive, send)
-        else:
+        if (feed := answer.feed) is None:
             await self.send(scope, send, await self._follow(poll, answer, receive))
+            return
+        del poll, answer, to_poll  # or they would be held as long as the client listens
+        await EventStream(self._loop(), self.monitor, feed).send(scope, receive, send)
 
     async def send(self, scope: Scope, send: Send, response: Response) -> None:
         """Send a response, wherever its body is."""

@@ -60,7 +60,8 @@ class Feed:
         if events.known_by(request) != self.known:
             self.start += events.event(view)
         self._view = view
-        self._may_see = may_see
+        # Once it is known whose it is that stays so: what would tell need not be kept.
+        self._may_see = may_see if view.operation.unbound else None
         self._sign = sign
 
     @property
@@ -92,7 +93,7 @@ class Feed:
             if operation.result is not None:  # a raincheck that knows nothing of this has ended it
                 return None
             operation = replace(operation, progress=None)
-        if self.must_ask(seen) and not self._may_see(operation):
+        if self.must_ask(seen) and not (self._may_see and self._may_see(operation)):
             return None
         signature = None if self._view.links.query else self._sign(operation, seen.now)
         view = self._view
