@@ -16,7 +16,8 @@ from raincheck.monitor.views import View, gone, status_document
 from raincheck.operations.operation import Operation, is_expired
 
 EVENTS = b"text/event-stream"
-HEARTBEAT = b":\n\n"  # a comment
+# A comment. No line more: some clients take any empty one for the end of an event.
+HEARTBEAT = b":\n"
 HEARTBEAT_SECONDS = 15.0  # proxies give up after a minute, and some after half of it
 FIELDS: Headers = (
     (b"content-type", EVENTS),
@@ -46,8 +47,11 @@ def event(view: View) -> bytes:
 
 
 def come_again(seconds: float) -> bytes:
-    """Say after how long a client whose connection has ended is to connect again."""
-    return b"retry: %d\n\n" % round(1000 * seconds)
+    """Say after how long a client whose connection has ended is to connect again.
+
+    It is a part of the event that follows, and valid without one.
+    """
+    return b"retry: %d\n" % round(1000 * seconds)
 
 
 def head(request: Request, extra: Headers = ()) -> Response:
