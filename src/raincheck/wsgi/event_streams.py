@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from raincheck.monitor.events import HEARTBEAT, HEARTBEAT_SECONDS
+from raincheck.monitor.events import HEARTBEAT
 from raincheck.monitor.feed import Feed
 from raincheck.monitor.waiters import Watcher
 from raincheck.wsgi.translation import send_start
@@ -20,6 +20,10 @@ from raincheck.wsgi.waiting import Turn
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
+
+
+# Only who writes to a client hears that it has left, and then keeps a thread no longer.
+HEARTBEAT_SECONDS = 5.0
 
 
 class EventStream:
