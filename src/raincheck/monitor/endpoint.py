@@ -29,6 +29,7 @@ from raincheck.monitor.audience import Seen
 from raincheck.monitor.dialects import DIALECTS
 from raincheck.monitor.feed import BUSY_RETRY, Feed, patience
 from raincheck.monitor.links import Resource, fill, is_id, local_path, locate, signature_of
+from raincheck.monitor.script import no_operation
 from raincheck.monitor.signing import Signer
 from raincheck.monitor.views import View
 from raincheck.monitor.waiters import Watcher
@@ -224,7 +225,8 @@ class StatusMonitor:
 
     def _look(self, poll: Poll, seen: Seen | None) -> Answer:
         if not is_id(poll.operation_id):
-            return Answer(views.not_found())
+            served = self.engine.settings.client_js
+            return Answer(no_operation(poll.operation_id, poll.request, with_script=served))
         is_repeat = isinstance(poll, Repeat)
         if not is_repeat and poll.request.method not in views.ALLOWED[poll.resource]:
             return Answer(views.method_not_allowed(poll.resource))
