@@ -38,7 +38,8 @@ class Browser:
         self._session = f"{driver}/session"
         capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
         self._session += "/" + self._call("POST", "", capabilities=capabilities)["sessionId"]
-        self._call("POST", "/timeouts", implicit=1000 * TIMEOUT)  # for elements to be there
+        # For elements to be there, and scripts to have ended.
+        self._call("POST", "/timeouts", implicit=1000 * TIMEOUT, script=1000 * TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +61,17 @@ class Browser:
 
     def open(self, url: str) -> None:
         self._call("POST", "/url", url=url)
+
+    def run(self, script: str) -> Any:
+        """Run the body of an async function in the page, and return what it returns."""
+        wrapped = f"""
+            const [done] = arguments;
+            (async () => {{ {script} }})().then(
+                (it) => done([it ?? null]), (error) => done(String(error.stack)))
+        """
+        told = self._call("POST", "/execute/async", script=wrapped, args=[])
+        assert isinstance(told, list), told
+        return told[0]
 
     def _find(self, selector: str) -> str:
         found = self._call("POST", "/element", using="css selector", value=selector)

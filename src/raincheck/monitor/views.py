@@ -243,7 +243,21 @@ def _accepted(view: View) -> Response:
         (b"retry-after", b"%d" % retry_after(view.operation, view.now)),
         NO_STORE,
     )
-    return Response(202, fields, body)
+    return Response(202, fields + _progress(view.operation), body)
+
+
+def _progress(operation: Operation) -> Headers:
+    """Say how far an operation is, for who does not read documents (draft-wright-http-progress).
+
+    It has whole numbers only, and a message would make it longer than proxies let pass.
+    """
+    progress = operation.progress
+    if progress is None or operation.is_terminal:
+        return ()
+    numbers = [n for n in (progress.completed, progress.total) if n is not None]
+    if numbers != sorted(numbers) or not all(0 <= n < 1e15 and n == int(n) for n in numbers):
+        return ()
+    return ((b"progress", b"%d/%s" % (numbers[0], b"%d" % numbers[1] if numbers[1:] else b"")),)
 
 
 def _status(view: View, request: Request) -> Response:
@@ -258,7 +272,7 @@ def _status(view: View, request: Request) -> Response:
     fields: Headers = ((b"etag", etag), NO_STORE)
     if not view.operation.is_terminal:
         wait = b"%d" % retry_after(view.operation, view.now)
-        fields = ((b"retry-after", wait), *fields)
+        fields = ((b"retry-after", wait), *fields, *_progress(view.operation))
     content = ((b"content-type", JSON), (b"content-length", b"%d" % len(body)))
     return _conditional(Response(200, content + fields, body), request)
 
