@@ -81,3 +81,25 @@ class Listening:
         with connect_sse(poller, "GET", accepted.headers["location"]) as source:
             next(source.iter_sse())
         assert end(poller, accepted).content == b"slow\n"
+
+    def test_the_module_for_browsers_is_there_for_who_wants_it(
+        self, site: Site, client: httpx.Client
+    ) -> None:
+        path = "/operations/client.js"
+        assert_problem(client.get(path), 404, "not-found")
+        with site.client("generous") as served:
+            script = served.get(path)
+            assert script.status_code == 200
+            assert b"export async function waitFor" in script.content
+            assert len(script.content) < 2048
+            assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+            assert script.headers["cache-control"] == "public, max-age=3600"
+            assert script.headers["x-content-type-options"] == "nosniff"
+            known = {"If-None-Match": script.headers["etag"]}
+            assert served.get(path, headers=known).status_code == 304
+            head = served.head(path)
+            assert (head.status_code, head.content) == (200, b"")
+            refused = served.post(path)
+            assert_problem(refused, 405, "method-not-allowed")
+            assert refused.headers["allow"] == "GET, HEAD"
+            assert_problem(served.get(path + "/status"), 404, "not-found")

@@ -17,7 +17,7 @@ from raincheck.monitor.feed import Feed
 from raincheck.monitor.links import Resource
 from raincheck.monitor.views import View, status_document
 from raincheck.operations.operation import Operation, Progress, State
-from tests.unit.test_views import NOW, OPERATIONS, code_of, operation_of, result_of, view_of
+from tests.unit.test_views import LINKS, NOW, OPERATIONS, code_of, operation_of, result_of, view_of
 
 RUNNING, ENDED = OPERATIONS["running"], OPERATIONS["succeeded"]
 STREAM = b"text/event-stream"
@@ -224,6 +224,21 @@ def test_an_event_is_made_once_for_all_who_see_the_same() -> None:
     seen = Seen(replace(RUNNING, updated=NOW), now=NOW)
     first, second = feed_of(RUNNING).hear(seen), feed_of(RUNNING).hear(seen)
     assert first is second
+
+
+def test_who_listens_by_a_signed_link_is_given_no_other() -> None:
+    view = replace(view_of(replace(RUNNING, owner="ann")), links=LINKS.signed("given"))
+    feed = Feed(view, ask(), lambda operation: False, lambda operation, now: "another")
+    later = Seen(replace(RUNNING, owner="ann", updated=NOW), now=NOW)
+    [event] = parse(feed.hear(later))
+    links = json.loads(event["data"])["links"]
+    assert "signed" not in links
+    assert links["response"].endswith("?signature=given")
+    owner = Feed(
+        view_of(replace(RUNNING, owner="ann")), ask(), lambda it: False, lambda it, now: "own"
+    )
+    [event] = parse(owner.hear(later))
+    assert json.loads(event["data"])["links"]["signed"].endswith("?signature=own")
 
 
 def test_once_it_is_known_whose_it_is_only_they_go_on_hearing() -> None:
