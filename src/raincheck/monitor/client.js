@@ -1,8 +1,8 @@
 // Follows a 202 to its end, the Response it resolves to. `onProgress` gets status documents,
 // aborting `signal` cancels the operation, the rest (credentials, headers) is for fetch.
-export async function waitFor(response, { onProgress, signal, ...init } = {}) {
+export async function waitFor(response, { onProgress, signal, method, body, ...init } = {}) {
 	if (response.status != 202) return response;
-	const json = (r) => (r.bodyUsed ? {} : r.clone().json().catch(() => ({})));
+	const json = (r) => (r.bodyUsed ? {} : r.clone().json().then((it) => it ?? {}, () => ({})));
 	const get = (r, name) => r.headers?.get(name); // CORS may hide it
 	let said = await json(response);
 	const at = get(response, "location"), status = get(response, "operation-location");
