@@ -15,8 +15,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from raincheck.asgi import RaincheckMiddleware, event_streams
 from raincheck.errors import StoreUnavailable
 from raincheck.monitor import waiters as watching
-from raincheck.monitor.audience import Listening
 from raincheck.monitor.events import HEARTBEAT
+from raincheck.monitor.listeners import Listening
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, engine_of, http_scope, path_of
 from tests.support.wire import BODY, Handler, assert_problem

@@ -12,9 +12,9 @@ from raincheck.errors import StoreUnavailable
 from raincheck.http.messages import Headers, Request, Response
 from raincheck.http.preferences import prefers_events
 from raincheck.monitor import events
-from raincheck.monitor.audience import AT_ONCE, Audience, Listening, Seen, Waiter
 from raincheck.monitor.feed import Feed
 from raincheck.monitor.links import Resource
+from raincheck.monitor.listeners import AT_ONCE, Listeners, Listening, Seen, Waiter
 from raincheck.monitor.views import View, status_document
 from raincheck.operations.operation import Operation, Progress, State
 from tests.unit.test_views import LINKS, NOW, OPERATIONS, code_of, operation_of, result_of, view_of
@@ -274,8 +274,8 @@ def listening(name: str | None = None, *, takes_turns: bool = True) -> Listening
     return Listening("a", lambda: None, name, takes_turns=takes_turns)
 
 
-def audience(*waiters: Waiter) -> Audience:
-    made = Audience()
+def audience(*waiters: Waiter) -> Listeners:
+    made = Listeners()
     for waiter in waiters:
         made.add(waiter)
     return made

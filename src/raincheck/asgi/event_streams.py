@@ -11,9 +11,9 @@ import anyio
 
 from raincheck.asgi.long_polls import until_gone
 from raincheck.asgi.translation import send_start
-from raincheck.monitor.audience import Listening
 from raincheck.monitor.events import HEARTBEAT, HEARTBEAT_SECONDS
 from raincheck.monitor.feed import Feed
+from raincheck.monitor.listeners import Listening
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -25,10 +25,10 @@ from raincheck.http.messages import Headers, Request, Response, StoredBody, for_
 from raincheck.http.preferences import parse_prefer
 from raincheck.http.problems import unavailable
 from raincheck.monitor import events, views
-from raincheck.monitor.audience import Seen
 from raincheck.monitor.dialects import DIALECTS
 from raincheck.monitor.feed import BUSY_RETRY, Feed, patience
 from raincheck.monitor.links import Resource, fill, is_id, local_path, locate, signature_of
+from raincheck.monitor.listeners import Seen
 from raincheck.monitor.script import no_operation
 from raincheck.monitor.signing import Signer
 from raincheck.monitor.views import View

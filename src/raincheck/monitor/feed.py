@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from raincheck.http.messages import Request, Response
 from raincheck.monitor import events
-from raincheck.monitor.audience import Seen
+from raincheck.monitor.listeners import Seen
 from raincheck.monitor.views import View
 from raincheck.operations.operation import Operation, is_expired
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from raincheck.engine.per_process import PerProcess
 from raincheck.errors import StoreError
-from raincheck.monitor.audience import Audience, Listening, Seen, Waiter, wake
+from raincheck.monitor.listeners import Listeners, Listening, Seen, Waiter, wake
 
 logger = logging.getLogger("raincheck")
 
@@ -128,7 +128,7 @@ class _Listener:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._reader = _Reader(see, self._tell)
-        self._by_operation: dict[str, Audience] = {}
+        self._by_operation: dict[str, Listeners] = {}
         self._due: dict[str, float] = {}  # when each is read at the latest; soonest first
         self._is_listening = False
         self._is_closed = False
@@ -140,7 +140,7 @@ class _Listener:
         operation_id = waiter.operation_id
         with self._lock:
             is_dismissed = self._is_closed or not self._has_thread()
-            self._by_operation.setdefault(operation_id, Audience()).add(waiter)
+            self._by_operation.setdefault(operation_id, Listeners()).add(waiter)
             self._due.setdefault(operation_id, self._around.clock() + REREAD)
             self.waiters += 1
             is_heard = self._is_listening

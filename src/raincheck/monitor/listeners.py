@@ -103,7 +103,7 @@ class Listening(Waiter):
         return self.seen
 
 
-class Audience:
+class Listeners:
     """Those who wait for one operation."""
 
     def __init__(self) -> None:
