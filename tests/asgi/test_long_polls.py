@@ -17,7 +17,7 @@ import pytest
 from raincheck.asgi import RaincheckMiddleware
 from raincheck.errors import StoreUnavailable
 from raincheck.monitor import waiters as watching
-from raincheck.monitor.waiters import Waiter
+from raincheck.monitor.listeners import Waiter
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from tests.support.asgi import Call, call, engine_of, http_scope, path_of

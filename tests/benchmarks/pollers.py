@@ -71,10 +71,10 @@ def create() -> ASGIApp:
 
 
 @contextmanager
-def serve(store: str) -> Iterator[ServerProcess]:
-    """Start a server with a store, `memory` or `sqlite`."""
+def serve(store: str, module: str = "pollers") -> Iterator[ServerProcess]:
+    """Start a server with a store, `memory` or `sqlite`, and the application of a module here."""
     command = (
-        "-m uvicorn tests.benchmarks.pollers:create --factory --port {port} --backlog 8192 "
+        f"-m uvicorn tests.benchmarks.{module}:create --factory --port {{port}} --backlog 8192 "
         "--no-access-log --log-level warning --timeout-keep-alive 600"
     )
     with TemporaryDirectory() as directory:

@@ -116,7 +116,9 @@ OWN_TEST = next(text for text in PYTHON if "class TestFolderStore" in text)
 RUN_AGAIN = next(text for text in PYTHON if "is_rerun" in text)
 TOLD = next(text for text in PYTHON if "webhook_secret" in text)
 RECEIVER = next(text for text in PYTHON if "standardwebhooks" in text)
+LISTENER = next(text for text in PYTHON if "connect_sse" in text)
 NOT_SERVED_ALONE = (
+    LISTENER,
     *(*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST),
     *(RUN_AGAIN, TOLD, RECEIVER, READY_MADE, OF_ONES_OWN),
 )
@@ -336,6 +338,7 @@ def test_a_request_is_repeated_as_it_is_shown(tmp_path: Path) -> None:
         ("sh", ["sh", "-c"]),
         ("js", ["node", "--input-type=module", "--eval"]),
         ("python", [sys.executable, "-c"]),
+        ("listener", [sys.executable, "-c"]),
     ],
 )
 def test_a_client_of_that_kind_fetches_the_response(
@@ -344,7 +347,8 @@ def test_a_client_of_that_kind_fetches_the_response(
     program = "curl" if kind == "sh" else command[0]
     if shutil.which(program) is None:
         pytest.skip(f"there is no {program} here")
-    text = CLIENT if kind == "python" else next(text for found, text in BLOCKS if found == kind)
+    texts = {"python": CLIENT, "listener": LISTENER}
+    text = texts.get(kind) or next(text for found, text in BLOCKS if found == kind)
     text = text.replace("localhost:8000", f"127.0.0.1:{starlette.port}")
     done = subprocess.run([*command, text], cwd=tmp_path, capture_output=True, timeout=60)
     assert done.stdout.strip() == b"the report", done.stderr

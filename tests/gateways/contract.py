@@ -16,6 +16,7 @@ from tests.gateways.gateways import Site
 from tests.gateways.idempotency import Keys
 from tests.gateways.large_bodies import LargeBodies
 from tests.gateways.limiting import Limiting
+from tests.gateways.listening import Listening
 from tests.gateways.monitoring import Monitoring
 from tests.gateways.replaying import Replaying
 from tests.gateways.rerunning import Rerunning
@@ -32,6 +33,7 @@ class Contract(
     Rerunning,
     Limiting,
     Keys,
+    Listening,
     Waiting,
     Choosing,
     ShowingPages,

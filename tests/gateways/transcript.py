@@ -21,6 +21,7 @@ VARIABLE = [
     (re.compile(r"http://127\.0\.0\.1:\d+"), "http://host"),
     (re.compile(r"\"[0-9a-f]{32}\"(?!,\"status)"), '"tag"'),
     (re.compile(r"\b[0-9a-f]{32}\b"), "{id}"),
+    (re.compile(r"cancel=[\w-]{22}"), "cancel={token}"),
     (re.compile(r"signature=\d+\.[\w-]{43}"), "signature={signature}"),
     # Frameworks make a response of what `raise_if_cancelled` raises.
     (re.compile(r'"error":\{"code":"response_discarded"[^}]*\},'), ""),

@@ -1,9 +1,10 @@
-"""Thousands of clients that wait for the end of an operation, on one process of a real server."""
+"""Thousands of clients that wait for an operation, or listen to it, on one real server."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.benchmarks import listeners
 from tests.benchmarks.asgi_load import request
 from tests.benchmarks.pollers import (
     OTHER_FILES,
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.asyncio]
 MANY = 10_000
 SOME = 2_000
 EACH_AT_MOST = 40  # KiB of resident memory
+LISTENING_AT_MOST = 24  # KiB; of which ten are the server's own
 AT_LEAST_BESIDE = 10  # fast requests that are answered while thousands are
 
 
@@ -55,3 +57,15 @@ async def test_of_thousands_of_clients_that_leave_nothing_stays() -> None:
         await until_waiting(other, 0)
         assert await fetch(other, "/fast")
         other.leave()
+
+
+async def test_thousands_who_listen_are_all_told_and_starve_nobody() -> None:
+    """One more of them never reads; and each costs little more than its connection."""
+    with serve("memory", "listeners") as server:
+        await listeners.measure(server, 100, 1)
+        figures = await listeners.measure(server, MANY, 3)
+    assert [len(told) for told in figures.told] == [MANY] * 3
+    assert len(figures.ended) == MANY
+    assert figures.memory < LISTENING_AT_MOST
+    assert figures.growth < 1
+    assert len(figures.busy) > AT_LEAST_BESIDE

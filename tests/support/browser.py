@@ -45,7 +45,8 @@ class Browser:
         self._session = f"{driver}/session"
         capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
         self._session += "/" + self._call("POST", "", capabilities=capabilities)["sessionId"]
-        self._call("POST", "/timeouts", implicit=1000 * TIMEOUT)  # for elements to be there
+        # For elements to be there, and scripts to have ended.
+        self._call("POST", "/timeouts", implicit=1000 * TIMEOUT, script=1000 * TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -84,13 +85,20 @@ class Browser:
     def go_back(self) -> None:
         self._call("POST", "/back")
 
-    def run(self, script: str, *arguments: Any) -> Any:
-        """Run the body of a function in the page; its last argument, if called, is the result."""
-        return self._call("POST", "/execute/async", script=script, args=list(arguments))
-
     def cdp(self, command: str, **parameters: Any) -> Any:
         """Send a command of the Chrome DevTools Protocol."""
         return self._call("POST", "/goog/cdp/execute", cmd=command, params=parameters)
+
+    def run(self, script: str) -> Any:
+        """Run the body of an async function in the page, and return what it returns."""
+        wrapped = f"""
+            const [done] = arguments;
+            (async () => {{ {script} }})().then(
+                (it) => done([it ?? null]), (error) => done(String(error.stack)))
+        """
+        told = self._call("POST", "/execute/async", script=wrapped, args=[])
+        assert isinstance(told, list), told
+        return told[0]
 
     def _find(self, selector: str) -> str:
         found = self._call("POST", "/element", using="css selector", value=selector)

@@ -515,3 +515,32 @@ def test_methods_of_a_resource(resource: Resource, methods: bytes) -> None:
 def test_a_wait_that_was_honoured_is_said() -> None:
     waited = views.after_waiting(Response(200, ((b"a", b"b"),)), 2.5)
     assert waited.headers == ((b"a", b"b"), (b"preference-applied", b"wait=2.5"))
+
+
+# --- how far it is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        (None, None),
+        (Progress(3, 10, "rendering"), b"3/10"),
+        (Progress(3), b"3/"),
+        (Progress(0.0, 4.0), b"0/4"),
+        (Progress(10, 10), b"10/10"),
+        (Progress(10**14), b"100000000000000/"),
+        (Progress(1e300), None),
+        (Progress(0.5, 1), None),
+        (Progress(-1, 1), None),
+        (Progress(2, 1), None),
+    ],
+)
+def test_progress_is_a_header_field_where_its_draft_allows_it(
+    progress: Progress | None, expected: bytes | None
+) -> None:
+    operation = operation_of(progress=progress)
+    for resource in (Resource.RESPONSE, Resource.STATUS):
+        assert get(operation, resource=resource).header(b"progress") == expected
+    ended = replace(OPERATIONS["succeeded"], progress=progress)
+    for resource in Resource:
+        assert get(ended, resource=resource).header(b"progress") is None

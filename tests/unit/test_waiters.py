@@ -17,16 +17,8 @@ import pytest
 
 from raincheck.errors import StoreUnavailable
 from raincheck.monitor import waiters as watching
-from raincheck.monitor.waiters import (
-    AT_ONCE,
-    LINGER,
-    REREAD,
-    TICK,
-    Seen,
-    Surroundings,
-    Waiter,
-    Watcher,
-)
+from raincheck.monitor.listeners import AT_ONCE, Seen, Waiter
+from raincheck.monitor.waiters import LINGER, REREAD, TICK, Surroundings, Watcher
 from raincheck.operations.operation import State
 from raincheck.testing.material import make_operation, run_in_fork
 from tests.support.wsgi import until

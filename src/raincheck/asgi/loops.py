@@ -76,6 +76,10 @@ class Loop(Protocol):
         """Call a function in the loop's thread, at once if this is it."""
         ...
 
+    def soon(self, function: Callable[[], None]) -> None:
+        """Call a function in the loop's thread, which is this one, when it has come round."""
+        ...
+
     def is_in(self, task: Task) -> bool:
         """Tell whether this is called in a task."""
         ...
@@ -208,6 +212,9 @@ class AsyncioLoop(Threads):
         elif not self.has_ended:  # else this is another thread, to which that number has come
             function()
 
+    def soon(self, function: Callable[[], None]) -> None:
+        self.loop.call_soon(function)
+
     async def _shielded(
         self, limiter: anyio.CapacityLimiter, function: Callable[..., _T], *args: Any
     ) -> _T:
@@ -322,6 +329,10 @@ class TrioLoop(Threads):
         else:
             with suppress(self._trio.RunFinishedError):  # there is nobody left to be told
                 self._token.run_sync_soon(function)
+
+    def soon(self, function: Callable[[], None]) -> None:
+        with suppress(self._trio.RunFinishedError):
+            self._token.run_sync_soon(function)
 
     def coroutines(self) -> list[Any]:
         root = self._trio.lowlevel.current_root_task()

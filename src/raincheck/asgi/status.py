@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+from raincheck.asgi.event_streams import EventStream
 from raincheck.asgi.long_polls import LongPoll
 from raincheck.asgi.loops import Loop
 from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
@@ -77,7 +78,12 @@ class Status:
                 root_path=root_path,
             )
 
-        await self.send(scope, send, await self.answer(to_poll, receive))
+        poll, answer = await self._look(to_poll)
+        if (feed := answer.feed) is None:
+            await self.send(scope, send, await self._follow(poll, answer, receive))
+            return
+        del poll, answer, to_poll  # or they would be held as long as the client listens
+        await EventStream(self._loop(), self.monitor, feed).send(scope, receive, send)
 
     async def send(self, scope: Scope, send: Send, response: Response) -> None:
         """Send a response, wherever its body is."""
@@ -98,21 +104,24 @@ class Status:
             to_poll: Called in a thread.
             receive: The server's; None where this task is cancelled when the client leaves.
         """
+        return await self._follow(*await self._look(to_poll), receive)
 
+    async def _look(self, to_poll: Callable[[], Poll]) -> tuple[Poll | None, Answer]:
         def look() -> tuple[Poll, Answer]:
             poll = to_poll()
             return poll, self.monitor.look(poll)
 
-        loop = self._loop()
         try:
-            poll, answer = await loop.poll(look)
+            return await self._loop().poll(look)
         except RuntimeError as error:
             if not is_passing(error):
                 raise
-            return _unanswered(error)
-        if not answer.wait:
-            return answer.response
+            return None, Answer(_unanswered(error))
+
+    async def _follow(self, poll: Poll | None, answer: Answer, receive: Receive | None) -> Response:
         seconds = answer.wait
+        if poll is None or not seconds:
+            return answer.response
         del answer  # or it would be held as long as the client waits
         return await self.wait(poll, seconds, receive)
 

@@ -38,8 +38,8 @@ class Limits:
             answered at once; else the request that has waited longest is promoted, and for at least
             a second. Default: all threads that the server has but one, as far as raincheck sees
             them, or its only one; and a poll waits only while fewer than half of them do.
-        pollers: Polls that may wait at the same time (`Prefer: wait`). Above it, a poll is answered
-            at once. Default 10,000.
+        pollers: Clients that may wait (`Prefer: wait`) or listen (`Accept: text/event-stream`) at
+            the same time. Above it, one is answered at once. Default 10,000.
     """
 
     operations: int = 1_000

@@ -57,6 +57,7 @@ class Options(TypedDict, total=False):
     identity_headers: Iterable[str] | None
     coalesce: Iterable[str]
     left_alone: Iterable[str]
+    client_js: bool
     url_secret: str | Iterable[str] | None
     url_lifetime: float
     encryption_key: str | Iterable[str] | None
@@ -139,6 +140,8 @@ class Settings:
             themselves: `events` (`Accept: text/event-stream`), `mcp` (Model Context Protocol),
             `engine.io` (Socket.IO's polling), `download` (a link with that attribute, whose
             browser saves whatever it gets). Default: all of these; `()`: none.
+        client_js: Whether the JavaScript module for browsers is served at `{prefix}/client.js`, to
+            whoever asks. Default False.
         url_secret: A secret, or several of which the first signs, for links that hand a response
             to somebody else; takes the extra `signed-urls`. Default None: there are none.
         url_lifetime: Seconds such a link is good for, at least. Default 3,600 (an hour).
@@ -187,6 +190,7 @@ class Settings:
     identity_headers: Iterable[str] | None = None
     coalesce: Iterable[str] = ()
     left_alone: Iterable[str] = tuple(KINDS)
+    client_js: bool = False
     url_secret: str | Iterable[str] | None = field(default=None, repr=False)
     url_lifetime: float = 3_600.0
     encryption_key: str | Iterable[str] | None = field(default=None, repr=False)
@@ -217,7 +221,7 @@ class Settings:
             _check_seconds(name, getattr(self, name))
         if not self.retention:
             raise ConfigurationError("retention must be more than 0: nobody could read a response")
-        for name in ("keep_cookies", "idempotency_keys"):
+        for name in ("keep_cookies", "idempotency_keys", "client_js"):
             if not isinstance(getattr(self, name), bool):
                 value = getattr(self, name)
                 raise ConfigurationError(f"{name} must be True or False: {value!r}")

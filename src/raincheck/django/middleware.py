@@ -16,8 +16,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
-from django.urls import NoReverseMatch, get_script_prefix, get_urlconf, reverse
-from django.utils.translation import get_language
+from django.urls import get_script_prefix
 
 from raincheck.asgi.rerun import Rerun as AsyncRerun
 from raincheck.asgi.rerun import Rerunner as AsyncRerunner
@@ -34,10 +33,12 @@ from raincheck.django.conf import (
     settings_module,
 )
 from raincheck.django.contexts import told_in_transaction
+from raincheck.django.event_streams import EventStreams
 from raincheck.django.lending import release_pooled
 from raincheck.django.prepare import prepared, prepared_in_loop
 from raincheck.django.rerun import Rerun, Rerunner
-from raincheck.django.sessions import leave_alone, save_before
+from raincheck.django.routes import included_url, is_included, seen_by_reverse
+from raincheck.django.sessions import leave_alone, save_before, was_accessed
 from raincheck.django.translation import in_threads, to_latin, to_request, to_response
 from raincheck.engine.engine import CHUNK_SIZE, Engine
 from raincheck.engine.idempotency import SharingPolicy
@@ -49,7 +50,8 @@ from raincheck.inspection import MarkedRequests, bound_requests_of
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.monitor import views
 from raincheck.monitor.endpoint import unreadable
-from raincheck.monitor.links import PLACEHOLDER, Mount, Place, Resource, fill, parse_target
+from raincheck.monitor.feed import Feed
+from raincheck.monitor.links import Mount, Place, Resource, fill, parse_target
 from raincheck.monitor.poll import Answer as Looked
 from raincheck.monitor.poll import Poll
 from raincheck.stores.default import store_from
@@ -65,7 +67,6 @@ if TYPE_CHECKING:
 
     Answer: TypeAlias = HttpResponseBase | Coroutine[Any, Any, HttpResponseBase]
 
-ROUTE = "raincheck:operation"
 _RANGES = frozenset({b"range", b"if-range", b"accept-ranges"})
 MOUNTED = "_raincheck"  # on requests for operations that the project routes itself
 
@@ -90,6 +91,7 @@ class RaincheckMiddleware:
         store = store_from(self._settings)
         engine = Engine(self._settings, store, "django", settings_module)
         self._gateway = Gateway(_no_application, engine, connections.close_all, release_pooled)
+        self._streams = EventStreams(self._gateway.monitor)
         self._async_gateway: AsyncGateway | None = None
         named = preparations()
         self._handle = prepared(get_response, named)
@@ -105,7 +107,7 @@ class RaincheckMiddleware:
         self._sharing_policy = SharingPolicy(self._settings, self._policy)
         self._below = f"{self._settings.prefix}/"
         chosen = self._settings.status_url
-        self._mount = Mount(chosen) if chosen else Mount(_included_url, _seen_by_reverse)
+        self._mount = Mount(chosen) if chosen else Mount(included_url, seen_by_reverse)
         self._marked = MarkedRequests(DjangoDirectory())
         self._stays_here = StaysInMainThread(lambda: bound_requests_of(DjangoDirectory()))
 
@@ -261,9 +263,19 @@ class RaincheckMiddleware:
         """Answer a request to the status monitor; may wait in this thread."""
         if resource is None:
             return _unlogged(request, self._refuse(request, views.not_found()))
-        had_session = _has_accessed_session(request)
-        poll = self._to_poll(request, operation_id, resource)
-        return self._send(request, self._gateway.status.answer(poll), had_session)
+        had_session = was_accessed(request)
+        poll, answer = self._look(request, operation_id, resource)
+        if answer.feed is not None and isinstance(request, ASGIRequest):
+            return self._stream(request, answer.feed, had_session)
+        followed = self._gateway.status.follow(poll, answer)
+        if isinstance(followed, Response):
+            return self._send(request, followed, had_session)
+        return self._send(request, followed.head, had_session, followed)
+
+    def _stream(self, request: HttpRequest, feed: Feed, had_session: bool) -> HttpResponseBase:
+        """Have a client listen in an event loop."""
+        release_pooled()
+        return self._send(request, feed.head, had_session, self._streams.chunks(feed))
 
     async def _show_in_time(
         self,
@@ -278,8 +290,10 @@ class RaincheckMiddleware:
         """
         if resource is None:
             return _unlogged(request, self._refuse(request, views.not_found()))
-        had_session = _has_accessed_session(request)
+        had_session = was_accessed(request)
         poll, answer = await sync_to_async(self._look)(request, operation_id, resource)
+        if answer.feed is not None:
+            return await sync_to_async(self._stream)(request, answer.feed, had_session)
         response = answer.response
         if answer.wait:
             await sync_to_async(release_pooled)()
@@ -309,14 +323,15 @@ class RaincheckMiddleware:
         return owner
 
     def _send(
-        self, request: HttpRequest, response: Response, had_session: bool
+        self, request: HttpRequest, response: Response, had_session: bool, chunks: Any = None
     ) -> HttpResponseBase:
         if response.status == HTTPStatus.NOT_FOUND and hasattr(request, "session"):
             # `Vary` would tell that somebody was asked for, and so that there is an operation.
             request.session.accessed = had_session
         if self._is_compressed:
             response = replace(response, headers=without(response.headers, _RANGES))
-        answer = self._to_http(request, response)
+        streamed = to_response(response, chunks) if chunks is not None else None
+        answer = streamed or self._to_http(request, response)
         leave_alone(request, answer)
         return _unlogged(request, answer)
 
@@ -348,27 +363,13 @@ class RaincheckMiddleware:
         """Whether the project routes polls itself; asked for late, as URLs import views."""
         if self._settings.status_url is not None:
             return True
-        try:
-            _included_url(None, PLACEHOLDER)
-        except NoReverseMatch:
-            return False
-        return True
+        return is_included()
 
     def _place(self, request: HttpRequest) -> Place | None:
         """Say where the project routes polls; None: nowhere."""
         if not self._is_mounted:
             return None
         return self._mount.place(request, get_script_prefix().rstrip("/"))
-
-
-def _included_url(request: HttpRequest | None, operation_id: str) -> str:
-    url: str = reverse(ROUTE, kwargs={"operation_id": operation_id})
-    return url
-
-
-def _seen_by_reverse(request: HttpRequest) -> tuple[str | None, str | None]:
-    """Return what a URL depends on that Django finds, beside the root path."""
-    return get_language(), get_urlconf()
 
 
 def _unlogged(request: Any, response: Any) -> HttpResponseBase:
@@ -380,10 +381,6 @@ def _unlogged(request: Any, response: Any) -> HttpResponseBase:
     response._has_been_logged = True
     request._cache_update_cache = False
     return cast("HttpResponseBase", response)
-
-
-def _has_accessed_session(request: HttpRequest) -> bool:
-    return bool(getattr(getattr(request, "session", None), "accessed", False))
 
 
 def _environ(request: HttpRequest) -> dict[str, Any]:

@@ -32,6 +32,11 @@ def save_before(request: HttpRequest) -> None:
         setattr(session, _SAVED, True)
 
 
+def was_accessed(request: HttpRequest) -> bool:
+    """Tell whether anybody has asked for the session so far."""
+    return bool(getattr(getattr(request, "session", None), "accessed", False))
+
+
 def leave_alone(request: HttpRequest, response: HttpResponseBase) -> None:
     """Have a session not saved after its request has waited, unless it was changed since."""
     session: Any = getattr(request, "session", None)

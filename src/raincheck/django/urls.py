@@ -13,7 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, path
 from django.views.decorators.csrf import csrf_exempt
 
-from raincheck.django.middleware import MOUNTED, ROUTE
+from raincheck.django.middleware import MOUNTED
+from raincheck.django.routes import ROUTE
 from raincheck.monitor.links import Resource
 
 if TYPE_CHECKING:

@@ -81,6 +81,18 @@ def asks_for_events(accept: bytes | None) -> bool:
     return asks_for(_EVENTS, accept)
 
 
+def prefers_events(accept: bytes | None) -> bool:
+    """Tell whether a client likes no other media type as much as `text/event-stream`.
+
+    A range does not count: `*/*` is what clients add to what they want.
+    """
+    if not asks_for_events(accept):
+        return False
+    ranges = dict(_media_ranges(accept or b""))
+    liked = ranges.pop(_EVENTS)
+    return all(weight < liked for name, weight in ranges.items() if b"*" not in name)
+
+
 def asks_for(media_type: bytes, accept: bytes | None) -> bool:
     """Tell whether `Accept` names a media type."""
     if accept is None or len(accept) > _ACCEPT_LIMIT or media_type not in accept.lower():

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 from urllib.parse import quote
 
@@ -21,15 +22,18 @@ from raincheck.http.messages import Request, Response, StoredBody, for_method
 from raincheck.http.preferences import parse_prefer
 from raincheck.http.problems import unavailable
 from raincheck.http.urls import QUERY_SAFE, encode_path, with_one_slash
-from raincheck.monitor import changes, views
+from raincheck.monitor import changes, events, views
 from raincheck.monitor.changes import same
 from raincheck.monitor.dialects import DIALECTS
+from raincheck.monitor.feed import BUSY_RETRY, Feed, patience
 from raincheck.monitor.links import Resource, is_id, local_path, locate, signature_of
+from raincheck.monitor.listeners import Seen
 from raincheck.monitor.poll import Answer, Poll, Repeat
 from raincheck.monitor.presentation import Presentation, is_form
+from raincheck.monitor.script import no_operation
 from raincheck.monitor.signing import Signer
 from raincheck.monitor.views import View
-from raincheck.monitor.waiters import Seen, Watcher
+from raincheck.monitor.waiters import Watcher
 from raincheck.operations.operation import Operation, is_expired
 
 logger = logging.getLogger("raincheck")
@@ -125,7 +129,7 @@ class StatusMonitor:
         response = for_method(poll.request.method, told)
         if waited and is_poll:
             response = views.after_waiting(response, waited)
-        return Answer(response, answer.wait)
+        return replace(answer, response=response)
 
     def wait(self, poll: Poll, seconds: float, alarm: Alarm | None = None) -> Response:
         """Wait in this thread for the end of an operation, and return what to say then.
@@ -149,7 +153,7 @@ class StatusMonitor:
             operation = self.engine.look(operation_id)
             if operation is not None:
                 self.engine.note_poll(operation)
-            return Seen(operation)
+            return Seen(operation, now=self.engine.store.now())
         except StoreError as error:
             return Seen(failure=error)
         except Exception:
@@ -158,7 +162,8 @@ class StatusMonitor:
 
     def _look(self, poll: Poll, seen: Seen | None) -> Answer:
         if not is_id(poll.operation_id):
-            return Answer(views.not_found())
+            served = self.engine.settings.client_js
+            return Answer(no_operation(poll.operation_id, poll.request, with_script=served))
         is_repeat = isinstance(poll, Repeat)
         if not is_repeat and not self._has_method(poll):
             return Answer(views.method_not_allowed(poll.resource))
@@ -181,6 +186,8 @@ class StatusMonitor:
             operation = replace(operation, progress=None)
         if seen is None:
             self.engine.note_poll(operation)
+        if events.are_wanted(poll.request, poll.resource, operation):
+            return self._listen(poll, operation, signature)
         response = self._respond(poll, operation, signature)
         is_final = operation.is_terminal or response.status in _REFUSED
         return Answer(response, 0 if is_final else self._wait_of(poll.request))
@@ -228,6 +235,14 @@ class StatusMonitor:
         if prefer is None or request.method not in ("GET", "HEAD") or not self._has_room:
             return 0
         return min(parse_prefer(prefer).wait or 0, self.engine.settings.max_wait)
+
+    def _listen(self, poll: Poll, operation: Operation, signature: str | None) -> Answer:
+        """Answer a client that would rather listen than poll."""
+        view = self._view(operation, poll.request, poll.path, signature)
+        response = events.whole(view, poll.request, patience(BUSY_RETRY))
+        if poll.request.method == "HEAD" or operation.is_terminal or not self._has_room:
+            return Answer(response)
+        return Answer(response, feed=Feed(view, poll.request, partial(_may_see, poll), self._sign))
 
     def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
         view = self._view(operation, poll.request, poll.path, signature)

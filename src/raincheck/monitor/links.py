@@ -79,11 +79,16 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+SCRIPT = "client.js"  # in the place of an id, and can't be one
+
+
 def parse_target(tail: str) -> tuple[str, Resource] | None:
     """Split what follows `{prefix}/` into an id and a resource; None if it is neither.
 
     One slash may follow: people and frameworks add it.
     """
+    if tail == SCRIPT:
+        return SCRIPT, Resource.RESPONSE
     operation_id, slash, rest = tail.removesuffix("/").partition("/")
     if not is_id(operation_id) or slash + rest not in set(Resource):
         return None

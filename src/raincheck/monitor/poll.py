@@ -9,6 +9,7 @@ from raincheck.config.policy import Candidate
 from raincheck.engine.deferral import Deferral
 from raincheck.engine.start import Key
 from raincheck.http.messages import Headers, Request, Response
+from raincheck.monitor.feed import Feed
 from raincheck.monitor.links import Resource, fill
 from raincheck.operations.operation import Operation
 
@@ -79,7 +80,9 @@ class Answer:
     Attributes:
         wait: Seconds that the client would rather wait for the end of its operation; 0: it would
             not, or has nothing to wait for.
+        feed: What it would rather hear from now on, instead of `response`; None: nothing.
     """
 
     response: Response
     wait: float = 0
+    feed: Feed | None = None

@@ -255,7 +255,22 @@ def accepted_fields(view: View) -> Headers:
         (b"operation-location", status_url),
         (b"link", b'<%s>; rel="status"' % status_url),
         (b"retry-after", b"%d" % retry_after(view.operation, view.now)),
+        *_progress(view.operation),
     )
+
+
+def _progress(operation: Operation) -> Headers:
+    """Say how far an operation is, for who does not read documents (draft-wright-http-progress).
+
+    It has whole numbers only, and a message would make it longer than proxies let pass.
+    """
+    progress = operation.progress
+    if progress is None or operation.is_terminal:
+        return ()
+    numbers = [n for n in (progress.completed, progress.total) if n is not None]
+    if numbers != sorted(numbers) or not all(0 <= n < 1e15 and n == int(n) for n in numbers):
+        return ()
+    return ((b"progress", b"%d/%s" % (numbers[0], b"%d" % numbers[1] if numbers[1:] else b"")),)
 
 
 def _status(view: View, request: Request) -> Response:
@@ -269,7 +284,7 @@ def _status(view: View, request: Request) -> Response:
     fields: Headers = ((b"etag", etag), NO_STORE)
     if not view.operation.is_terminal:
         wait = b"%d" % retry_after(view.operation, view.now)
-        fields = ((b"retry-after", wait), *fields)
+        fields = ((b"retry-after", wait), *fields, *_progress(view.operation))
     content = ((b"content-type", JSON), (b"content-length", b"%d" % len(body)))
     return _conditional(Response(200, content + fields, body), request)
 

@@ -1,9 +1,10 @@
-"""Waking those who wait for the end of an operation: one watch of the store per process.
+"""Waking those who wait for an operation, or listen to it: one watch of the store per process.
 
 What a watch yields are hints. So an operation that somebody waits for is read after each hint, as
 soon as the watch listens, and from then on at least every few seconds, heard or not. One thread
-listens and another one reads: once, however many wait for an operation, and only its end wakes
-them. No event loop here: who waits says how it is woken.
+listens and another one reads: once, however many wait for an operation. Its end wakes all of them,
+and any other change that a client would see those who listen. No event loop here: who waits says
+how it is woken.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from raincheck.engine.per_process import PerProcess
 from raincheck.errors import StoreError
-from raincheck.operations.operation import Operation
+from raincheck.monitor.listeners import Listeners, Listening, Seen, Waiter, wake
 
 logger = logging.getLogger("raincheck")
 
@@ -26,28 +27,9 @@ REREAD = 5.0  # seconds after which an operation is read although nothing was he
 TICK = 1.0  # seconds between looks around while nothing is heard
 EARLY = 0.9  # of a tick: a None that comes sooner says that something was missed
 LINGER = 5.0  # seconds that the threads go on when the last one has gone
-AT_ONCE = 32  # waiters that are woken at a time: thousands would keep an event loop from all else
 PAUSES = (0.5, 10.0)  # seconds before a watch that has failed is begun again: at first, at most
 
 Watch = Callable[[float], Generator[str | None, None, None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a look at an operation has shown.
-
-    Attributes:
-        operation: None if there is none.
-        failure: Why nothing could be seen.
-    """
-
-    operation: Operation | None = None
-    failure: StoreError | None = None
-
-    @property
-    def ends_waiting(self) -> bool:
-        """Whether there is nothing more to wait for."""
-        return self.operation is None or self.operation.is_terminal
 
 
 See = Callable[[str], Seen]
@@ -61,26 +43,6 @@ def server_is_stopping() -> bool:
     """
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return getattr(server, "should_exit", False) is True or getattr(server, "alive", True) is False
-
-
-class Waiter:
-    """Somebody who waits for an operation.
-
-    Args:
-        wake: Called from any thread when there is nothing more to wait for; must not block.
-
-    Attributes:
-        seen: Why; None if nobody is to wait any longer although the operation goes on.
-        successor: Who is woken when this one has left.
-    """
-
-    __slots__ = ("operation_id", "seen", "successor", "wake")
-
-    def __init__(self, operation_id: str, wake: Callable[[], object]) -> None:
-        self.operation_id = operation_id
-        self.wake = wake
-        self.seen: Seen | None = None
-        self.successor: Waiter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +77,34 @@ class Watcher:
         finally:
             listener.remove(waiter)
 
+    @contextmanager
+    def listening(
+        self,
+        operation_id: str,
+        wake: Callable[[], object],
+        known: str | None = None,
+        *,
+        takes_turns: bool = True,
+    ) -> Iterator[Listening]:
+        """Have `wake` called whenever there is news, until the context ends.
+
+        Args:
+            known: The event id of what is no news.
+            takes_turns: Whether `pass_on` is called after each waking, so that few are woken at a
+                time.
+        """
+        listening = Listening(operation_id, wake, known, takes_turns=takes_turns)
+        listener = self._listener.get()
+        listener.add(listening)
+        try:
+            yield listening
+        finally:
+            listener.remove(listening)
+
+    def pass_on(self, listening: Listening) -> None:
+        """Have the next one woken, however busy this one is."""
+        self._listener.get().pass_on(listening)
+
     @property
     def waiters(self) -> int:
         """How many wait in this process."""
@@ -138,7 +128,7 @@ class _Listener:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._reader = _Reader(see, self._tell)
-        self._by_operation: dict[str, set[Waiter]] = {}
+        self._by_operation: dict[str, Listeners] = {}
         self._due: dict[str, float] = {}  # when each is read at the latest; soonest first
         self._is_listening = False
         self._is_closed = False
@@ -150,11 +140,12 @@ class _Listener:
         operation_id = waiter.operation_id
         with self._lock:
             is_dismissed = self._is_closed or not self._has_thread()
-            self._by_operation.setdefault(operation_id, set()).add(waiter)
+            self._by_operation.setdefault(operation_id, Listeners()).add(waiter)
             self._due.setdefault(operation_id, self._around.clock() + REREAD)
             self.waiters += 1
             is_heard = self._is_listening
         if is_dismissed:
+            waiter.tell(None)
             waiter.wake()
         elif is_heard:
             self._reader.read(operation_id)
@@ -162,16 +153,20 @@ class _Listener:
     def remove(self, waiter: Waiter) -> None:
         operation_id = waiter.operation_id
         with self._lock:
-            same = self._by_operation[operation_id]
+            same = self._by_operation[operation_id].waiters
             same.discard(waiter)
             if not same:
                 del self._by_operation[operation_id]
                 del self._due[operation_id]
             self.waiters -= 1
             self._deserted = self._around.clock()
+        self.pass_on(waiter)
+
+    def pass_on(self, waiter: Waiter) -> None:
+        with self._lock:
             successor, waiter.successor = waiter.successor, None
         if successor is not None:
-            _wake(successor)
+            wake(successor)
 
     def close(self) -> None:
         with self._lock:
@@ -273,12 +268,10 @@ class _Listener:
 
     def _tell(self, operation_id: str, seen: Seen | None) -> None:
         with self._lock:
-            waiters = list(self._by_operation.get(operation_id, ()))
-            successors = [*waiters[AT_ONCE:], *[None] * AT_ONCE]
-            for waiter, successor in zip(waiters, successors, strict=False):
-                waiter.seen, waiter.successor = seen, successor
-        for waiter in waiters[:AT_ONCE]:
-            _wake(waiter)
+            audience = self._by_operation.get(operation_id)
+            woken = audience.tell(seen) if audience is not None else []
+        for waiter in woken:
+            wake(waiter)
 
     def _dismiss(self) -> None:
         for operation_id in list(self._by_operation):
@@ -289,7 +282,7 @@ class _Reader:
     """Looks at operations in a thread, one after another.
 
     Args:
-        tell: Given an id and what ends the waiting for it; None if nothing can be read.
+        tell: Given an id and what was seen; None if nothing can be read.
     """
 
     def __init__(self, see: See, tell: Callable[[str, Seen | None], None]) -> None:
@@ -301,7 +294,7 @@ class _Reader:
         self._thread: threading.Thread | None = None
 
     def read(self, operation_id: str, *, later: bool = False) -> None:
-        """Have an operation looked at, and told of if that ends the waiting for it.
+        """Have an operation looked at, and told of.
 
         Args:
             later: Whether others go first.
@@ -323,9 +316,7 @@ class _Reader:
 
     def _run(self) -> None:
         while (operation_id := self._next()) is not None:
-            seen = self._see(operation_id)
-            if seen.ends_waiting:
-                self._tell(operation_id, seen)
+            self._tell(operation_id, self._see(operation_id))
 
     def _next(self) -> str | None:
         with self._wanted:
@@ -346,10 +337,3 @@ def _start(run: Callable[[], None], name: str) -> threading.Thread | None:
         logger.warning("nobody can wait for an operation: %s", error)
         return None
     return thread
-
-
-def _wake(waiter: Waiter) -> None:
-    try:
-        waiter.wake()
-    except Exception:
-        logger.exception("somebody who waits for an operation could not be woken")

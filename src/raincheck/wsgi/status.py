@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from raincheck.errors import BodyMissing, StoreError
 from raincheck.http.messages import Response, StoredBody
+from raincheck.monitor import events
 from raincheck.monitor.endpoint import StatusMonitor, unreadable
 from raincheck.monitor.links import Resource, fill
-from raincheck.monitor.poll import Poll, Repeat
+from raincheck.monitor.poll import Answer, Poll, Repeat
 from raincheck.wsgi import leaving
+from raincheck.wsgi.event_streams import EventStream
 from raincheck.wsgi.hooks import Hooks, hooks_of
 from raincheck.wsgi.running import Running
 from raincheck.wsgi.translation import send_response, send_start, to_request
@@ -65,7 +67,12 @@ class Status:
         resource: Resource,
     ) -> Iterable[bytes]:
         """Answer a request to the status monitor."""
-        return self.send(environ, start_response, self._look(environ, operation_id, resource))
+        answer = self._look(environ, operation_id, resource)
+        if isinstance(answer, Response):
+            return self.send(environ, start_response, answer)
+        if self.hooks is not None:
+            answer.head = self.hooks(environ, answer.head)
+        return answer.begun(start_response)
 
     def show_inside(
         self,
@@ -77,8 +84,10 @@ class Status:
         root_path: str | None = None,
     ) -> Iterable[bytes]:
         """Answer a request to the status monitor that the application has routed itself."""
-        response = self._look(environ, operation_id, resource, template, root_path)
-        return self._send(environ, start_response, response)
+        answer = self._look(environ, operation_id, resource, template, root_path)
+        if isinstance(answer, Response):
+            return self._send(environ, start_response, answer)
+        return answer.begun(start_response)
 
     def _look(
         self,
@@ -87,12 +96,13 @@ class Status:
         resource: Resource,
         template: str | None = None,
         root_path: str | None = None,
-    ) -> Response:
+    ) -> Response | EventStream:
         path, request = fill(template, operation_id), to_request(environ)
         root_path = request.root_path if root_path is None else root_path
         self.monitor.engine.come_in_at(root_path)
         owner = cache(partial(self._owner, environ))
-        return self.answer(Poll(request, operation_id, resource, owner, path, root_path))
+        poll = Poll(request, operation_id, resource, owner, path, root_path)
+        return self.follow(poll, self.monitor.look(poll))
 
     def send(
         self, environ: WSGIEnvironment, start_response: StartResponse, response: Response
@@ -129,7 +139,26 @@ class Status:
 
         As long as others don't need the thread. Who repeats a request waits as who has begun it.
         """
-        answer = self.monitor.look(poll)
+        return self._wait(poll, self.monitor.look(poll))
+
+    def follow(self, poll: Poll, answer: Answer) -> Response | EventStream:
+        """Return the response to a poll that was looked at, or what its client listens to.
+
+        As above, a client waits and listens only as long as nobody else needs this thread.
+        """
+        if answer.feed is None:
+            return self._wait(poll, answer)
+        if self._waiting.most_polls == 0:
+            return events.no_thread()
+        woken = threading.Event()
+        turn = self._waiting.begin_poll(woken.set)
+        if turn is None:
+            return answer.response
+        leaving.wait_for(self._running)
+        self._at_wait()
+        return EventStream(self.monitor.watcher, answer.feed, turn, woken)
+
+    def _wait(self, poll: Poll, answer: Answer) -> Response:
         if not answer.wait:
             return answer.response
         woken = threading.Event()

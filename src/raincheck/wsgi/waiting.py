@@ -149,10 +149,15 @@ class Waiting:
 
         That is where half of the threads wait already, and in a server's only one.
         """
-        kind, threads = self._threads()
-        most = self._most if self._most is not None else threads // 2
+        kind, _ = self._threads()
+        most = self.most_polls
         turn = Turn(self._crowd_of.get(), kind, most, wake, is_poll=True)
         return turn if turn._crowd.join(turn, most) else None
+
+    @property
+    def most_polls(self) -> int:
+        """How many of this thread's pool may wait when one more poll comes; 0: none ever waits."""
+        return self._most if self._most is not None else self._threads()[1] // 2
 
     def _threads(self) -> tuple[str, int]:
         """Say which pool this thread is of, and how large that is."""

@@ -26,7 +26,7 @@ BASE: Options = {
 SIGNING: Options = {"url_secret": "of these tests, and no secret"}
 VARIANTS: Mapping[str, Options] = {
     "": BASE,
-    "generous": BASE | {"limits": {"request_body": 2**28}, "keep_cookies": True},
+    "generous": BASE | {"limits": {"request_body": 2**28}, "keep_cookies": True, "client_js": True},
     "tight": BASE | {"limits": {"request_body": 1_000}, "max_wait": 0.5},
     "brief": BASE | {"retention": 0.5},
     "small": BASE | {"limits": {"response_body": 1_000_000}},
