@@ -35,8 +35,7 @@ class Durations:
     """
 
     def __init__(self, store: Store, application: Callable[[], str]) -> None:
-        self._keeping = store if isinstance(store, Keeping) else None
-        self._now = store.now
+        self._store = store
         self._application = application
         self._here = PerProcess(_Known)
 
@@ -70,10 +69,10 @@ class Durations:
 
     def _try_to_share(self, known: _Known) -> None:
         try:
-            if self._keeping is None:
-                known.settle(known.merged(known.shared, self._now()))
+            if isinstance(self._store, Keeping):
+                self._share(self._store, known)
             else:
-                self._share(self._keeping, known)
+                known.settle(known.merged(known.shared, self._store.now()))
             known.has_failed = False
         except StoreError as error:  # the next time it may go well; estimates are no promise
             if not known.has_failed:
@@ -90,9 +89,9 @@ class Durations:
             try:
                 stored = durations.decode(text)
             except NewerTable:
-                known.settle(known.merged(known.shared, self._now()))
+                known.settle(known.merged(known.shared, self._store.now()))
                 return
-            merged = known.merged(stored, self._now())
+            merged = known.merged(stored, self._store.now())
             if not known.sending:
                 known.settle(merged)
                 return

@@ -20,6 +20,8 @@ SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER = 1, 30  # seconds: an end is to be se
 FEWEST = 3  # durations that tell something
 POLL = 0.05  # what a poll costs: as much as to lose this share of the duration
 LAG = 0.01  # seconds by which polls come later than they are told to, at least
+LATE = 0.5  # seconds by which whole seconds make a poll late on average
+NEAR = 4.0  # seconds before the last known duration within which whole seconds make a difference
 STALE = 5  # seconds that a repetition of a shared request may come later than without history
 
 # What is expected first, then, if it has not come true, next: shares of all durations.
@@ -77,7 +79,7 @@ def retry_after(operation: Operation, now: float, past: Sketch | None) -> int:
     outlook = _outlook(operation, past)
     if outlook is None or not 0 <= age < outlook.known:
         return blind
-    best = _best(outlook, age)
+    _, best = _best(outlook, age)
     # Who repeats a shared request must not come when its response is no longer given to others.
     return min(best, blind + STALE) if operation.coalesced else best
 
@@ -91,9 +93,8 @@ def estimate(operation: Operation, now: float, past: Sketch | None) -> float | N
     if outlook is None:
         return None
     expected = (_rounded(outlook.sketch.quantile(share)) for share in SHARES)
-    age = now - operation.created
-    found = next((seconds for seconds in expected if seconds > age), None)
-    return None if found is None else operation.created + found
+    moments = (operation.created + seconds for seconds in expected)
+    return next((moment for moment in moments if moment > now), None)
 
 
 def _rounded(seconds: float) -> float:
@@ -161,22 +162,18 @@ def _choices(outlook: Outlook, ahead: Sequence[float], first: int, begin: float)
     """Yield what it costs to poll when one duration or another is over, as far as that may pay."""
     price = POLL * outlook.left[first]
     for end, seconds in enumerate(outlook.durations[first:], first + 1):
-        lost = outlook.lost(first, end, seconds)
+        lost = outlook.lost(first, end, seconds + LATE)
         if end > first + 1 and lost > ahead[first + 1]:
             return
         polls = max(1, math.ceil((seconds - begin) / LONGEST_RETRY_AFTER))
         yield price * polls + lost + ahead[end]
 
 
-def _best(outlook: Outlook, age: float) -> int:
-    """Return after how many whole seconds a poll costs least."""
+def _best(outlook: Outlook, age: float) -> tuple[float, int]:
+    """Return what it costs to wait from now on at least, and the whole seconds to the next poll."""
     first = bisect_right(outlook.durations, age)
-    least, best, tried = math.inf, LONGEST_RETRY_AFTER, 0
-    for duration in (*outlook.durations[first:], age + LONGEST_RETRY_AFTER):
-        seconds = max(SHORTEST_RETRY_AFTER, min(LONGEST_RETRY_AFTER, math.ceil(duration - age)))
-        if seconds == tried:
-            continue
-        tried = seconds
+    least, best = math.inf, LONGEST_RETRY_AFTER
+    for seconds in _worthwhile(outlook.durations[first:], age):
         end = bisect_right(outlook.durations, age + seconds)
         lost = outlook.lost(first, end, age + seconds)
         if lost > least:
@@ -184,15 +181,29 @@ def _best(outlook: Outlook, age: float) -> int:
         cost = lost + _still(outlook, end, age + seconds)
         if cost < least:
             least, best = cost, seconds
-        if seconds == LONGEST_RETRY_AFTER:
+    return least + POLL * outlook.left[first], best
+
+
+def _worthwhile(durations: Sequence[float], age: float) -> Iterator[int]:
+    """Yield the whole seconds after which one duration more is over; and the most there may be."""
+    tried = 0
+    for duration in durations:
+        seconds = max(SHORTEST_RETRY_AFTER, math.ceil(duration - age))
+        if seconds >= LONGEST_RETRY_AFTER:
             break
-    return best
+        if seconds != tried:
+            yield seconds
+        tried = seconds
+    yield LONGEST_RETRY_AFTER
 
 
 def _still(outlook: Outlook, end: int, begin: float) -> float:
     """Return what is still to be paid after a poll that finds no end."""
-    is_near = outlook.known - (outlook.durations[end - 1] if end else 0.0) <= LONGEST_RETRY_AFTER
-    if is_near or end == len(outlook.durations):
+    if end == len(outlook.durations):
+        return 0.0
+    if outlook.known - begin <= NEAR:
+        return _best(outlook, begin)[0]
+    if outlook.known - (outlook.durations[end - 1] if end else 0.0) <= LONGEST_RETRY_AFTER:
         return outlook.ahead[end]
     return min(_choices(outlook, outlook.ahead, end, begin))  # it takes fewer polls from there
 
