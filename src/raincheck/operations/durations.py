@@ -96,7 +96,8 @@ def _blur(a: Point, b: Point) -> float:
 
 def _merged(a: Point, b: Point) -> Point:
     weight = a[1] + b[1]
-    return (a[0] * a[1] + b[0] * b[1]) / weight, weight
+    mean = (a[0] * a[1] + b[0] * b[1]) / weight
+    return min(max(mean, a[0]), b[0]), weight  # in between, however it is rounded
 
 
 # --- the table of one application --------------------------------------------------------------
@@ -159,7 +160,7 @@ def decode(text: bytes | None) -> dict[str, Sketch]:
         return {}
     try:
         document = json.loads(text)
-        version, routes = document["v"], document["routes"]
+        version, routes = document["v"], document.get("routes")
     except _UNREADABLE:
         return {}
     if isinstance(version, int) and version > VERSION:

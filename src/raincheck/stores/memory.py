@@ -245,7 +245,7 @@ class MemoryStore:
 
     def keep(self, name: str, old: bytes | None, new: bytes) -> bool:
         with self._lock:
-            if self.recall(name) not in (old, new):
+            if self._kept.get(name, (None,))[0] not in (old, new):
                 return False
             self._kept[name] = new, self._clock()
             return True

@@ -50,6 +50,15 @@ class TestPostgreSQLStore(StoreContract):
         with closing(store_at(postgresql_url(), schema, clock=clock)) as store:
             yield store
 
+    def test_a_value_that_was_not_kept_for_long_is_deleted(
+        self, store: PostgreSQLStore, clock: Clock
+    ) -> None:
+        assert store.keep("old", None, b"1")
+        clock.now += KEPT_AGE
+        assert store.keep("used", None, b"1")
+        store.purge(clock.now)
+        assert (store.recall("old"), store.recall("used")) == (None, b"1")
+
 
 @pytest.fixture(scope="module")
 def pooled_url() -> Iterator[str]:
