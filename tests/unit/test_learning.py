@@ -236,6 +236,28 @@ class TestSharing(EngineTests):
         other.share()
         assert known(other) == (7, 8)
 
+    def test_nothing_is_lost_where_two_have_learned_the_same(
+        self,
+        engine: Engine,
+        other: Engine,
+        store: FaultyStore,
+        time: Time,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for one in (engine, other):
+            ended = make_operation(state=State.SUCCEEDED, result=RESULT, updated=1008.0, fence=1)
+            one.durations.learn(ended)
+        keep = store.keep
+
+        def keep_later(*arguments: Any) -> bool:
+            monkeypatch.setattr(store, "keep", keep)
+            other.share()
+            return keep(*arguments)
+
+        monkeypatch.setattr(store, "keep", keep_later)
+        engine.share()
+        assert known(engine) == (2, 8)
+
     def test_nothing_is_lost_or_counted_twice_where_the_store_fails(
         self, engine: Engine, store: FaultyStore, time: Time, caplog: pytest.LogCaptureFixture
     ) -> None:

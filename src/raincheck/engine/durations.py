@@ -7,6 +7,7 @@ the heartbeat asks the store, now and then: nobody waits for it, and no request 
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -95,7 +96,7 @@ class Durations:
             if not known.sending:
                 known.settle(merged)
                 return
-            known.sent = durations.encode(merged)
+            known.sent = durations.encode(merged, secrets.token_hex(8))
             if keeping.keep(name, text, known.sent):
                 known.settle(merged)
                 return

@@ -133,13 +133,17 @@ def _use(sketch: Sketch, now: float) -> tuple[float, float]:
     return sketch.weight * 0.5 ** min(age / HALF_LIFE, 1000.0), sketch.seen
 
 
-def encode(table: Table) -> bytes:
-    """Write a table."""
+def encode(table: Table, token: str = "") -> bytes:
+    """Write a table.
+
+    Args:
+        token: What no other writer's has: two may have learned the same.
+    """
     routes = {
         key: [s.count, round(s.seen), [[_short(x), _short(w)] for x, w in s.points]]
         for key, s in table.items()
     }
-    return json.dumps({"v": VERSION, "routes": routes}, separators=(",", ":")).encode()
+    return json.dumps({"v": VERSION, "by": token, "routes": routes}, separators=(",", ":")).encode()
 
 
 def _short(number: float) -> float:

@@ -272,7 +272,8 @@ class Keeping(Protocol):
     def keep(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Keep a value in place of `old`, which None says is none.
 
-        It may be repeated, as `swap` may. A purge may delete what was kept last `KEPT_AGE` ago.
+        It may be repeated, as `swap` may: so let a value have in it what no other writer's has. A
+        purge may delete what was kept last `KEPT_AGE` ago.
 
         Returns:
             False if the value is neither `old` nor `new`; nothing changed then.

@@ -17,6 +17,7 @@ from raincheck.contracts import Filter, Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
 from raincheck.operations.operation import TERMINAL, Operation, Progress, State
 from raincheck.operations.records import encode
+from raincheck.operations.store import KEPT_AGE
 from raincheck.stores import open_store, postgresql
 from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql import schema as postgresql_schema
