@@ -74,12 +74,12 @@ def retry_after(operation: Operation, now: float, past: Sketch | None) -> int:
         now: Seconds since the epoch by the store's clock.
         past: What is known of its route.
     """
-    age = now - operation.created
-    blind = max(SHORTEST_RETRY_AFTER, min(LONGEST_RETRY_AFTER, math.ceil(age / 10)))
-    outlook = _outlook(operation, past)
-    if outlook is None or not 0 <= age < outlook.known:
+    blind = math.ceil((now - operation.created) / 10)
+    blind = max(SHORTEST_RETRY_AFTER, min(LONGEST_RETRY_AFTER, blind))
+    since, outlook = begun(operation), _outlook(operation, past)
+    if since is None or outlook is None or not 0 <= now - since < outlook.known:
         return blind
-    _, best = _best(outlook, age)
+    _, best = _best(outlook, now - since)
     # Who repeats a shared request must not come when its response is no longer given to others.
     return min(best, blind + STALE) if operation.coalesced else best
 
@@ -89,12 +89,11 @@ def estimate(operation: Operation, now: float, past: Sketch | None) -> float | N
 
     The same for as long as nothing is learned, and it is not refuted.
     """
-    outlook = _outlook(operation, past)
-    if outlook is None:
+    since, outlook = begun(operation), _outlook(operation, past)
+    if since is None or outlook is None:
         return None
     expected = (_rounded(outlook.sketch.quantile(share)) for share in SHARES)
-    moments = (operation.created + seconds for seconds in expected)
-    return next((moment for moment in moments if moment > now), None)
+    return next((since + seconds for seconds in expected if since + seconds > now), None)
 
 
 def _rounded(seconds: float) -> float:
@@ -105,25 +104,23 @@ def _rounded(seconds: float) -> float:
 def begun(operation: Operation) -> float | None:
     """Return since when the handler runs whose end is awaited; None: that can't be said.
 
-    One that waits to be run again, or is, has lost a process: its age tells nothing.
+    A handler begins before its operation is recorded. One that waits to be run again, or is, has
+    lost a process: its age tells nothing.
     """
     is_first = operation.state is State.RUNNING and operation.fence <= 1
     return operation.created if is_first else None
 
 
 def _outlook(operation: Operation, past: Sketch | None) -> Outlook | None:
-    if begun(operation) is None:
-        return None
     past = past if past is not None and past.count >= FEWEST else None
-    projected = _project(operation)
-    if projected is None:
-        return None if past is None else _of_history(past)
-    return _of(_conditioned(past, projected), 0.0)
+    return _outlook_of(past, _project(operation))
 
 
 @lru_cache(maxsize=128)
-def _of_history(past: Sketch) -> Outlook:
-    return _of(past, _BELIEF / len(_BELIEVED))
+def _outlook_of(past: Sketch | None, projection: _Projection | None) -> Outlook | None:
+    if projection is not None:
+        return _of(_conditioned(past, projection), 0.0)
+    return None if past is None else _of(past, _BELIEF / len(_BELIEVED))
 
 
 def _of(sketch: Sketch, belief: float) -> Outlook:
@@ -225,8 +222,11 @@ def _project(operation: Operation) -> _Projection | None:
     What was done before the operation was recorded makes the rate look better than it is, a budget
     long: of what is short, a rate tells little.
     """
-    progress, elapsed = operation.progress, operation.updated - operation.created
-    if progress is None or not progress.total or elapsed < _LEAST_ELAPSED:
+    progress, since = operation.progress, begun(operation)
+    if progress is None or not progress.total or since is None:
+        return None
+    elapsed = operation.updated - since
+    if elapsed < _LEAST_ELAPSED:
         return None
     share = progress.completed / progress.total
     if not _LEAST_PROGRESS <= share <= 1:
