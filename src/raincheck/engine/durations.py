@@ -14,7 +14,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from raincheck.engine.per_process import PerProcess
-from raincheck.errors import StoreError
+from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operations import durations
 from raincheck.operations.durations import NewerTable, Sketch, Table
 from raincheck.operations.operation import Operation, State
@@ -77,7 +77,8 @@ class Durations:
             known.has_failed = False
         except StoreError as error:  # the next time it may go well; estimates are no promise
             if not known.has_failed:
-                logger.info("what was learned of durations is not shared now: %s", error)
+                level = logging.INFO if isinstance(error, StoreUnavailable) else logging.WARNING
+                logger.log(level, "what was learned of durations is not shared now: %s", error)
             known.has_failed = True
 
     def _share(self, keeping: Keeping, known: _Known) -> None:
