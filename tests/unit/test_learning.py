@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,8 @@ from raincheck.engine.durations import FRESH, Durations
 from raincheck.engine.engine import Engine
 from raincheck.engine.outbox import Ending
 from raincheck.engine.start import Start
-from raincheck.errors import StoreError
+from raincheck.engine.store_health import DOUBT
+from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.http.messages import Request
 from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
@@ -272,6 +274,18 @@ class TestSharing(EngineTests):
         run_for(engine, time, 8)
         engine.share()
         assert known(engine) == (4, 8)
+
+    def test_a_store_that_fails_is_not_asked_while_leases_wait(
+        self, engine: Engine, store: FaultyStore, time: Time
+    ) -> None:
+        run_for(engine, time, 8, times=3)
+        with suppress(StoreUnavailable), engine.health.noticing():
+            raise StoreUnavailable("it hangs")
+        engine.share()
+        assert not store._kept
+        time.now += DOUBT + 1
+        engine.share()
+        assert store._kept
 
     def test_nothing_is_counted_twice_where_an_answer_was_lost(
         self,

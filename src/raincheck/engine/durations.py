@@ -24,6 +24,7 @@ from raincheck.operations.store import Keeping, Store
 logger = logging.getLogger("raincheck")
 
 FRESH = 60.0  # seconds for which what others have learned is not asked for again
+TURN = 1.0  # seconds after which no other attempt is begun: there are leases to renew, too
 ATTEMPTS = 5  # to be the one who writes; what is left then is for the next time
 
 
@@ -82,8 +83,10 @@ class Durations:
             known.has_failed = True
 
     def _share(self, keeping: Keeping, known: _Known) -> None:
-        name = _name(self._application())
-        for _ in range(ATTEMPTS):
+        name, end = _name(self._application()), time.monotonic() + TURN
+        for n in range(ATTEMPTS):
+            if n and time.monotonic() > end:
+                return
             text = keeping.recall(name)
             if text is not None and text == known.sent:  # its answer was lost
                 known.settle(durations.decode(text))

@@ -377,7 +377,8 @@ class Engine:
 
     def share(self) -> None:
         """Tell other processes what was learned of durations here, and hear of theirs."""
-        self.durations.share()
+        if not self.health.is_failing:  # or leases would be waiting behind it
+            self.durations.share()
 
     def close(self) -> None:
         """Stop the heartbeat, record what waits, and release what the store has opened."""
@@ -392,6 +393,7 @@ class Engine:
                 logger.error("%d operations end unrecorded: %s", len(self._outbox), failure)
                 break
             self._sleep(0.5 if failure else 0)
-        self.durations.share_rest()
+        if not self.health.is_failing:
+            self.durations.share_rest()
         self.webhooks.close()
         self.store.close()
