@@ -144,7 +144,12 @@ def test_progress_outweighs_history_that_it_refutes() -> None:
     ("progress", "elapsed"),
     [
         *((Progress(5), 20), (Progress(0, 10), 20), (Progress(20, 10), 20), (Progress(5, 0), 20)),
-        *((Progress(math.nan, 10), 20), (Progress(-5, -10), -3), (Progress(5, 10), 0.1)),
+        *(
+            (Progress(math.nan, 10), 20),
+            (Progress(-5, -10), -3),
+            (Progress(10**400, 3), 20),
+            (Progress(5, 10), 0.1),
+        ),
     ],
 )
 def test_progress_that_has_no_rate_tells_nothing(progress: Progress, elapsed: float) -> None:

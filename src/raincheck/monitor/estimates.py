@@ -228,7 +228,10 @@ def _project(operation: Operation) -> _Projection | None:
     elapsed = operation.updated - since
     if elapsed < _LEAST_ELAPSED:
         return None
-    share = progress.completed / progress.total
+    try:
+        share = progress.completed / progress.total
+    except OverflowError:  # integers of any size
+        return None
     if not _LEAST_PROGRESS <= share <= 1:
         return None
     return _Projection(elapsed, max(elapsed / share - elapsed, LAG))
