@@ -14,13 +14,23 @@ from raincheck.operations.operation import (
     is_overtaken,
 )
 from raincheck.operations.records import decode, encode
-from raincheck.operations.store import LEFTOVER_AGE, Counting, Filter, Liveness, Store
+from raincheck.operations.store import (
+    KEPT_AGE,
+    LEFTOVER_AGE,
+    Counting,
+    Filter,
+    Keeping,
+    Liveness,
+    Store,
+)
 
 __all__ = [
+    "KEPT_AGE",
     "LEFTOVER_AGE",
     "REQUEST_FENCE",
     "Counting",
     "Filter",
+    "Keeping",
     "Liveness",
     "Operation",
     "Page",

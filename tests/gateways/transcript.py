@@ -27,6 +27,7 @@ VARIABLE = [
     (re.compile(r'"error":\{"code":"response_discarded"[^}]*\},'), ""),
     (re.compile(r" The handler answered all the same; its response was discarded\."), ""),
     (re.compile(r'"progress":\{[^}]*\},'), ""),  # a handler may be faster than its 202
+    (re.compile(r'"estimate":"[^"]*",'), ""),  # by what has ended before, and how fast
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "{time}"),
 ]
 
@@ -47,6 +48,8 @@ def normalised(text: str) -> str:
 
 def _fields(response: httpx.Response, names: tuple[str, ...]) -> list[tuple[str, str]]:
     pairs = [(n.lower().decode(), v.decode("latin-1")) for n, v in response.headers.raw]
+    if response.status_code < 500:  # then it is learned, as the estimate is
+        pairs = [(name, "{seconds}" if name == "retry-after" else value) for name, value in pairs]
     return sorted((name, normalised(value)) for name, value in pairs if name in names)
 
 

@@ -163,6 +163,7 @@ class EngineTests:
             "purging",
             "recovery",
             "leases",
+            "durations",
         ):
             monkeypatch.setattr(f"raincheck.engine.{module}.time", SimpleNamespace(monotonic=time))
         both = SimpleNamespace(monotonic=time, time=time)

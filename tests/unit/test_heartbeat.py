@@ -34,6 +34,9 @@ class Work:
     def purge(self) -> bool:
         return True
 
+    def share(self) -> None:
+        pass
+
 
 def test_who_comes_to_an_idle_heart_wakes_it_and_to_a_busy_one_does_not() -> None:
     """A busy one beats within a second anyway; thousands of others would be visited for each."""

@@ -20,6 +20,7 @@ from raincheck.monitor.links import Links, Resource
 from raincheck.monitor.page.texts import TEXTS, duration, language_of
 from raincheck.monitor.presentation import Presentation
 from raincheck.monitor.views import View
+from raincheck.operations.durations import Sketch
 from raincheck.operations.operation import Progress, State
 from tests.unit.test_views import OPERATIONS, R, operation_of, result_of, view_of
 
@@ -80,6 +81,15 @@ def test_a_running_operation_is_a_page_that_asks_for_itself(
     assert page.header(b"cache-control") == b"no-store"
     assert 'data-next="/operations/a?waiting"' in text(page)
     assert ("<form" in text(page)) is (state is not State.CANCELLING)
+
+
+def test_a_page_says_how_long_it_takes_still_where_that_is_known(
+    presentation: Presentation,
+) -> None:
+    past = Sketch(((70.0, 10.0), (90.0, 10.0)), count=20)
+    page = text(presentation.read(replace(running(), past=past), RESPONSE, get()))
+    assert re.search(r'<p id="left" class="dim">About \d+ s left</p>', page)
+    assert '<p id="left" class="dim"></p>' in text(presentation.read(running(), RESPONSE, get()))
 
 
 @pytest.mark.parametrize("resource", [Resource.STATUS, Resource.RESULT])

@@ -19,7 +19,7 @@ from raincheck.engine.accepting import Accepting
 from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.encryption import sealing_with
 from raincheck.engine.heartbeat import Heartbeat
-from raincheck.engine.identity import Application
+from raincheck.engine.identity import Application, place_of
 from raincheck.engine.leases import Leases
 from raincheck.engine.outbox import Ending, Outbox, if_unexpected
 from raincheck.engine.process import Process
@@ -72,7 +72,7 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.store = store
-        told, place = settings.application, _place(settings.store, store)
+        told, place = settings.application, place_of(settings.store, store)
         application = Application(told, kind, settings.prefix, wrapped, place)
         self.application = application
         process = self._process = Process(settings, store, application)
@@ -80,7 +80,7 @@ class Engine:
             application.warn_if_unnamed()
         self.limits, self.policy = process.limits, process.policy
         self.health, self.repository = process.health, process.repository
-        self.running = process.running
+        self.running, self.durations = process.running, process.durations
         self.heartbeat = Heartbeat(self)
         self.webhooks = Webhooks(process)
         self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
@@ -232,6 +232,9 @@ class Engine:
         event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
         change = partial(self.repository.change, operation.id, fence=operation.fence)
         ended = change(self._end_by(event), drop_dedupe=ending.lets_go)
+        running = self.running.of(operation)
+        if ended is not None and running is not None and running.tells_duration:
+            self.durations.learn(ended)
         if ended is None:
             ended = self.store.get(operation.id)
             if ended is None:
@@ -372,6 +375,11 @@ class Engine:
         """
         return self._purge.turn()
 
+    def share(self) -> None:
+        """Tell other processes what was learned of durations here, and hear of theirs."""
+        if not self.health.is_failing:  # or leases would be waiting behind it
+            self.durations.share()
+
     def close(self) -> None:
         """Stop the heartbeat, record what waits, and release what the store has opened."""
         self.heartbeat.stop()
@@ -385,11 +393,7 @@ class Engine:
                 logger.error("%d operations end unrecorded: %s", len(self._outbox), failure)
                 break
             self._sleep(0.5 if failure else 0)
+        if not self.health.is_failing:
+            self.durations.share_rest()
         self.webhooks.close()
         self.store.close()
-
-
-def _place(option: object, store: Store) -> object:
-    """Say where a store keeps operations: in memory, each has its own."""
-    is_named = option is None or (isinstance(option, str) and not option.startswith("memory:"))
-    return option if is_named else id(store)

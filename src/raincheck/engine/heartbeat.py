@@ -24,6 +24,7 @@ _JITTER = random.SystemRandom()  # not the shared generator, which an applicatio
 BEAT = 1.0  # seconds between beats while operations run here: how late progress and cancels may be
 RECOVER = 5.0  # seconds between looks for operations that nobody runs any more, ± a quarter
 PURGE = 60.0  # seconds between purges
+SHARE = 10.0  # seconds between two times that what was learned is shared
 
 
 class BeatWork(Protocol):
@@ -44,6 +45,10 @@ class BeatWork(Protocol):
 
     def purge(self) -> bool:
         """Delete what is no longer promised; False if there is more."""
+        ...
+
+    def share(self) -> None:
+        """Tell others what was learned here, and hear of theirs."""
         ...
 
 
@@ -88,7 +93,8 @@ class _Beater:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failing = False
-        self._due = {"recover": 0.0, "purge": time.monotonic() + _JITTER.uniform(0, PURGE)}
+        first_purge = time.monotonic() + _JITTER.uniform(0, PURGE)
+        self._due = {"recover": 0.0, "purge": first_purge, "share": 0.0}
 
     def ensure(self, soon: bool) -> None:
         with self._lock:
@@ -141,6 +147,8 @@ class _Beater:
             due.append(work.recover)
         if self._is_due("purge", PURGE):
             due.append(lambda: self._purge(work))
+        if self._is_due("share", SHARE):
+            due.append(work.share)
         are_done = [self._is_done(step) for step in due if not self._stopped]
         self._failing = not all(are_done)
 

@@ -193,6 +193,12 @@ class Application:
         return getattr(self._nearest, "__code__", type(self._nearest))
 
 
+def place_of(option: object, store: object) -> object:
+    """Say where a store keeps operations: in memory, each has its own."""
+    is_named = option is None or (isinstance(option, str) and not option.startswith("memory:"))
+    return option if is_named else id(store)
+
+
 def _globals(wanted: dict[int, int]) -> Iterator[tuple[int, str]]:
     """Yield where objects, or what is right around them, are globals, with the rank of each.
 

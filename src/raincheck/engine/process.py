@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from raincheck.config.options import Settings
+from raincheck.engine.durations import Durations
 from raincheck.engine.frozen import policy_here
 from raincheck.engine.identity import Application
 from raincheck.engine.outbox import Outbox
@@ -33,6 +34,7 @@ class Process:
         renewal: Seconds after which it is to be heard of again.
         unanswered: Ids of operations that this process may have recorded or claimed, as the store's
             answer was lost; and since when, by this process's clock.
+        durations: What is known of how long operations take.
     """
 
     def __init__(self, settings: Settings, store: Store, application: Application) -> None:
@@ -48,6 +50,7 @@ class Process:
         self.lease = LEASE if self.liveness is None else LONG_LEASE
         self.renewal = LEASE / 3
         self.unanswered = dict[str, float]()
+        self.durations = Durations(store, lambda: application.name)
         self._outbox_of = PerProcess(Outbox)
 
     @property

@@ -98,6 +98,11 @@ class RunningOperation:
         """Whether its record lacks something that is known here."""
         return self.news is not None or not self.is_owner_written
 
+    @property
+    def tells_duration(self) -> bool:
+        """Whether clients poll for ends like its own, and it is recorded when it comes."""
+        return not (self.is_attended or self.is_doubtful)
+
     def leave_alone(self) -> None:
         """Take note that its client does not wait any longer."""
         if self.is_attended:

@@ -305,7 +305,9 @@ class StatusMonitor:
         settings = self.engine.settings
         path = path or local_path(request, settings.prefix, operation.id)
         links = locate(request, path, settings.location, settings.public_url)
-        return View(operation, links, self._dialect, now, self._sign(operation, now))
+        past = None if operation.is_terminal else self.engine.durations.of(operation)
+        signature = self._sign(operation, now)
+        return View(operation, links, self._dialect, now, signature, past)
 
     def _route_url(self, operation: Operation, request: Request) -> str:
         """Return the URL of the route that an operation came from, with the query of a poll."""

@@ -6,7 +6,6 @@ Everything on the wire that is the same in all dialects is decided here, once, f
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from raincheck.http.dates import timestamp
 from raincheck.http.messages import Headers, Request, Response, StoredBody
 from raincheck.http.preferences import accepts
 from raincheck.http.problems import NO_STORE, problem, to_json
+from raincheck.monitor import estimates
 from raincheck.monitor.dialects import Dialect
 from raincheck.monitor.links import Links, Resource
 from raincheck.monitor.representation import (
@@ -25,10 +25,10 @@ from raincheck.monitor.representation import (
     replay,
     status_field,
 )
+from raincheck.operations.durations import Sketch
 from raincheck.operations.operation import Operation, Reason, State, is_expired
 
 JSON = b"application/json"
-LONGEST_RETRY_AFTER = 30  # seconds: a poller should see the end of a long operation soon enough
 ALLOWED: Mapping[Resource, tuple[str, ...]] = {
     Resource.RESPONSE: ("GET", "HEAD", "DELETE"),
     Resource.STATUS: ("GET", "HEAD"),
@@ -56,6 +56,7 @@ class View:
     Attributes:
         now: Seconds since the epoch by the store's clock.
         signature: What the client may hand to somebody else, for the response.
+        past: What is known of the durations of its route.
     """
 
     operation: Operation
@@ -63,6 +64,7 @@ class View:
     dialect: Dialect
     now: float
     signature: str | None = None
+    past: Sketch | None = None
 
 
 def started(view: View, applied: str | None = None) -> Response:
@@ -133,16 +135,13 @@ def key_reused() -> Response:
 
 def key_in_use(view: View) -> Response:
     """Say that the first request under a key goes on, to a client that can't be sent a 202."""
-    wait = (b"retry-after", b"%d" % retry_after(view.operation, view.now))
+    wait = (b"retry-after", retry_after(view))
     return problem(409, "idempotency-key-in-use", "The first request is still handled.", (wait,))
 
 
-def retry_after(operation: Operation, now: float) -> int:
-    """Return the seconds until the next poll is worthwhile: a tenth of the age, at least 1.
-
-    Never 0 and never a fraction: several clients then wait for 30 s or fail.
-    """
-    return max(1, min(LONGEST_RETRY_AFTER, math.ceil((now - operation.created) / 10)))
+def retry_after(view: View) -> bytes:
+    """Return the seconds until the next poll is worthwhile."""
+    return b"%d" % estimates.retry_after(view.operation, view.now, view.past)
 
 
 def status_document(view: View) -> dict[str, Any]:
@@ -158,6 +157,8 @@ def status_document(view: View) -> dict[str, Any]:
         known = ("completed", "total", "message")
         values = {name: getattr(operation.progress, name) for name in known}
         document["progress"] = {name: value for name, value in values.items() if value is not None}
+    if (expected := estimates.estimate(operation, view.now, view.past)) is not None:
+        document["estimate"] = timestamp(expected)
     if operation.is_terminal:
         document |= _terminal_members(view)
     document["links"] = {
@@ -188,7 +189,7 @@ def see_other(url: str) -> Response:
 
 def not_ready(view: View) -> Response:
     """Answer for a result that does not exist yet."""
-    wait = b"%d" % retry_after(view.operation, view.now)
+    wait = retry_after(view)
     detail = "The operation is still in flight."
     return problem(404, "result-not-ready", detail, ((b"retry-after", wait),))
 
@@ -254,7 +255,7 @@ def accepted_fields(view: View) -> Headers:
         (b"content-location", poll),
         (b"operation-location", status_url),
         (b"link", b'<%s>; rel="status"' % status_url),
-        (b"retry-after", b"%d" % retry_after(view.operation, view.now)),
+        (b"retry-after", retry_after(view)),
         *_progress(view.operation),
     )
 
@@ -283,8 +284,7 @@ def _status(view: View, request: Request) -> Response:
     etag = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode("ascii")
     fields: Headers = ((b"etag", etag), NO_STORE)
     if not view.operation.is_terminal:
-        wait = b"%d" % retry_after(view.operation, view.now)
-        fields = ((b"retry-after", wait), *fields, *_progress(view.operation))
+        fields = ((b"retry-after", retry_after(view)), *fields, *_progress(view.operation))
     content = ((b"content-type", JSON), (b"content-length", b"%d" % len(body)))
     return _conditional(Response(200, content + fields, body), request)
 

@@ -71,6 +71,7 @@ def _is_due(moment: float | None, before: float | None) -> bool:
 
 
 LEFTOVER_AGE = 3600.0  # seconds that chunks without a record are kept: it may be about to come
+KEPT_AGE = 90 * 86_400.0  # seconds for which what was kept by a name is not deleted
 
 
 class Store(Protocol):
@@ -253,4 +254,28 @@ class Liveness(Protocol):
 
     def lives(self, incarnation: str) -> bool:
         """Tell whether that process still exists; true while it is stopped or stuck, too."""
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """What a store can also do so that processes share what they learn: it keeps small values.
+
+    All of raincheck's own can; with others each process learns for itself. A name has at most 100
+    characters of ASCII, a value at most 256 KiB.
+    """
+
+    def recall(self, name: str) -> bytes | None:
+        """Return the value that was kept last; None if there is none."""
+        ...
+
+    def keep(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """Keep a value in place of `old`, which None says is none.
+
+        It may be repeated, as `swap` may: so let a value have in it what no other writer's has. A
+        purge may delete what was kept last `KEPT_AGE` ago.
+
+        Returns:
+            False if the value is neither `old` nor `new`; nothing changed then.
+        """
         ...

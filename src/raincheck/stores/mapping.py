@@ -17,7 +17,7 @@ from raincheck.errors import BodyMissing, StoreError, abbreviate
 from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation
 from raincheck.operations.records import decode, decode_request, encode, encode_request
-from raincheck.operations.store import LEFTOVER_AGE, Filter
+from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores.paging import parse_cursor, position, to_page
 from raincheck.stores.reading import Reader
 
@@ -151,7 +151,20 @@ class MappingStore(ABC):
             for key in [key for key in kept if key.startswith("dedupe.")]:
                 if _key("record", _text(kept[key])) not in kept:
                     del kept[key]
+            _delete_old(kept, self.now() - KEPT_AGE)
             return len(purged)
+
+    def recall(self, name: str) -> bytes | None:
+        with self.transaction() as kept:
+            return _value(kept.get(_key("kept", name)))
+
+    def keep(self, name: str, old: bytes | None, new: bytes) -> bool:
+        key = _key("kept", name)
+        with self.transaction() as kept:
+            if _value(kept.get(key)) not in (old, new):
+                return False
+            kept[key] = b"%r\n%s" % (self.now(), new)
+            return True
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         seen, _ = self._changes()
@@ -183,6 +196,18 @@ class MappingStore(ABC):
         """Note when something was written that no record refers to yet."""
         if _key("record", operation_id) not in kept:
             kept[_key("touched", operation_id)] = repr(self.now()).encode()
+
+
+def _value(dated: bytes | None) -> bytes | None:
+    """Return what was kept, without the time when it was."""
+    return None if dated is None else dated.partition(b"\n")[2]
+
+
+def _delete_old(kept: Mapping, before: float) -> None:
+    """Delete what was kept last until then."""
+    for key in [key for key in kept if key.startswith("kept.")]:
+        if float(kept[key].partition(b"\n")[0]) <= before:
+            del kept[key]
 
 
 def _key(kind: str, name: str, *numbers: int) -> str:

@@ -21,7 +21,7 @@ from raincheck.operations.operation import (
     Operation,
     is_overtaken,
 )
-from raincheck.operations.store import LEFTOVER_AGE, Filter
+from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
 from raincheck.stores.paging import Position, parse_cursor, position, to_page
 
@@ -66,6 +66,7 @@ class MemoryStore:
         self._shelves: dict[str, _Shelf] = {}
         self._unclaimed: set[str] = set()  # shelves without an operation
         self._dedupe: dict[str, str] = {}
+        self._kept: dict[str, tuple[bytes, float]] = {}  # and when
         self._name = PerProcess(name_process)
         self._watches = PerProcess(list[SimpleQueue[str]])
 
@@ -238,8 +239,22 @@ class MemoryStore:
             self._purge_leftovers()
             return len(due)
 
+    def recall(self, name: str) -> bytes | None:
+        value, _ = self._kept.get(name, (None, 0.0))
+        return value
+
+    def keep(self, name: str, old: bytes | None, new: bytes) -> bool:
+        with self._lock:
+            if self._kept.get(name, (None,))[0] not in (old, new):
+                return False
+            self._kept[name] = new, self._clock()
+            return True
+
     def _purge_leftovers(self) -> None:
-        limit = self._clock() - LEFTOVER_AGE
+        now = self._clock()
+        for name in [name for name, (_, at) in self._kept.items() if at <= now - KEPT_AGE]:
+            del self._kept[name]
+        limit = now - LEFTOVER_AGE
         for key in [k for k in self._unclaimed if self._shelves[k].touched <= limit]:
             del self._shelves[key]
             self._unclaimed.discard(key)

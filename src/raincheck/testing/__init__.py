@@ -18,7 +18,7 @@ from __future__ import annotations
 import pytest
 
 # Before they are imported: what a failed assertion compares is shown only then.
-for _part in ("body", "find", "purge", "record", "request", "sharing", "store"):
+for _part in ("body", "find", "keep", "purge", "record", "request", "sharing", "store"):
     pytest.register_assert_rewrite(f"raincheck.testing.{_part}_contract")
 pytest.register_assert_rewrite("raincheck.testing.material")
 

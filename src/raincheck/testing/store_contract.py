@@ -9,6 +9,7 @@ from raincheck.stores.memory import MemoryStore
 from raincheck.testing.body_contract import BodyContract
 from raincheck.testing.count_contract import CountContract
 from raincheck.testing.find_contract import FindContract
+from raincheck.testing.keep_contract import KeepContract
 from raincheck.testing.material import Clock
 from raincheck.testing.purge_contract import PurgeContract
 from raincheck.testing.record_contract import RecordContract
@@ -24,6 +25,7 @@ class StoreContract(
     BodyContract,
     PurgeContract,
     SharingContract,
+    KeepContract,
 ):
     """What a store must do, in tests; `raincheck.contracts.Store` says it in words.
 

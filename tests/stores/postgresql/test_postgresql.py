@@ -17,6 +17,7 @@ from raincheck.contracts import Filter, Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
 from raincheck.operations.operation import TERMINAL, Operation, Progress, State
 from raincheck.operations.records import encode
+from raincheck.operations.store import KEPT_AGE
 from raincheck.stores import open_store, postgresql
 from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql import schema as postgresql_schema
@@ -49,6 +50,15 @@ class TestPostgreSQLStore(StoreContract):
     def store(self, schema: str, clock: Clock) -> Iterator[PostgreSQLStore]:
         with closing(store_at(postgresql_url(), schema, clock=clock)) as store:
             yield store
+
+    def test_a_value_that_was_not_kept_for_long_is_deleted(
+        self, store: PostgreSQLStore, clock: Clock
+    ) -> None:
+        assert store.keep("old", None, b"1")
+        clock.now += KEPT_AGE
+        assert store.keep("used", None, b"1")
+        store.purge(clock.now)
+        assert (store.recall("old"), store.recall("used")) == (None, b"1")
 
 
 @pytest.fixture(scope="module")

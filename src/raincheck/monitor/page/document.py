@@ -25,6 +25,7 @@ from raincheck.http.messages import Headers, Request, Response, without
 from raincheck.http.problems import NO_STORE
 from raincheck.http.urls import origin, raw_path
 from raincheck.monitor.audience import WAITING
+from raincheck.monitor.estimates import estimate
 from raincheck.monitor.links import Resource
 from raincheck.monitor.page.texts import RIGHT_TO_LEFT, TEXTS, Texts, duration, language_of
 from raincheck.monitor.views import View, accepted_fields, retry_after
@@ -55,7 +56,7 @@ class Pages:
         """Show what goes on: 202, as R is for programs."""
         words, language = self._words(request)
         next_url = next_of(view)
-        refresh = min(LONGEST_REFRESH, retry_after(view.operation, view.now))
+        refresh = min(LONGEST_REFRESH, int(retry_after(view)))
         page = _page(
             language,
             status=202,
@@ -213,6 +214,8 @@ def _waiting(view: View, words: Texts) -> str:
     time = f'<time datetime="{moment}">{moment[11:16]} UTC</time>'
     elapsed = f'<bdi dir="ltr">{duration(view.now - operation.created)}</bdi>'
     since = escape(words["since"]).format(time=time, elapsed=elapsed)
+    expected = estimate(operation, view.now, view.past)
+    left = "" if expected is None else words["left"].format(duration=duration(expected - view.now))
     is_private = bool(view.links.query) or operation.unbound
     request = shown(f"{operation.method} {operation.route}")
     what = "" if is_private else f'<p class="dim">{request}</p>'
@@ -220,7 +223,7 @@ def _waiting(view: View, words: Texts) -> str:
     return (
         f'<h1 id="what">{escape(heading)}</h1>{what}'
         f'<div id="progress" role="status">{progress_of(view, words)}</div>'
-        f'<p id="since" class="dim">{since}</p>'
+        f'<p id="since" class="dim">{since}</p><p id="left" class="dim">{escape(left)}</p>'
         f'<p class="dim">{escape(words["stay"])}</p>'
         f'<p id="lost" role="alert" hidden>{escape(words["lost"])}</p>'
         f'<div id="cancel">{cancel}</div>'

@@ -40,7 +40,7 @@ class Fragments:
     def htmx(self, view: View, request: Request) -> Response:
         """Return an element that fetches itself anew until the result replaces it."""
         url = view.links.path(Resource.RESPONSE)
-        pause = min(LONGEST_PAUSE, retry_after(view.operation, view.now))
+        pause = min(LONGEST_PAUSE, int(retry_after(view)))
         headers = escape(json.dumps({"Prefer": f"wait={LONG_POLL}"}))
         start = (
             f'<div class="raincheck" role="status" hx-get="{escape(url)}" hx-target="this" '
@@ -53,7 +53,7 @@ class Fragments:
         """Return the frame that was asked for, which fetches itself anew."""
         name = (request.header(b"turbo-frame") or b"").decode("latin-1")
         url = view.links.path(Resource.RESPONSE)
-        pause = 1000 * min(LONGEST_PAUSE, retry_after(view.operation, view.now))
+        pause = 1000 * min(LONGEST_PAUSE, int(retry_after(view)))
         script = _AGAIN % (_in_script(name), _in_script(url), pause)
         start = f'<turbo-frame id="{escape(name)}"><div class="raincheck" role="status">'
         end = f"</div><script>{script}</script></turbo-frame>"

@@ -26,7 +26,8 @@ from raincheck.engine.repository import Repository
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation, State, is_overtaken
-from raincheck.operations.store import LEFTOVER_AGE, Filter, Liveness, Store
+from raincheck.operations.store import LEFTOVER_AGE, Filter, Keeping, Liveness, Store
+from raincheck.stores.memory import MemoryStore
 from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
 
 logger = logging.getLogger("raincheck")
@@ -74,6 +75,7 @@ class ObjectBodies:
     def __init__(self, store: Store, storage: Storage) -> None:
         self._store = store
         self._storage = storage
+        self._keeping: Keeping = store if isinstance(store, Keeping) else MemoryStore()
         self._sweep_of = PerProcess(_Sweep)
         self._warned: set[int] = set()  # processes
 
@@ -304,6 +306,12 @@ class ObjectBodies:
 
     def workers(self) -> set[str]:
         return Repository(self._store).workers()
+
+    def recall(self, name: str) -> bytes | None:
+        return self._keeping.recall(name)
+
+    def keep(self, name: str, old: bytes | None, new: bytes) -> bool:
+        return self._keeping.keep(name, old, new)
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         return self._store.watch(interval)

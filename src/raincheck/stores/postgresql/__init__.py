@@ -20,7 +20,7 @@ from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbrevia
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, is_mere_renewal
 from raincheck.operations.records import decode, decode_request, encode_request
-from raincheck.operations.store import LEFTOVER_AGE, Filter
+from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores.patience import TIMEOUT
 from raincheck.stores.postgresql.connections import Connection
 from raincheck.stores.postgresql.listening import Listener, from_hint, to_hint
@@ -195,6 +195,7 @@ class PostgreSQLStore:
         values: Values = {"now": now, "before": now - LEFTOVER_AGE}
         if self._count(self._statements.begin_sweep, values):
             self._repeat(self._statements.sweep, values)
+            self._count(self._statements.forget, {"before": now - KEPT_AGE})
 
     def _discard(self, keys: list[str]) -> None:
         self._repeat(self._statements.discard, {"ids": keys})
@@ -209,6 +210,15 @@ class PostgreSQLStore:
 
     def _count(self, statement: str, values: Values) -> int:
         return self._process.call(lambda c: c.execute(statement, values).rowcount)
+
+    def recall(self, name: str) -> bytes | None:
+        rows = self._rows(self._statements.recall, {"name": name})
+        return rows[0][0] if rows else None
+
+    def keep(self, name: str, old: bytes | None, new: bytes) -> bool:
+        statement = self._statements.keep_first if old is None else self._statements.keep
+        values = {"name": name, "old": old, "new": new, "now": self.now()}
+        return self._count(statement, values) == 1
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         process = self._process

@@ -71,6 +71,13 @@ STEPS: list[tuple[str, ...]] = [
         "DROP INDEX IF EXISTS {operations}_expires",
         """CREATE INDEX raincheck_operations_forgotten ON {operations} (expires) WHERE forgotten""",
     ),
+    (
+        """CREATE TABLE {kept} (
+            name text COLLATE "C" PRIMARY KEY,
+            value bytea NOT NULL,
+            written double precision NOT NULL
+        )""",
+    ),
 ]
 _LOCK = 0x7261696E  # "rain": one process at a time makes or changes tables, in any schema
 # Not to_regclass: after a wait for the lock it may still not see what another process has made.
@@ -88,6 +95,7 @@ class Tables(NamedTuple):
     operations: str
     requests: str
     chunks: str
+    kept: str
 
 
 class Prepared(NamedTuple):
@@ -108,7 +116,7 @@ class Schema:
     def __init__(self, name: str | None) -> None:
         self._name = name
         prefix = "" if name is None else f"{quote(name)}."
-        kinds = ("schema", "operations", "requests", "chunks")
+        kinds = ("schema", "operations", "requests", "chunks", "kept")
         self.tables = Tables(*(f"{prefix}raincheck_{kind}" for kind in kinds))
 
     def prepare(self, connection: Connection) -> Prepared:

@@ -106,6 +106,15 @@ _SWEEP = f"""
         AND NOT EXISTS (SELECT FROM {{operations}} WHERE id = chunk.operation_id)
         LIMIT {BATCH} FOR UPDATE OF chunk SKIP LOCKED))"""
 
+_RECALL = "SELECT value FROM {kept} WHERE name = %(name)s"
+_KEEP_FIRST = """
+    INSERT INTO {kept} AS kept (name, value, written) VALUES (%(name)s, %(new)b, %(now)s)
+    ON CONFLICT (name) DO UPDATE SET written = excluded.written WHERE kept.value = excluded.value"""
+_KEEP = """
+    UPDATE {kept} SET value = %(new)b, written = %(now)s
+    WHERE name = %(name)s AND value IN (%(old)b, %(new)b)"""
+_FORGET = "DELETE FROM {kept} WHERE written <= %(before)s"
+
 
 class Statements:
     """Each statement, for the tables of one schema."""
@@ -120,6 +129,8 @@ class Statements:
         self.write_chunk, self.read_chunk = self._fill(_WRITE_CHUNK), self._fill(_READ_CHUNK)
         self.discard, self.purge = self._fill(_DISCARD), self._fill(_PURGE)
         self.workers = self._fill(_WORKERS)
+        self.recall, self.forget = self._fill(_RECALL), self._fill(_FORGET)
+        self.keep, self.keep_first = self._fill(_KEEP), self._fill(_KEEP_FIRST)
         self.begin_sweep, self.sweep = self._fill(_BEGIN_SWEEP), self._fill(_SWEEP)
 
     def _fill(self, template: str, **parts: str) -> str:

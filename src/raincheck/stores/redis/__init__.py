@@ -26,6 +26,7 @@ from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.paging import parse_cursor, to_page
 from raincheck.stores.redis import scripts
 from raincheck.stores.redis.indexes import BATCH, Indexes, batches
+from raincheck.stores.redis.keeping import Keeper
 from raincheck.stores.redis.names import (
     Command,
     Entry,
@@ -64,7 +65,7 @@ def from_url(url: str) -> RedisStore:
     return RedisStore(url)
 
 
-class RedisStore:
+class RedisStore(Keeper):
     """Keep operations on a Redis or Valkey server, usable by processes of many machines.
 
     Args:

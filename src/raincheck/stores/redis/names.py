@@ -101,6 +101,10 @@ class Names:
         """Where the id of the operation is that holds a dedupe key, if its record says so, too."""
         return f"{self._prefix}:dedupe={quoted(dedupe)}"
 
+    def kept(self, name: str) -> str:
+        """The value that is kept by a name."""
+        return f"{self._prefix}:kept={quoted(name)}"
+
     def owned(self, owner: str) -> str:
         """The index of an owner's operations."""
         return f"{self._prefix}:owner={quoted(owner)}"

@@ -160,6 +160,17 @@ redis.call(ARGV[2], KEYS[1], unpack(ARGV, 3))
 return 1
 """
 
+# key; value, lifetime (ms), '1' or '' for whether there is an old value, old value. Returns 0 if
+# another one is there.
+KEEP = """
+local kept = redis.call('GET', KEYS[1])
+local is_old = kept == ARGV[4]
+if ARGV[3] == '' then is_old = not kept end
+if not is_old and kept ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
 # index; score, member, count. Returns members and scores after that place. Compares bytes itself,
 # as Lua's `>` asks the server's locale.
 READ_INDEX = """

@@ -22,7 +22,7 @@ from raincheck.errors import BodyMissing, ConfigurationError, StoreError, abbrev
 from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation, is_mere_renewal
 from raincheck.operations.records import decode, decode_request, encode, encode_request
-from raincheck.operations.store import LEFTOVER_AGE, Filter
+from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
 from raincheck.stores.reading import Reader, Row
 from raincheck.stores.sqlite import additions
@@ -274,7 +274,10 @@ class SQLiteStore:
 
     def _delete_leftovers(self, before: float) -> Iterator[None]:
         """Delete what a killed process left: chunks without a record, files without a chunk."""
-        last = ""
+        last, long_ago = "", before + LEFTOVER_AGE - KEPT_AGE
+        self._database.write(
+            lambda c: c.execute("DELETE FROM kept WHERE written <= ?", (long_ago,))
+        )
         while page := self._database.read(_BODIES, (last,)):
             last = page[-1][0]
             if strays := [operation_id for operation_id, has_record in page if not has_record]:
@@ -285,6 +288,14 @@ class SQLiteStore:
             if not self._database.read(known, file):
                 self._bodies.remove([file])
             yield
+
+    def recall(self, name: str) -> bytes | None:
+        rows = self._database.read(additions.RECALL, (name,))
+        return rows[0][0] if rows else None
+
+    def keep(self, name: str, old: bytes | None, new: bytes) -> bool:
+        now = self._clock()
+        return self._database.write(lambda c: additions.keep(c, name, old, new, now), adds=True)
 
     def watch(self, interval: float) -> Generator[str | None, None, None]:
         query = "SELECT n, operation_id FROM changes WHERE n > ? ORDER BY n"

@@ -23,8 +23,8 @@ def _within(states: frozenset[State]) -> str:
 
 ENDED, _CLAIMED, _IN_FLIGHT = _within(TERMINAL), _within(CLAIMED), _within(IN_FLIGHT)
 _BY_WORKER = "operations_claimed"
-# What watches look at; what is to be done after the end; what has expired; what is counted; and
-# what a process runs or has run.
+# What watches look at; what is to be done after the end; what has expired; what is counted;
+# what a process runs or has run; values that are no operations.
 _STATEMENTS = (
     "CREATE TABLE IF NOT EXISTS changes (n INTEGER PRIMARY KEY, operation_id TEXT NOT NULL)",
     f"""CREATE INDEX IF NOT EXISTS operations_by_due_time ON operations (state, lease)
@@ -35,9 +35,13 @@ _STATEMENTS = (
         (owner, application_name, state) WHERE {_IN_FLIGHT}""",
     f"""CREATE INDEX IF NOT EXISTS operations_claimed ON operations (worker, state, lease)
         WHERE {_CLAIMED}""",
+    "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value BLOB, written REAL NOT NULL)",
 )
 
 WORKERS = f"SELECT DISTINCT worker FROM operations INDEXED BY operations_claimed WHERE {_CLAIMED}"  # noqa: S608
+
+# As bytes: where a disk has spoilt it, it may be none.
+RECALL = "SELECT CAST(value AS BLOB) FROM kept WHERE name = ?"
 
 
 def add(connection: Connection) -> None:
@@ -75,6 +79,15 @@ def _application_name_of(document: str) -> str | None:
         return decode(document).application_name
     except StoreError:  # nobody can read it
         return None
+
+
+def keep(connection: Connection, name: str, old: bytes | None, new: bytes, now: float) -> bool:
+    """Keep a value by its name in place of another one."""
+    kept = connection.execute(RECALL, (name,)).fetchone()
+    if (None if kept is None else kept[0]) not in (old, new):
+        return False
+    connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (name, new, now))
+    return True
 
 
 def to_find(which: Filter, cursor: str | None) -> tuple[str, list[Any]]:
