@@ -22,6 +22,7 @@ ROOMS = [
     *("__main__", "cli"),
     *("flask", "django", "starlette", "gunicorn"),
     *("asgi", "wsgi"),
+    "client",
     "testing",
     "stores",
     "monitor",
@@ -38,7 +39,12 @@ SAME_FLOOR = [{"asgi", "wsgi"}]  # neither knows the other
 FACE = "__init__"  # of the package: it shows what is below
 PURE = {"config", "operations", "http", "errors", "contracts"}
 NOT_PURE = {"http/spool.py", "config/application.py"}  # files; the command line
-PURE_TOO = {"monitor/views.py", "monitor/links.py", "monitor/representation.py"}
+PURE_TOO = {
+    *("monitor/views.py", "monitor/links.py", "monitor/representation.py"),
+    *("client/documents.py", "client/enclosed.py", "client/errors.py", "client/exchange.py"),
+    *("client/fields.py", "client/following.py", "client/options.py", "client/starting.py"),
+    "client/tokens.py",
+}
 IMPURE_MODULES = {
     *("time", "threading", "socket", "sqlite3", "logging", "asyncio", "anyio", "random", "os"),
     *("secrets", "subprocess", "io", "pathlib", "tempfile"),
