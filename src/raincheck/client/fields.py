@@ -13,6 +13,7 @@ Fields = tuple[tuple[str, str], ...]
 BODY_LIMIT = 2**20  # bytes of a status document, packed or not
 URL_LIMIT = 8_192  # characters
 LINKS_LIMIT = 64  # of one field
+COOKIES_LIMIT, COOKIE_LIMIT = 64, 4_096  # set by polls; characters of one
 
 _ANYWHERE = frozenset({"accept", "accept-encoding", "accept-language", "user-agent"})
 _OF_THE_REQUEST = frozenset(
@@ -144,6 +145,8 @@ class Cookies:
     def learn(self, fields: Fields) -> None:
         """Take in what an answer of the same origin has set."""
         for value in (value for key, value in fields if key == "set-cookie"):
+            if len(self.set) >= COOKIES_LIMIT or len(value) > COOKIE_LIMIT or not _is_sound(value):
+                continue
             self.set.append(value)
             pair, *attributes = value.split(";")
             name, _, content = pair.partition("=")
@@ -165,6 +168,10 @@ class Cookies:
         old = {n.strip(): v for n, _, v in (pair.partition("=") for pair in sent) if n.strip()}
         line = "; ".join(f"{name}={value}" for name, value in (old | own).items())
         return (*(field for field in fields if field[0] != "cookie"), ("cookie", line))
+
+
+def _is_sound(cookie: str) -> bool:
+    return cookie.isprintable() and cookie.isascii()
 
 
 def _is_over(attributes: Mapping[str, str]) -> bool:
