@@ -82,7 +82,7 @@ STATUSES = st.sampled_from(
 ANSWERS = st.builds(Answer, STATUSES, HEADERS, DOCUMENTS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(ANSWERS, min_size=1, max_size=12), st.booleans())
 def test_hostile_answers_end_in_a_response_or_in_an_error_of_following(
     answers: list[Answer], strict: bool

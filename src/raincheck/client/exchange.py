@@ -81,12 +81,14 @@ class Final:
     Attributes:
         body: None: the last answer's own.
         cookies: `Set-Cookie` of the answers before, which nobody else will see.
+        token: With it the same response can be had again.
     """
 
     status: int
     headers: Fields
     body: bytes | None = None
     cookies: tuple[str, ...] = ()
+    token: str | None = None
 
 
 Step = Ask | Final

@@ -275,7 +275,7 @@ class Following:
         return (*fields, ("prefer", f"wait={hold}")) if hold else fields
 
     def _final(self, final: Final) -> Final:
-        return replace(final, cookies=tuple(self._cookies.set))
+        return replace(final, cookies=tuple(self._cookies.set), token=self.token)
 
     def _refused(self, answer: Answer) -> FollowError:
         return self._error(

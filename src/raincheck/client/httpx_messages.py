@@ -111,7 +111,7 @@ class Common:
         extensions = dict(last.extensions)
         status = final.status if final is not None else last.status_code
         if final is not None:
-            extensions[TOKEN] = None
+            extensions[TOKEN] = final.token
             if final.headers != self.seen.answer.headers:
                 headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in final.headers]
             if final.body is not None:
