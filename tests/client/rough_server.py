@@ -22,6 +22,8 @@ class RoughServer(ThreadingHTTPServer):
         tries: How often each path was asked.
         cancelled: Set when something was deleted.
         goes_on: Set by a test to let a response go on.
+        held_since: Set when a poll is held.
+        half_sent: Set when the first half of a response has been sent.
     """
 
     daemon_threads = True
@@ -35,6 +37,8 @@ class RoughServer(ThreadingHTTPServer):
         self.tries: dict[str, int] = {}
         self.cancelled = threading.Event()
         self.goes_on = threading.Event()
+        self.held_since = threading.Event()
+        self.half_sent = threading.Event()
         self.lock = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -135,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._say(200, b"the report")
 
     def held(self, number: int) -> None:
-        """Answer only when it is cancelled, or let go on."""
+        """Answer only when it is let go on."""
+        self.server.held_since.set()
         self.server.goes_on.wait(PATIENCE)
         self._say(200, b"the report")
 
@@ -152,15 +157,24 @@ class _Handler(BaseHTTPRequestHandler):
     def drip(self, number: int) -> None:
         """Send a half, and the other when the first has arrived."""
         self.send_response(200)
-        self.send_header("content-type", "application/octet-stream")
+        self.send_header("etag", 'W/"weak"' if self.path == "/drip" else '"big"')
         self.send_header("content-length", str(len(BIG)))
         self.end_headers()
         self.wfile.write(BIG[:HALF])
         self.wfile.flush()
+        self.server.half_sent.set()
         if not self.server.goes_on.wait(PATIENCE):
             return self._hang_up()
         self.wfile.write(BIG[HALF:])
         return None
+
+    def drip_tagged(self, number: int) -> None:
+        """Send a half and then nothing; but the rest to who asks for it."""
+        return self.drip(1) if number == 1 else self.big(2)
+
+    def moved(self, number: int) -> None:
+        """Lead to where the query says."""
+        self._say(302, location=self.path.partition("?")[2])
 
     def big(self, number: int) -> None:
         """Break off in the middle, and give the rest to who asks for it."""
@@ -203,7 +217,7 @@ BEHAVIOURS: dict[str, Callable[[_Handler, int], None]] = {
     name: getattr(_Handler, name)
     for name in (
         *("report", "rough", "held", "slow", "holding", "drip", "big", "changing", "huge"),
-        *("refused", "conflict", "lost_start"),
+        *("refused", "conflict", "lost_start", "moved", "drip_tagged"),
     )
 }
 BEHAVIOURS |= {f"start_{name}": _Handler.start for name in BEHAVIOURS}

@@ -26,6 +26,7 @@ def said(code: str, *missing: str) -> str:
     return (ran.stderr.strip().splitlines() or [ran.stdout])[-1]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("code", "missing", "library"),
     [
@@ -42,6 +43,7 @@ def test_the_client_says_which_extra_is_missing(
     )
 
 
+@pytest.mark.server
 def test_the_client_for_one_library_does_not_need_the_other() -> None:
     assert said("from raincheck.client import Adapter", "httpx") == ""
     assert said("from raincheck.client import Transport, resume", "requests") == ""

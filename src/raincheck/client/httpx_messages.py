@@ -16,6 +16,7 @@ from raincheck.errors import ConfigurationError
 
 OPTIONS, TOKEN = "raincheck", "raincheck_token"  # extensions of a request, or of a response
 _TIMEOUTS = ("connect", "read", "write", "pool")
+_PLACES = frozenset({b"operation-location", b"azure-asyncoperation", b"location"})
 _LENGTHS = (b"content-length", b"content-encoding", b"transfer-encoding")
 
 
@@ -33,7 +34,10 @@ def is_start(response: httpx.Response, options: Options) -> bool:
         return True
     if status not in (200, 201):
         return False
-    return may_start(status, fields_of(response), templated=options.place is not None)
+    templated = options.place is not None
+    if not templated and _PLACES.isdisjoint([name.lower() for name, _ in response.headers.raw]):
+        return False
+    return may_start(status, fields_of(response), templated=templated)
 
 
 def fields_of(response: httpx.Response) -> Fields:
