@@ -116,7 +116,9 @@ OWN_TEST = next(text for text in PYTHON if "class TestFolderStore" in text)
 RUN_AGAIN = next(text for text in PYTHON if "is_rerun" in text)
 TOLD = next(text for text in PYTHON if "webhook_secret" in text)
 RECEIVER = next(text for text in PYTHON if "standardwebhooks" in text)
+CLIENTS = [text for text in PYTHON if "raincheck.client" in text]
 NOT_SERVED_ALONE = (
+    *CLIENTS,
     *(*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST),
     *(RUN_AGAIN, TOLD, RECEIVER, READY_MADE, OF_ONES_OWN),
 )
