@@ -326,6 +326,30 @@ ENDS: list[Case] = [
         {"name": "milk", "done": False},
     ),
     (
+        "a monitor without any hint",
+        [
+            answer(202, location=R),
+            answer(200, {"status": "QUEUED"}),
+            answer(303, location="/r"),
+            DONE,
+        ],
+        [R, R, "https://api.example/r"],
+        200,
+        b"the report",
+    ),
+    (
+        "a monitor that says again where it is (Fabric)",
+        [
+            answer(202, location=R),
+            answer(200, {"status": "Running"}, location=R),
+            answer(200, {"status": "Succeeded"}, location="/r"),
+            DONE,
+        ],
+        [R, R, "https://api.example/r"],
+        200,
+        b"the report",
+    ),
+    (
         "what was accepted shows its own status",
         [
             answer(202, {"id": 7, "status": "pending"}, location="/orders/7"),
@@ -453,6 +477,17 @@ def test_following_polls_at_once_where_the_server_holds_the_poll() -> None:
     assert played.waits == []
     assert dict(played.asks[0].headers)["prefer"] == "wait=20"
     assert played.asks[0].wait == 20
+
+
+def test_following_waits_before_the_first_poll_where_nobody_holds_it() -> None:
+    assert play([answer(202, content_location=R, retry_after="120"), DONE]).waits == [120]
+    assert play([answer(202, location=R, retry_after="3"), DONE]).waits == [3]
+
+
+def test_following_is_patient_with_who_says_that_it_asks_too_often() -> None:
+    often = answer(429, retry_after="250")
+    played = play([answer(202, location=R), often, often, DONE], Options(patience=1))
+    assert played.waits == [0.5, 250, 250]
 
 
 def test_following_does_not_believe_that_a_poll_was_held_which_was_not() -> None:

@@ -7,6 +7,7 @@ from typing import assert_type
 
 import httpx
 import requests
+from requests.adapters import HTTPAdapter
 
 from raincheck import RaincheckError
 from raincheck.client import (
@@ -57,7 +58,7 @@ async def in_a_loop() -> httpx.Response:
 def with_requests() -> requests.Response:
     session = requests.Session()
     session.mount("https://", Adapter(options=Options(place="/status/{id}", strict=True)))
-    session.mount("http://", Adapter(requests.adapters.HTTPAdapter(max_retries=2)))
+    session.mount("http://", Adapter(HTTPAdapter(max_retries=2)))
     return resume_session("token", session, timeout=5)
 
 

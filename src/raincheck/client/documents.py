@@ -44,7 +44,11 @@ _STATES = {word: told for told, words in _WORDS.items() for word in words.split(
 _OGC = {"accepted", "running", "successful", "failed", "dismissed"}
 _RESULTS = ("http://www.opengis.net/def/rel/ogc/1.0/results", "results", "result")
 _MONITORS = ("monitor", "status")
-_IDS = ("id", "jobID", "name", "Id")
+_IDS = (
+    *("id", "jobID", "jobId", "job_id", "taskId", "task_id", "operationId", "operation_id"),
+    *("statusId", "Id", "name"),
+)
+_SURELY_RUNNING = {"notstarted", "inprogress", "pending", "queued", "processing"}
 
 
 def read(body: bytes | None, fields: Fields) -> Document | None:
@@ -103,8 +107,14 @@ class StatusDocument:
         for name in ("status", "state", "TaskState"):
             word = self.members.get(name)
             if isinstance(word, str):
-                return _STATES.get(re.sub("[^a-z]", "", word.lower()[:100]), Told.UNKNOWN)
+                return _STATES.get(_letters(word), Told.UNKNOWN)
         return Told.NOTHING
+
+    @property
+    def is_surely_running(self) -> bool:
+        """Whether its status is a word for what is under way: a machine that is made runs, too."""
+        word = self.members.get("status", self.members.get("state"))
+        return isinstance(word, str) and _letters(word) in _SURELY_RUNNING
 
     def _aip_end(self) -> Told:
         error = self.members.get("error")
@@ -118,7 +128,7 @@ class StatusDocument:
         Args:
             accept: What the caller accepts, if there are several representations.
         """
-        for name in ("resourceLocation", "resource_location"):
+        for name in ("resourceLocation", "resource_location", "resultUrl", "result_url"):
             if isinstance(location := self.members.get(name), str):
                 return location
         links = self.members.get("links")
@@ -140,6 +150,10 @@ class StatusDocument:
     def progress(self, fields: Fields) -> Progress:
         """Return how far it is."""
         return progress(self.members, fields)
+
+
+def _letters(word: str) -> str:
+    return re.sub("[^a-z]", "", word.lower()[:100])
 
 
 def _href(link: object) -> str | None:

@@ -36,7 +36,7 @@ from raincheck.client.tokens import MONITOR, RESULT, Place, to_token
 
 LONGEST_WAIT = 300.0  # seconds between polls, whatever the server says
 REDIRECTS = 10  # in a row
-_PASSING = frozenset({408, 425, 429, 502, 503, 504})
+_PASSING = frozenset({408, 425, 502, 503, 504})
 _ASIDE = frozenset({301, 302, 303, 307, 308})
 _BACKOFF, _GROWTH, _SLOWEST = 0.5, 1.5, 10.0  # seconds, where the server says nothing
 _HELD = 0.5  # seconds that an answer takes at least, if a server did hold it
@@ -77,9 +77,9 @@ class Following:
         self._status = answer.status
         self._cookies.learn(answer.headers)
         self._look(answer, answer.document())
-        beside = resolve(self._asked.url, answer.header("content-location"))
-        is_raincheck = beside == self.place.url  # it holds polls, the first one, too
-        return self._ask(now, 0.0 if is_raincheck else self._pause(answer, wall))
+        said = [answer.header(name) for name in ("location", "content-location")]
+        holds = all(resolve(self._asked.url, place) == self.place.url for place in said)
+        return self._ask(now, 0.0 if holds else self._pause(answer, wall))  # as raincheck does
 
     def resume(self, now: float) -> Ask:
         """Go on at the place of a token."""
@@ -107,6 +107,8 @@ class Following:
         if answer.status in (401, 407):
             raise self._refused(answer)
         self._failures, self._failing_since, self._hops = 0, None, 0
+        if answer.status == 429:
+            return self._ask(now, self._pause(answer, wall))
         if answer.header("asyncresult") is not None:
             return self._enclosed(answer)
         return self._told(answer, now, wall)
@@ -152,7 +154,10 @@ class Following:
             return True
         if document.id is not None and document.id == self.place.id:
             return True
-        return document.tells() is Told.RUNNING and answer.header("retry-after") is not None
+        if document.tells() is not Told.RUNNING:
+            return False
+        is_hinted = any(answer.header(name) is not None for name in ("retry-after", "location"))
+        return is_hinted or document.is_surely_running
 
     def _running(
         self, answer: Answer, document: StatusDocument | None, now: float, wall: float

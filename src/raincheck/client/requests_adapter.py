@@ -10,6 +10,7 @@ from typing import Any, cast
 import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 
 from raincheck.client.conversation import conversation
 from raincheck.client.driving import (
@@ -180,7 +181,10 @@ class _Talk:
         if isinstance(given, urllib3.Timeout):
             given = (given.connect_timeout, given.read_timeout)
         connect, read = given if isinstance(given, tuple) else (given, given)
-        limits = timeout_of(ask, connect, "connect"), timeout_of(ask, read, "read")
+        limits = (
+            timeout_of(ask, _seconds(connect), "connect"),
+            timeout_of(ask, _seconds(read), "read"),
+        )
         is_abroad = origin(ask.url) != origin(self._request.url or "")
         return self._how | {"timeout": limits} | ({"cert": None} if is_abroad else {})
 
@@ -224,7 +228,7 @@ class _Talk:
         if final.status != response.status_code:
             response.status_code, response.reason = final.status, ""
         if not is_same:
-            response.headers = requests.structures.CaseInsensitiveDict(fields)
+            response.headers = CaseInsensitiveDict(fields)
         response.url, response.request = self._request.url or "", self._request
         return response
 
@@ -245,6 +249,10 @@ class _Talk:
 def _asked(request: requests.PreparedRequest) -> Asked:
     fields = ((name.lower(), _text(value)) for name, value in request.headers.items())
     return Asked(request.method or "GET", request.url or "", tuple(fields))
+
+
+def _seconds(limit: object) -> float | None:
+    return float(limit) if isinstance(limit, (int, float)) else None
 
 
 def _text(value: str | bytes) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -33,8 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     url = resolve(arguments.url, arguments.url)
     if url is None:
         return _complain("URL is to be one of http or https", UNUSABLE)
+    if str(arguments.output) == "-":
+        arguments.output = None
     if arguments.resume and arguments.output is None:
         return _complain("--resume needs the --output of the run before", UNUSABLE)
+    if arguments.output is not None and not _is_file(arguments.output):
+        return _complain(f"{arguments.output} is no file: use the shell's redirection", UNUSABLE)
     with _terminable():
         try:
             return _Fetch(arguments, url).run()
@@ -42,6 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
             return _complain("interrupted", INTERRUPTED)
         except _Terminated:
             return _complain("terminated", TERMINATED)
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a path may be replaced by a file: a device must not be."""
+    return path.is_file() or not path.exists()
 
 
 class _Terminated(BaseException):
@@ -67,20 +79,30 @@ def _terminable() -> Iterator[None]:
 
 
 class _SameOrigin(httpx.BaseTransport):
-    """Keep the header fields that a user has given from every other origin."""
+    """Keep the header fields that a user has given from every other origin; use proxies."""
 
     def __init__(self, url: str, names: set[str]) -> None:
         self._origin, self._names = origin(url), names | {"authorization", "cookie"}
-        self._wrapped = httpx.HTTPTransport()
+        self._proxies = getproxies()
+        self._transports: dict[str | None, httpx.HTTPTransport] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if origin(str(request.url)) != self._origin:
             for name in self._names & set(request.headers):
                 del request.headers[name]
-        return self._wrapped.handle_request(request)
+        proxy = self._proxy(request.url)
+        if proxy not in self._transports:
+            self._transports[proxy] = httpx.HTTPTransport(proxy=proxy)
+        return self._transports[proxy].handle_request(request)
 
     def close(self) -> None:
-        self._wrapped.close()
+        for transport in self._transports.values():
+            transport.close()
+
+    def _proxy(self, url: httpx.URL) -> str | None:
+        if not self._proxies or proxy_bypass(url.host):
+            return None
+        return self._proxies.get(url.scheme, self._proxies.get("all"))
 
 
 @dataclass(slots=True)
@@ -99,8 +121,11 @@ class _Fetch:
             return _complain(str(error), LATE)
         except (FollowError, Broken) as error:
             return _complain(str(error), FAILED)
-        except OSError as error:  # the file
-            return _complain(f"{error.filename}: {error.strerror}", FAILED)
+        except BrokenPipeError:  # nobody reads on: the interpreter is not to try again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except OSError as error:
+            return _complain(f"{self.arguments.output or 'output'}: {error.strerror}", FAILED)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return _complain(f"{shown(self.url)}: {_why(error)}", FAILED)
 

@@ -44,7 +44,7 @@ class Part:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path = path.resolve()  # what a link leads to is written, and the link stays
         self._part = path.with_name(f"{path.name}.part")
         self._state = path.with_name(f"{path.name}.raincheck")
 
