@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "DELETE":
             server.cancelled.set()
             return self._say(202)
-        what = path.strip("/").replace("/", "_")
+        what = path.removeprefix("http://api.example").strip("/").replace("/", "_")
         return BEHAVIOURS[what](self, server.tries[path])
 
     def _body(self) -> bytes:
@@ -123,14 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(200, b"the report", etag='"1"')
 
     def rough(self, number: int) -> None:
-        """Hang up, be overloaded, run, break off a status document, and be over."""
-        if number == 1:
-            return self._hang_up()
+        """Break off a status document, be overloaded, run, and be over."""
         if number == 2:
             return self._say(503, b"busy", retry_after="0.01")
         if number == 3:
             return self._say(202, b"not yet", retry_after="0.01")
-        if number == 4:
+        if number == 1:
             self.send_response(202)
             self.send_header("content-length", "100")
             self.end_headers()
@@ -150,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def holding(self, number: int) -> None:
         """Hold a poll for longer than the client's timeout would have it."""
-        if self.server.cancelled.wait(1.0 if number == 1 else 0.0):
+        if self.server.cancelled.wait(1.2 if number == 1 else 0.0):
             return self._hang_up()
         return self._say(200, b"the report")
 

@@ -103,9 +103,9 @@ def test_fetch_refuses_what_can_t_be_meant(wrong: list[str], capfdbinary: Captur
 
 def test_fetch_prints_no_credential(rough: RoughServer, capfdbinary: Capture) -> None:
     host = rough.url.removeprefix("http://")
-    for path in ("conflict", "start/refused", "start/slow"):
+    for path, deadline in (("conflict", 9), ("start/refused", 9), ("start/slow", 0.1)):
         url = f"http://ada:geheim@{host}/{path}?sig=geheim"
-        fetch(url, "-H", "X-Key: geheim", "--deadline", "0.1", "--no-cancel")
+        fetch(url, "-H", "X-Key: geheim", "--deadline", str(deadline), "--no-cancel")
     fetch("http://ada:geheim@127.0.0.1:1/?sig=geheim", "-H", "X-Key: geheim")
     assert b"geheim" not in capfdbinary.readouterr().err
     assert rough.asked("GET /refused")[0]["authorization"].startswith("Basic ")
@@ -173,7 +173,9 @@ def test_fetch_resumes_a_download_in_another_run(rough: RoughServer, tmp_path: P
         part = tmp_path / "big.part"
         while not part.exists() or part.stat().st_size < HALF // 2:
             assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert b"interrupted; --resume goes on" in process.stderr.read()
     rough.goes_on.set()
     assert 0 < part.stat().st_size < len(BIG)
     assert fetch(url, "-o", file, "--resume") == 0
@@ -265,3 +267,47 @@ def test_what_a_server_says_does_nothing_to_the_terminal() -> None:
     assert plain("a\x1b[31m\r\nb\u202e\x9b") == "a [31m  b  "
     assert len(plain("x" * 10_000)) == 60
     assert described(Progress(message="[red]\x1b]0;x\x07")) == "waiting [red] ]0;x "
+
+
+# --- its surroundings ----------------------------------------------------------------------------
+
+
+def test_fetch_replaces_no_device_and_writes_through_a_link(
+    rough: RoughServer, tmp_path: Path, capfdbinary: Capture
+) -> None:
+    assert fetch(f"{rough.url}/report", "-o", "/dev/null") == 2
+    assert Path("/dev/null").is_char_device()
+    assert b"is no file" in capfdbinary.readouterr().err
+    assert rough.lines == []
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file")
+    assert fetch(f"{rough.url}/report", "-o", link) == 0
+    assert link.is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"the report"
+    assert fetch(f"{rough.url}/report", "-o", "-") == 0
+    assert capfdbinary.readouterr().out == b"the report"
+
+
+def test_fetch_asks_through_the_proxy_of_the_environment(
+    rough: RoughServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", rough.url)
+    monkeypatch.setenv("no_proxy", "")
+    assert fetch("http://api.example/report") == 0
+    assert rough.asked("GET http://api.example/report")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert fetch(f"{rough.url}/report") == 0
+    assert rough.lines[-1] == "GET /report"
+
+
+@pytest.mark.server
+def test_fetch_ends_quietly_when_nobody_reads_on(rough: RoughServer) -> None:
+    command = [*FETCH, f"{rough.url}/drip"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        rough.goes_on.set()
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr.read() == b""

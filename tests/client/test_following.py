@@ -352,8 +352,8 @@ ENDS: list[Case] = [
     (
         "what was accepted shows its own status",
         [
-            answer(202, {"id": 7, "status": "pending"}, location="/orders/7"),
-            answer(200, {"id": 7, "status": "pending"}),
+            answer(202, {"id": 7, "status": "running"}, location="/orders/7"),
+            answer(200, {"id": 7, "status": "running"}),
             answer(200, {"id": 7, "status": "completed", "sum": 9}),
         ],
         ["https://api.example/orders/7"] * 2,
@@ -540,6 +540,18 @@ def test_following_one_that_never_ends_is_over_at_the_deadline_and_cancels() -> 
     assert played.cancelled == [f"DELETE {R}"]
     assert play(forever(), Options(deadline=600, cancel=False)).cancelled == []
     assert isinstance(play(forever()).error, DeadlineExceeded)  # there is one by default
+
+
+def test_following_tells_the_token_even_if_the_deadline_has_passed_with_the_202() -> None:
+    tokens: list[str] = []
+    late = Options(deadline=0, on_token=tokens.append)
+    played = play([answer(202, location=R)], late)
+    assert isinstance(played.error, DeadlineExceeded)
+    assert tokens == [played.error.token]
+    moved: list[Line] = [answer(202, location=R), answer(202), answer(202, location="/2"), DONE]
+    tokens.clear()
+    play(moved, Options(on_token=tokens.append))
+    assert len(set(tokens)) == len(tokens) == 2
 
 
 def test_following_in_words_that_nobody_knows_ends_at_the_deadline() -> None:

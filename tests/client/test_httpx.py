@@ -105,7 +105,7 @@ def test_httpx_authentication_goes_with_the_polls_and_never_repeats_the_request(
 def test_httpx_timeouts_hold_for_each_poll_and_leave_room_for_a_held_one(
     rough: RoughServer,
 ) -> None:
-    timeout = httpx.Timeout(5, read=0.3)
+    timeout = httpx.Timeout(5, read=0.8)
     transport = Transport(options=Options(wait=5, patience=0))
     with httpx.Client(transport=transport, base_url=rough.url, timeout=timeout) as client:
         assert client.get("/start/holding").text == "the report"

@@ -64,10 +64,10 @@ def test_requests_timeouts_hold_for_each_poll_and_leave_room_for_a_held_one(
 ) -> None:
     with requests.Session() as session:
         session.mount("http://", Adapter(options=Options(wait=5, patience=0)))
-        assert session.get(f"{rough.url}/start/holding", timeout=(5, 0.3)).text == "the report"
+        assert session.get(f"{rough.url}/start/holding", timeout=(5, 0.8)).text == "the report"
         session.mount("http://", Adapter(options=Options(wait=0, patience=0)))
         with pytest.raises(LostTouch) as lost:
-            session.get(f"{rough.url}/start/held", timeout=0.3)
+            session.get(f"{rough.url}/start/held", timeout=0.8)
     assert isinstance(lost.value.__cause__, requests.ReadTimeout)
 
 

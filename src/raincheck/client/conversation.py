@@ -93,13 +93,13 @@ def _resumed(asked: Asked, options: Options, token: str, clock: Clock) -> Effect
 def _to_the_end(
     following: Following, options: Options, clock: Clock, first: Callable[[], Step]
 ) -> Effects[Final]:
-    told = None
+    tell = options.on_token or _nobody
     try:
+        tell(told := following.token)  # before the deadline can have passed
         step = first()
         while isinstance(step, Ask):
-            if options.on_token is not None and told != following.token:
-                told = following.token
-                options.on_token(told)
+            if told != following.token:
+                tell(told := following.token)
             step = yield from _once(following, options, clock, step)
     except BaseException as error:
         ask = following.cancellation() if options.cancel and _gives_up(error) else None
@@ -107,6 +107,10 @@ def _to_the_end(
             yield Cancel(replace(ask, within=CANCEL_SECONDS))
         raise
     return step
+
+
+def _nobody(_token: str) -> None:
+    """Be told."""
 
 
 def _once(following: Following, options: Options, clock: Clock, ask: Ask) -> Effects[Step]:

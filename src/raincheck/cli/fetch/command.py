@@ -46,9 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             return _Fetch(arguments, url).run()
         except KeyboardInterrupt:
-            return _complain("interrupted", INTERRUPTED)
+            return _complain(f"interrupted{_hint(arguments)}", INTERRUPTED)
         except _Terminated:
-            return _complain("terminated", TERMINATED)
+            return _complain(f"terminated{_hint(arguments)}", TERMINATED)
+
+
+def _hint(arguments: argparse.Namespace) -> str:
+    """Say that another run may go on: where a part is there, or the operation was let be."""
+    saved = Part(arguments.output).saved() if arguments.output is not None else None
+    goes_on = saved is not None and (arguments.no_cancel or saved.etag is not None)
+    return "; --resume goes on" if goes_on else ""
 
 
 def _is_file(path: Path) -> bool:
