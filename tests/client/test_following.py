@@ -19,6 +19,7 @@ from raincheck.client import (
     RedirectLoop,
 )
 from raincheck.client.exchange import Answer
+from raincheck.client.tokens import to_place
 from tests.client.playing import HOME, WALL, Line, answer, held, play
 
 R = "https://api.example/operations/1"
@@ -554,6 +555,15 @@ def test_following_tells_the_token_even_if_the_deadline_has_passed_with_the_202(
     assert len(set(tokens)) == len(tokens) == 2
 
 
+def test_tokens_hold_nothing_of_the_request_but_its_origin() -> None:
+    url = "https://ada:pw@api.example/report?key=geheim"
+    tokens: list[str] = []
+    options = Options(on_token=tokens.append)
+    play([answer(202, location="/operations/1"), DONE], options, url=url, headers=HEADERS)
+    place = to_place(tokens[0])
+    assert (place.url, place.asked) == (R, "https://api.example/")
+
+
 def test_following_in_words_that_nobody_knows_ends_at_the_deadline() -> None:
     strange = answer(200, {"status": "Undefined"})
     played = play([answer(202, operation_location=M), *[strange] * 1000], Options(deadline=60))
@@ -708,7 +718,8 @@ def test_polls_bring_the_cookies_that_answers_have_set() -> None:
         answer(202, set_cookie="p=1; Path=/elsewhere"),
         DONE,
     ]
-    played = play(script, headers={"cookie": "s=old; a=1"})
+    played = play(script, headers={"cookie": "s=old; a=1", "authorization": "Bearer x"})
+    assert {dict(ask.headers)["authorization"] for ask in played.asks} == {"Bearer x"}
     assert [dict(ask.headers)["cookie"] for ask in played.asks] == ["s=new; a=1"] * 2 + [
         "s=new; a=1"
     ]

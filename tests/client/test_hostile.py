@@ -104,6 +104,15 @@ def test_hostile_answers_end_in_a_response_or_in_an_error_of_following(
 def test_hostile_references_are_urls_or_nothing(reference: str) -> None:
     url = resolve("https://api.example/a/b", reference)
     assert url is None or url.startswith(("http://", "https://"))
+    assert url is None or (url.isprintable() and " " not in url and len(url) < 3 * 8_192)
+
+
+@pytest.mark.parametrize(
+    "reference", ["/a\nb", "/a\x00", "/a\u202eb", "/" + "a" * 9_000, " ", None]
+)
+def test_hostile_references_that_no_url_has_are_nothing(reference: str | None) -> None:
+    assert resolve("https://api.example/a/b", reference) in (None, "https://api.example/a/b")
+    assert reference == " " or resolve("https://api.example/a/b", reference) is None
 
 
 @given(st.text(max_size=80))

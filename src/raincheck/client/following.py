@@ -311,5 +311,5 @@ def _with_json(fields: Fields) -> Fields:
 def _as_the_handler_said(answer: Answer) -> Final:
     """Give back the status that raincheck does not show to those who poll."""
     own = answer.header("operation-result-status") or ""
-    is_one = own.isascii() and own.isdigit() and len(own) == 3 and own >= "200"
+    is_one = own.isascii() and own.isdigit() and len(own) == 3 and "200" <= own <= "599"
     return Final(int(own) if is_one else answer.status, answer.headers)
