@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -197,6 +198,23 @@ class _Handler(BaseHTTPRequestHandler):
             return self._say(200, b"another one", etag=f'"{number}"')
         return self.big(1)
 
+    def inside(self, number: int) -> None:
+        """Have the result inside of the status document."""
+        self._tell({"response": {"pages": 3}})
+
+    def failing(self, number: int) -> None:
+        """Tell of an error, and have no response."""
+        self._tell({"error": {"code": 5, "message": "no such report"}})
+
+    def _tell(self, end: dict[str, object]) -> None:
+        body = json.dumps({"name": "operations/1", "done": True, **end}).encode()
+        self._say(200, body, content_type="application/json", x_server="aip")
+
+    def own_202(self, number: int) -> None:
+        """Give a handler's own 202, as raincheck shows it."""
+        own = {"operation_status": "succeeded", "operation_result_status": "202"}
+        self._say(200, b"queued", **own)
+
     def huge(self, number: int) -> None:
         """Answer with JSON that is no status document: it is too long for one."""
         body = b'{"status": "running", "id": "' + b"x" * 3_000_000 + b'"}'
@@ -215,6 +233,7 @@ BEHAVIOURS: dict[str, Callable[[_Handler, int], None]] = {
     name: getattr(_Handler, name)
     for name in (
         *("report", "rough", "held", "slow", "holding", "drip", "big", "changing", "huge"),
+        *("inside", "failing", "own_202"),
         *("refused", "conflict", "lost_start", "moved", "drip_tagged"),
     )
 }

@@ -377,6 +377,8 @@ def test_following_comes_to_the_end(
     assert played.final.status == status
     last = script[-1]
     assert isinstance(last, Answer)
+    if played.final.body is not None:
+        assert dict(played.final.headers)["content-length"] == str(len(played.final.body))
     content = played.final.body if played.final.body is not None else last.body
     if isinstance(body, bytes):
         assert content == body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -127,6 +128,29 @@ def test_a_transport_returns_json_that_is_too_long_for_a_status_document(
     got = ask(Request(f"{rough.url}/start/huge"), QUICK)
     assert len(got.content) > 3_000_000
     assert got.content.endswith(b'x"}')
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "content"),
+    [
+        ("inside", 200, {"pages": 3}),
+        ("failing", 404, {"code": 5, "message": "no such report"}),
+        ("own_202", 202, b"queued"),
+    ],
+)
+def test_a_transport_makes_the_response_that_is_only_told(
+    path: str, status: int, content: object, ask: Library, rough: RoughServer
+) -> None:
+    got = ask(Request(f"{rough.url}/start/{path}"), QUICK)
+    assert got.status == status
+    if isinstance(content, bytes):
+        assert got.content == content
+        return
+    assert got.headers["content-type"] == "application/json"
+    assert int(got.headers["content-length"]) == len(got.content)
+    found = json.loads(got.content)
+    assert found.get("error", found) == content
+    assert got.cookies == {"session": "1"}
 
 
 def test_a_transport_leaves_other_responses_alone(ask: Library, rough: RoughServer) -> None:

@@ -38,6 +38,7 @@ LONGEST_WAIT = 300.0  # seconds between polls, whatever the server says
 REDIRECTS = 10  # in a row
 _PASSING = frozenset({408, 425, 502, 503, 504})
 _ASIDE = frozenset({301, 302, 303, 307, 308})
+_OF_A_BODY = frozenset({"content-length", "content-encoding", "transfer-encoding"})
 _BACKOFF, _GROWTH, _SLOWEST = 0.5, 1.5, 10.0  # seconds, where the server says nothing
 _HELD = 0.5  # seconds that an answer takes at least, if a server did hold it
 _SHOWN = 1.0  # seconds that a poll is held where somebody looks at the progress
@@ -280,6 +281,10 @@ class Following:
         return (*fields, ("prefer", f"wait={hold}")) if hold else fields
 
     def _final(self, final: Final) -> Final:
+        if final.body is not None:
+            kept = tuple(field for field in final.headers if field[0] not in _OF_A_BODY)
+            length = ("content-length", f"{len(final.body)}")
+            final = replace(final, headers=(*kept, length))
         return replace(final, cookies=tuple(self._cookies.set), token=self.token)
 
     def _refused(self, answer: Answer) -> FollowError:

@@ -17,7 +17,6 @@ from raincheck.errors import ConfigurationError
 OPTIONS, TOKEN = "raincheck", "raincheck_token"  # extensions of a request, or of a response
 _TIMEOUTS = ("connect", "read", "write", "pool")
 _PLACES = frozenset({b"operation-location", b"azure-asyncoperation", b"location"})
-_LENGTHS = (b"content-length", b"content-encoding", b"transfer-encoding")
 
 
 def options_of(request: httpx.Request, default: Options) -> Options:
@@ -118,9 +117,6 @@ class Common:
             extensions[TOKEN] = final.token
             if final.headers != self.seen.answer.headers:
                 headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in final.headers]
-            if final.body is not None:
-                headers = [field for field in headers if field[0] not in _LENGTHS]
-                headers.append((b"content-length", b"%d" % len(final.body)))
             headers += [(b"set-cookie", value.encode("latin-1")) for value in final.cookies]
         if status != last.status_code:
             extensions.pop("reason_phrase", None)

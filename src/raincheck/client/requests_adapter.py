@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
+from http.client import responses as REASONS
 from typing import Any, cast
 
 import requests
@@ -226,7 +227,8 @@ class _Talk:
         response.raw = self._raw(final.status, headers, final.body)
         response.history = [seen for seen in self._history if seen is not response]
         if final.status != response.status_code:
-            response.status_code, response.reason = final.status, ""
+            response.status_code = final.status
+            response.reason = REASONS.get(final.status, "")
         if not is_same:
             response.headers = CaseInsensitiveDict(fields)
         response.url, response.request = self._request.url or "", self._request
