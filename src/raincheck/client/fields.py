@@ -139,7 +139,7 @@ class Cookies:
     """Those that answers to polls have set, for the next ones of the same origin."""
 
     def __init__(self) -> None:
-        self._values: dict[str, tuple[str, str]] = {}
+        self._values: dict[str, tuple[str | None, str]] = {}  # None: it was taken back
         self.set: list[str] = []  # the fields, for whoever gets the final response
 
     def learn(self, fields: Fields) -> None:
@@ -150,24 +150,23 @@ class Cookies:
             self.set.append(value)
             pair, *attributes = value.split(";")
             name, _, content = pair.partition("=")
-            named = {
-                k.strip().lower(): v.strip() for k, _, v in (a.partition("=") for a in attributes)
-            }
-            if _is_over(named):
-                self._values.pop(name.strip(), None)
-            else:
-                self._values[name.strip()] = (content.strip(), named.get("path") or "/")
+            parted = (attribute.partition("=") for attribute in attributes)
+            named = {key.strip().lower(): text.strip() for key, _, text in parted}
+            new = None if _is_over(named) else content.strip()
+            self._values[name.strip()] = (new, named.get("path") or "/")
 
     def added_to(self, fields: Fields, url: str) -> Fields:
-        """Return a poll's fields with these cookies over those that it carries."""
+        """Return a poll's fields with these cookies in place of those of the same names."""
         path = urlsplit(url).path or "/"
-        own = {n: v for n, (v, below) in self._values.items() if path.startswith(below)}
-        if not own:
+        new = {name: v for name, (v, below) in self._values.items() if path.startswith(below)}
+        if not new:
             return fields
         sent = (value_of(fields, "cookie") or "").split(";")
         old = {n.strip(): v for n, _, v in (pair.partition("=") for pair in sent) if n.strip()}
-        line = "; ".join(f"{name}={value}" for name, value in (old | own).items())
-        return (*(field for field in fields if field[0] != "cookie"), ("cookie", line))
+        left = {name: value for name, value in (old | new).items() if value is not None}
+        line = "; ".join(f"{name}={value}" for name, value in left.items())
+        others = tuple(field for field in fields if field[0] != "cookie")
+        return (*others, ("cookie", line)) if line else others
 
 
 def _is_sound(cookie: str) -> bool:

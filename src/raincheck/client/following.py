@@ -61,6 +61,7 @@ class Following:
         self._is_monitor = place.kind == MONITOR
         self._is_watched = options.on_progress is not None
         self._cookies = Cookies()
+        self._earlier = 0  # cookies that were set before the last answer
         self._hops = self._failures = self._quiet = 0
         self._failing_since: float | None = None
         self._status: int | None = None
@@ -97,6 +98,7 @@ class Following:
             FollowError: There is no way on.
         """
         self._status = answer.status
+        self._earlier = len(self._cookies.set)
         if not self._is_abroad(self.place.url):
             self._cookies.learn(answer.headers)
         if answer.status != 202 and answer.header("operation-status") is not None:
@@ -285,7 +287,8 @@ class Following:
             kept = tuple(field for field in final.headers if field[0] not in _OF_A_BODY)
             length = ("content-length", f"{len(final.body)}")
             final = replace(final, headers=(*kept, length))
-        return replace(final, cookies=tuple(self._cookies.set), token=self.token)
+        seen = self._cookies.set[: self._earlier] if final.body is None else self._cookies.set
+        return replace(final, cookies=tuple(seen), token=self.token)
 
     def _refused(self, answer: Answer) -> FollowError:
         return self._error(
