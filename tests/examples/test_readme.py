@@ -117,8 +117,9 @@ RUN_AGAIN = next(text for text in PYTHON if "is_rerun" in text)
 TOLD = next(text for text in PYTHON if "webhook_secret" in text)
 RECEIVER = next(text for text in PYTHON if "standardwebhooks" in text)
 LISTENER = next(text for text in PYTHON if "connect_sse" in text)
+CLIENTS = [text for text in PYTHON if "raincheck.client" in text]
 NOT_SERVED_ALONE = (
-    LISTENER,
+    *(LISTENER, *CLIENTS),
     *(*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST),
     *(RUN_AGAIN, TOLD, RECEIVER, READY_MADE, OF_ONES_OWN),
 )

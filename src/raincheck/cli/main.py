@@ -1,4 +1,4 @@
-"""What the command line understands: `demo`, `check`, `options` and `store init`."""
+"""What the command line understands: `demo`, `check`, `fetch`, `options` and `store init`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
+
+from raincheck.cli.fetch import add_to as add_fetch_to
 
 if TYPE_CHECKING:
     from raincheck.operations.store import Store
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _demo(options.host, options.port)
     if options.command == "check":
         return _check(options.application)
+    if options.command == "fetch":
+        return _fetch(options)
     if options.command == "options":
         return _options()
     if options.command == "store":
@@ -50,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="find marks without effect, and middleware on the wrong side of raincheck"
     )
     check.add_argument("application", metavar="module:app", help="or module:factory()")
+    add_fetch_to(commands.add_parser("fetch", help="curl that waits: follow a 202 to its end"))
     commands.add_parser("options", help="print every option and limit, with unit and default")
     store = commands.add_parser("store", help="what is done to a store by hand")
     actions = store.add_subparsers(dest="action", required=True)
@@ -99,6 +104,18 @@ def _check(target: str) -> int:
         return _complain(f"Nothing was checked: the framework of {kind} is not known", UNUSABLE)
     print(report)
     return FAILED if report.complaints else OK
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    try:
+        import httpx  # noqa: F401 - to say it in one sentence
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        return _complain('fetch needs httpx: pip install "raincheck[client]"', UNUSABLE)
+    from raincheck.cli.fetch.command import run
+
+    return run(options)
 
 
 def _options() -> int:
