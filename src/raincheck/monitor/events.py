@@ -89,7 +89,7 @@ def whole(view: View, request: Request, retry: float) -> Response:
 
 def are_wanted(request: Request, resource: Resource, operation: Operation) -> bool:
     """Tell whether a client is to be told of an operation by events."""
-    is_read = request.method != "DELETE" and resource is not Resource.RESULT
+    is_read = request.method in ("GET", "HEAD") and resource is not Resource.RESULT
     if not is_read or not prefers_events(request.header(b"accept")):
         return False
     # Where the handler's own response is a stream of events, R shows that, and nothing about it.
