@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from starlette.responses import FileResponse
 
@@ -63,8 +64,11 @@ async def test_what_the_server_can_do_is_not_offered_after_the_202() -> None:
 
 
 async def test_a_file_response_of_starlette_comes_back_whole(file: Path) -> None:
+    is_closed = anyio.Event()
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await FileResponse(file, filename="a.bin")(scope, receive, send)
+        is_closed.set()
 
     wrapped = wrap(app, budget=0)
     offered: dict[str, Any] = {"http.response.pathsend": {}}
@@ -72,3 +76,4 @@ async def test_a_file_response_of_starlette_comes_back_whole(file: Path) -> None
     assert done.content == CONTENT
     assert done.header(b"content-length") == b"%d" % len(CONTENT)
     assert done.header(b"content-disposition") == b'attachment; filename="a.bin"'
+    await is_closed.wait()  # the response is there before the file is closed

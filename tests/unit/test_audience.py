@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from raincheck.http.messages import Request
 from raincheck.http.preferences import prefers
 from raincheck.monitor.audience import Audience, audience_of
 
+XHR = b"x-requested-with"
 NAVIGATION = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 PROGRAM, BROWSER = Audience.PROGRAM, Audience.BROWSER
 HTMX, BOOSTED, FRAME = Audience.HTMX, Audience.HTMX_BOOSTED, Audience.TURBO_FRAME
@@ -26,8 +29,10 @@ HTMX, BOOSTED, FRAME = Audience.HTMX, Audience.HTMX_BOOSTED, Audience.TURBO_FRAM
         ({b"accept": b"text/html"}, b"", BROWSER),
         ({b"accept": NAVIGATION, b"sec-fetch-mode": b"navigate"}, b"", BROWSER),
         ({b"accept": NAVIGATION, b"sec-fetch-mode": b"cors"}, b"", PROGRAM),
-        ({b"accept": b"text/html", b"sec-fetch-mode": b"cors"}, b"waiting", BROWSER),
-        ({b"accept": b"*/*", b"sec-fetch-mode": b"cors"}, b"waiting", PROGRAM),
+        ({b"accept": b"text/html, */*", b"sec-fetch-mode": b"navigate"}, b"", BROWSER),
+        ({b"accept": b"*/*", b"sec-fetch-mode": b"navigate"}, b"", PROGRAM),
+        ({b"accept": b"text/html, */*;q=0.1", XHR: b"XMLHttpRequest"}, b"", PROGRAM),
+        ({b"accept": b"text/html", b"sec-fetch-mode": b"cors"}, b"waiting", PROGRAM),
         (
             {
                 b"accept": b"text/html",
@@ -49,6 +54,13 @@ def test_the_audience_is_told_by_the_header_fields(
 ) -> None:
     request = Request("GET", "/", headers=tuple(fields.items()), query=query)
     assert audience_of(request) is audience
+
+
+def test_a_waiting_page_that_asks_for_itself_is_told_as_a_browser() -> None:
+    fields = ((b"accept", b"text/html"), (b"sec-fetch-mode", b"cors"))
+    request = Request("GET", "/operations/a", headers=fields, query=b"waiting")
+    assert audience_of(request, is_poll=True) is BROWSER
+    assert audience_of(replace(request, query=b""), is_poll=True) is PROGRAM
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,10 @@ def running(**fields: Any) -> View:
 def test_a_browser_is_led_to_r_instead_of_a_202_that_it_would_not_follow(
     presentation: Presentation,
 ) -> None:
-    led = presentation.started(running(), get(), None)
-    assert (led.status, led.header(b"location")) == (303, R.encode())
+    led = presentation.started(running(), Request("GET", "/slow", headers=BROWSER), None)
+    assert (led.status, led.header(b"location")) == (303, b"operations/a")
     assert led.header(b"operation-location") == f"{R}/status".encode()
-    assert f'href="{R}"' in text(led)
+    assert 'href="operations/a"' in text(led)
 
 
 def test_a_browser_that_asks_for_a_202_has_the_page_in_it(presentation: Presentation) -> None:
@@ -77,9 +77,9 @@ def test_a_running_operation_is_a_page_that_asks_for_itself(
 ) -> None:
     page = presentation.read(running(state=state), RESPONSE, get())
     assert page.status == 202
-    assert page.header(b"refresh") == b"6;url=/operations/a?waiting"
+    assert page.header(b"refresh") == b"6;url=a?waiting"
     assert page.header(b"cache-control") == b"no-store"
-    assert 'data-next="/operations/a?waiting"' in text(page)
+    assert 'data-next="a?waiting"' in text(page)
     assert ("<form" in text(page)) is (state is not State.CANCELLING)
 
 
@@ -122,7 +122,7 @@ def test_all_languages_say_the_same_things() -> None:
 
 
 def test_what_comes_from_outside_is_cut_escaped_and_isolated(presentation: Presentation) -> None:
-    view = running(progress=Progress(1, 2, HOSTILE), route="/<script>", method="GET")
+    view = running(progress=Progress(1, 2, HOSTILE), route="/<script>", method="GET", owner="ada")
     page = text(presentation.read(view, RESPONSE, get()))
     shown = "<bdi>a &lt;img src=x onerror=&quot;1&quot;&gt; long"
     assert shown in page
@@ -149,9 +149,22 @@ def test_whoever_has_only_a_signature_sees_neither_the_request_nor_a_button(
 ) -> None:
     links = Links(R, "/operations/a", "?signature=s")
     page = presentation.read(replace(running(), links=links), RESPONSE, get())
-    assert 'data-next="/operations/a?signature=s&amp;waiting"' in text(page)
+    assert 'data-next="a?signature=s&amp;waiting"' in text(page)
     assert "<form" not in text(page)
     assert "<bdi>" not in text(page).partition('id="progress"')[0]
+
+
+def test_behind_a_proxy_that_says_where_the_links_are_those_that_it_knows() -> None:
+    placed = Presentation(html=True, is_placed=True)
+    request = Request("GET", "/slow", headers=BROWSER)
+    assert placed.started(running(), request, None).header(b"location") == R.encode()
+
+
+def test_whoever_has_no_script_and_heeds_no_header_field_has_an_element_to_refresh(
+    presentation: Presentation,
+) -> None:
+    page = text(presentation.read(running(), RESPONSE, get()))
+    assert '<noscript><meta http-equiv="refresh" content="6;url=a?waiting"></noscript>' in page
 
 
 def test_what_is_not_known_to_be_anybodys_says_nothing_of_its_request(
@@ -178,12 +191,14 @@ def test_what_cannot_be_cancelled_has_no_button(
     [
         (200, {b"content-type": b"text/html"}, True),
         (200, {b"content-type": b"image/png"}, True),
-        (200, {b"content-type": b"application/pdf"}, True),
-        (422, {b"content-type": b"application/problem+json"}, True),
+        (422, {b"content-type": b"application/json; charset=utf-8"}, True),
+        (200, {b"content-type": b"application/pdf"}, False),
+        (200, {b"content-type": b"text/csv"}, False),
+        (200, {}, False),
         (303, {b"location": b"/done"}, True),
         (200, {b"content-type": b"application/zip"}, False),
         (200, {b"content-type": b"text/csv", b"content-disposition": b"attachment"}, False),
-        (200, {b"content-type": b"text/csv", b"content-disposition": b"inline"}, True),
+        (200, {b"content-type": b"text/html", b"content-disposition": b"attachment"}, False),
     ],
 )
 def test_a_waiting_page_gives_way_to_the_result_or_says_that_a_file_is_there(
@@ -193,10 +208,10 @@ def test_a_waiting_page_gives_way_to_the_result_or_says_that_a_file_is_there(
     view = view_of(operation_of(State.SUCCEEDED, result=result))
     arrived = presentation.read(view, RESPONSE, get(b"waiting"))
     if is_shown:
-        assert (arrived.status, arrived.header(b"location")) == (303, R.encode())
+        assert (arrived.status, arrived.header(b"location")) == (303, b"a")
     else:
-        assert (arrived.status, arrived.header(b"refresh")) == (200, b"0;url=/operations/a")
-        assert 'href="/operations/a" download' in text(arrived)
+        assert (arrived.status, arrived.header(b"refresh")) == (200, b"0;url=a")
+        assert 'href="a" download' in text(arrived)
     assert presentation.read(view, RESPONSE, get()) == views.read(view, RESPONSE, get())
 
 
@@ -221,11 +236,35 @@ def test_no_content_is_said_to_be_none(presentation: Presentation) -> None:
 def test_a_link_of_the_result_that_has_only_a_query_is_one_of_its_route(
     presentation: Presentation, query: bytes, is_astray: bool
 ) -> None:
+    here = (b"referer", b"https://example.org/operations/a")
     ended = view_of(operation_of(State.SUCCEEDED, result=result_of(200)))
-    assert presentation.is_astray(ended, RESPONSE, get(query)) is is_astray
-    assert not presentation.is_astray(running(), RESPONSE, get(query))
-    assert not presentation.is_astray(ended, Resource.STATUS, get(query))
-    assert not presentation.is_astray(ended, RESPONSE, get(query, of=()))
+    assert presentation.is_astray(ended, RESPONSE, get(query, here)) is is_astray
+    assert not presentation.is_astray(running(), RESPONSE, get(query, here))
+    assert not presentation.is_astray(ended, Resource.STATUS, get(query, here))
+    assert not presentation.is_astray(ended, RESPONSE, get(query, here, of=BROWSER[1:]))
+
+
+@pytest.mark.parametrize(
+    "referer", [b"", b"https://example.org/other", b"https://evil.org/operations/a", b"rubbish"]
+)
+def test_a_link_from_elsewhere_to_which_somebody_added_a_query_begins_nothing_again(
+    presentation: Presentation, referer: bytes
+) -> None:
+    ended = view_of(operation_of(State.SUCCEEDED, result=result_of(200)))
+    request = get(b"fbclid=1", (b"referer", referer))
+    assert not presentation.is_astray(ended, RESPONSE, request)
+
+
+@pytest.mark.parametrize("name", ["failed without", "canceled", "expired", "forgotten"])
+def test_what_has_no_response_leads_nowhere(presentation: Presentation, name: str) -> None:
+    here = (b"referer", b"https://example.org/operations/a")
+    assert not presentation.is_astray(view_of(OPERATIONS[name]), RESPONSE, get(b"page=2", here))
+
+
+def test_a_route_that_climbs_is_not_led_to(presentation: Presentation) -> None:
+    here = (b"referer", b"https://example.org/operations/a")
+    ended = operation_of(State.SUCCEEDED, result=result_of(200), route="/a/../../b")
+    assert not presentation.is_astray(view_of(ended), RESPONSE, get(b"page=2", here))
 
 
 @pytest.mark.parametrize("name", ["failed without", "canceled", "expired", "forgotten"])
@@ -277,6 +316,9 @@ def test_who_is_too_early_comes_again_by_itself(presentation: Presentation) -> N
         (b"https://example.org/operations/a", "/"),
         (b"https://example.org/operations/a?waiting", "/"),
         (b"https://example.org.evil/form", "/"),
+        (b"http://example.org/form", "/form"),
+        (b"https://example.org/\\\\evil.org", "/"),
+        (b"https://example.org/\tevil.org", "/"),
         (b"https://evil.org/", "/"),
         (b'https://example.org/"><script>', "/&quot;&gt;&lt;script&gt;"),
         (b"rubbish", "/"),
@@ -303,6 +345,28 @@ def test_without_html_a_browser_gets_what_a_program_gets() -> None:
     assert presentation.started(view, get(), None) == views.started(view)
     assert presentation.read(view, RESPONSE, get()) == views.read(view, RESPONSE, get())
     assert presentation.refusal(views.not_found(), get()) == views.not_found()
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({"wroking": "x"}, "has no text 'wroking'"),
+        ({"of": "{completed} of {n}"}, r"may have \['completed', 'total'\]"),
+        ({"back": "{"}, "may have no placeholder"),
+    ],
+)
+def test_a_wrong_text_is_said_at_once(texts: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        Presentation(html={"en": texts})
+
+
+@pytest.mark.parametrize("written", [b"bytes", None])
+def test_a_callable_that_returns_no_text_has_failed(
+    caplog: pytest.LogCaptureFixture, written: Any
+) -> None:
+    shown = Presentation(html=True, page=lambda told: written).read(running(), RESPONSE, get())
+    assert ">Working on it</h1>" in text(shown)
+    assert "must return a str" in caplog.text
 
 
 def test_a_language_can_be_added() -> None:

@@ -21,6 +21,7 @@ class Page:
         title: As plain text.
         main: The element `<main>`, in HTML; all in it is escaped.
         script: What keeps a waiting page up to date, if it is in the page; else empty.
+        refresh: The content of its header field `Refresh`, which is sent in any case; may be empty.
         style: What the default page looks like.
         progress: What the handler has said of it.
     """
@@ -32,6 +33,7 @@ class Page:
     title: str
     main: str
     script: str = ""
+    refresh: str = ""
     style: str = ""
     progress: Progress | None = None
 
@@ -48,7 +50,8 @@ def check_page(html: object, page: object) -> None:
             f'"Bezig"}}}}, not {html!r}'
         )
     is_path = isinstance(page, str) and page != ""
-    is_callable = callable(page) and not inspect.iscoroutinefunction(page)
+    called = page if inspect.isroutine(page) else getattr(page, "__call__", None)  # noqa: B004
+    is_callable = callable(page) and not inspect.iscoroutinefunction(called)
     if page is not None and not is_path and not is_callable:
         raise ConfigurationError(
             f"page must be the path of a template, or a callable that is not async: {page!r}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from raincheck.http.messages import Request
-from raincheck.http.preferences import prefers
+from raincheck.http.preferences import asks_for, prefers
 
 HTML = b"text/html"
 JSON = b"application/json"
@@ -26,8 +26,12 @@ class Audience(Enum):
     TURBO_FRAME = auto()
 
 
-def audience_of(request: Request) -> Audience:
-    """Tell who reads what a request is answered."""
+def audience_of(request: Request, *, is_poll: bool = False) -> Audience:
+    """Tell who reads what a request is answered.
+
+    Args:
+        is_poll: Whether it is one of R, where a waiting page asks for itself.
+    """
     if request.header(b"hx-request") == b"true":
         is_navigation = b"true" in (
             request.header(b"hx-boosted"),
@@ -36,9 +40,8 @@ def audience_of(request: Request) -> Audience:
         return Audience.HTMX_BOOSTED if is_navigation else Audience.HTMX
     if request.header(b"turbo-frame"):
         return Audience.TURBO_FRAME
-    if prefers(request.header(b"accept"), HTML, over=JSON) and _is_navigation(request):
-        return Audience.BROWSER
-    return Audience.PROGRAM
+    is_browser = _is_navigation(request) or (is_poll and is_waiting(request))
+    return Audience.BROWSER if is_browser and _wants_html(request) else Audience.PROGRAM
 
 
 def is_waiting(request: Request) -> bool:
@@ -55,8 +58,16 @@ def parameter(request: Request, name: bytes) -> bytes | None:
     return None
 
 
+def _wants_html(request: Request) -> bool:
+    accept = request.header(b"accept")
+    if request.header(b"sec-fetch-mode") == b"navigate":  # whatever else it would take
+        return asks_for(HTML, accept)
+    return prefers(accept, HTML, over=JSON)
+
+
 def _is_navigation(request: Request) -> bool:
     mode = request.header(b"sec-fetch-mode")
+    if mode is None and request.header(b"x-requested-with") == b"XMLHttpRequest":
+        return False
     # Turbo Drive fetches what the browser would have navigated to.
-    is_turbo = request.header(b"x-turbo-request-id") is not None
-    return mode in (None, b"navigate") or is_turbo or is_waiting(request)
+    return mode in (None, b"navigate") or request.header(b"x-turbo-request-id") is not None

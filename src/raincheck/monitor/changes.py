@@ -37,12 +37,13 @@ def cancel_by_form(engine: Engine, poll: Poll, view: View) -> Response:
     operation, token = view.operation, parameter(poll.request, b"cancel") or b""
     if operation.form_token is None or not same(token.decode("latin-1"), operation.form_token):
         return problem(403, "forbidden", "The form is not one that was given to its sender.")
+    near = view.links.seen_from(poll.request)
     if operation.is_terminal:
-        return see(view)
+        return see(view, near)
     refused = views.refused_deletion(view, poll.request)
     if refused is None:
         engine.health.writes.run(lambda: engine.cancel(operation.id))
-    return refused or see(view)
+    return refused or see(view, near)
 
 
 def same(text: str, other: str) -> bool:

@@ -86,7 +86,9 @@ class StatusMonitor:
         self._dialect = DIALECTS[engine.settings.dialect]
         secrets, lifetime = engine.settings.url_secret, engine.settings.url_lifetime
         self._signer = Signer(secrets, lifetime) if secrets is not None else None
-        self._presentation = Presentation(engine.settings.html, engine.settings.page)
+        html, page = engine.settings.html, engine.settings.page
+        is_placed = engine.settings.public_url is not None
+        self._presentation = Presentation(html, page, is_placed=is_placed)
 
     def started(
         self, operation: Operation, request: Request, applied: str | None, path: str | None = None
@@ -125,7 +127,7 @@ class StatusMonitor:
             logger.exception("a poll could not be answered")
             answer, waited = Answer(unavailable(UNREADABLE, STORE_RETRY_AFTER)), 0
         is_poll = not isinstance(poll, Repeat)
-        told = self._presentation.refusal(answer.response, poll.request, is_poll=is_poll)
+        told = self._presentation.refusal(answer.response, poll.outside, is_poll=is_poll)
         response = for_method(poll.request.method, told)
         if waited and is_poll:
             response = views.after_waiting(response, waited)
@@ -174,7 +176,7 @@ class StatusMonitor:
             return Answer(views.not_found())
         if isinstance(poll, Repeat):
             return self._repeat(poll, operation, has_waited=seen is not None)
-        root_path = poll.request.root_path if poll.root_path is None else poll.root_path
+        root_path = poll.outside.root_path
         if not self.engine.application.may_show(operation.application, root_path):
             return Answer(views.not_found())
         signature = self._valid_signature(poll)
@@ -248,7 +250,7 @@ class StatusMonitor:
         view = self._view(operation, poll.request, poll.path, signature)
         if poll.request.method in ("GET", "HEAD"):
             if self._presentation.is_astray(view, poll.resource, poll.request):
-                return views.see_other(self._route_url(operation, poll.request))
+                return views.see_other(self._route_url(operation, poll.outside))
             return self._presentation.read(view, poll.resource, poll.request)
         if operation.unbound and not operation.is_terminal:
             return unavailable("It is not known yet whose this is.", UNBOUND_RETRY_AFTER)

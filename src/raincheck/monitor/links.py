@@ -54,6 +54,15 @@ class Links:
         """Refer to a resource in a status document."""
         return self.base_path + resource.value + self.query
 
+    def seen_from(self, request: Request) -> Links:
+        """Return the links for a client that resolves them against the URL of its request."""
+        if not self.base_path.startswith("/"):  # they are so already
+            return self
+        name = self.base_path.rpartition("/")[2]
+        is_here = raw_path(request).rpartition("/")[2] == name
+        reference = name if is_here else _relative(request, self.base_path)
+        return Links(reference, reference, self.query)
+
     def signed(self, signature: str) -> Links:
         """Return the links for somebody who may follow them by this signature only."""
         return replace(self, query=f"?{SIGNATURE}={signature}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raincheck.config.policy import Candidate
 from raincheck.engine.deferral import Deferral
@@ -31,6 +31,13 @@ class Poll:
     owner: Callable[[], str | None] = lambda: None
     path: str | None = None
     root_path: str | None = None
+
+    @property
+    def outside(self) -> Request:
+        """The request as it came to the application, which may have mounted the monitor."""
+        if self.root_path is None:
+            return self.request
+        return replace(self.request, root_path=self.root_path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from raincheck.config.page_options import Page
 from raincheck.errors import ConfigurationError
 from raincheck.http.messages import Request, Response, StoredBody
 from raincheck.http.problems import PROBLEM
+from raincheck.http.urls import raw_path
 from raincheck.monitor import views
 from raincheck.monitor.audience import WAITING, Audience, audience_of, is_waiting, parameter
-from raincheck.monitor.links import SIGNATURE, Resource
+from raincheck.monitor.links import SIGNATURE, Links, Resource
 from raincheck.monitor.page.document import Pages, see
 from raincheck.monitor.page.fragments import Fragments, boosted, for_htmx
 from raincheck.monitor.page.texts import Texts, with_texts
@@ -26,10 +28,12 @@ OWN_PARAMETERS = frozenset({WAITING, SIGNATURE.encode("ascii"), b"cancel"})
 
 Html = bool | Mapping[str, Texts]
 
-# What browsers show in the place of a page; whatever else they get, they save.
-_IN_PLACE = (b"text/", b"image/", b"audio/", b"video/", b"multipart/x-mixed-replace")
-_IN_PLACE_TOO = frozenset(
-    {b"application/json", b"application/pdf", b"application/xhtml+xml", b"application/xml"}
+# What all browsers show in the place of a page. Of all else they may save what they don't know.
+_IN_PLACE = frozenset(
+    {
+        *(b"text/html", b"text/plain", b"application/xhtml+xml", b"application/json"),
+        *(b"image/png", b"image/jpeg", b"image/gif", b"image/webp", b"image/svg+xml"),
+    }
 )
 
 
@@ -39,22 +43,30 @@ class Presentation:
     Args:
         html: The option of that name.
         page: The option of that name.
+        is_placed: Whether `public_url` says where clients find the application.
 
     Raises:
         ConfigurationError: There is no such template.
     """
 
-    def __init__(self, html: Html, page: Callable[[Page], str] | str | None = None) -> None:
+    def __init__(
+        self,
+        html: Html,
+        page: Callable[[Page], str] | str | None = None,
+        *,
+        is_placed: bool = False,
+    ) -> None:
         if isinstance(page, str) and not Path(page).is_file():
             raise ConfigurationError(f"page must be the path of a template: there is no {page!r}")
         texts = with_texts(html if isinstance(html, Mapping) else {})
         self.has_html = bool(html) or isinstance(html, Mapping)
         self._pages = Pages(page, texts)
         self._fragments = Fragments(texts)
+        self._is_placed = is_placed
 
-    def audience(self, request: Request) -> Audience:
+    def audience(self, request: Request, *, is_poll: bool = False) -> Audience:
         """Tell who reads the response to a request."""
-        return audience_of(request) if self.has_html else Audience.PROGRAM
+        return audience_of(request, is_poll=is_poll) if self.has_html else Audience.PROGRAM
 
     def started(self, view: View, request: Request, applied: str | None) -> Response:
         """Tell that a request has become an operation."""
@@ -62,12 +74,12 @@ class Presentation:
         if audience is Audience.PROGRAM:
             return views.started(view, applied)
         if audience is Audience.BROWSER and applied is None:
-            return see(view)
+            return see(view, self._near(view, request))
         return views.with_applied(self._running(view, request, audience), applied)
 
     def read(self, view: View, resource: Resource, request: Request) -> Response:
         """Answer a GET or HEAD of one of the operation's resources."""
-        operation, audience = view.operation, self.audience(request)
+        operation, audience = view.operation, self.audience(request, is_poll=True)
         if audience is Audience.PROGRAM or resource is not Resource.RESPONSE:
             return views.read(view, resource, request)
         if not operation.is_terminal and not is_expired(operation, view.now):
@@ -85,16 +97,21 @@ class Presentation:
         """Tell whether a browser is meant to be where the operation came from.
 
         A link or a form of the result that has only a query, such as `?page=2`, is one of the page
-        that it is in, and that is R.
+        that it is in, and that is R. A link elsewhere, to which somebody has added a parameter, is
+        not: it would begin the work again.
         """
-        if resource is not Resource.RESPONSE or not view.operation.is_terminal or not request.query:
+        operation = view.operation
+        is_shown = operation.result is not None and not is_expired(operation, view.now)
+        if resource is not Resource.RESPONSE or not is_shown or not request.query:
             return False
         names = {each.partition(b"=")[0] for each in request.query.split(b"&")}
-        return not names & OWN_PARAMETERS and self.audience(request) is Audience.BROWSER
+        if names & OWN_PARAMETERS or {".", ".."} & set(operation.route.split("/")):
+            return False
+        return self.audience(request) is Audience.BROWSER and comes_from_itself(request)
 
     def refusal(self, response: Response, request: Request, *, is_poll: bool = False) -> Response:
         """Tell what is wrong, if a response does that; any other one stays as it is."""
-        audience = self.audience(request)
+        audience = self.audience(request, is_poll=is_poll)
         if audience is Audience.PROGRAM or not is_problem(response):
             return response
         if audience in (Audience.BROWSER, Audience.HTMX_BOOSTED):
@@ -113,19 +130,31 @@ class Presentation:
             return self._fragments.turbo(view, request)
         if audience is Audience.HTMX_BOOSTED:
             return boosted(view)
-        return self._pages.waiting(view, request)
+        return self._pages.waiting(view, self._near(view, request), request)
+
+    def _near(self, view: View, request: Request) -> Links:
+        """Return the links as a browser resolves them, which knows what a proxy has changed."""
+        return view.links if self._is_placed else view.links.seen_from(request)
 
     def _arrived(self, view: View, request: Request, response: Response) -> Response:
         """Lead a waiting page to the result, or to the file that is one."""
         is_empty = response.status in (204, 205)
+        near = self._near(view, request)
         if not is_empty and is_shown_in_place(response):
-            return see(view)
-        return self._pages.finished(view, request, is_empty=is_empty)
+            return see(view, near)
+        return self._pages.finished(near, request, is_empty=is_empty)
 
 
 def is_problem(response: Response) -> bool:
     """Tell whether a response is a problem of raincheck's own; a handler's is in the store."""
     return not isinstance(response.body, StoredBody) and response.header(b"content-type") == PROBLEM
+
+
+def comes_from_itself(request: Request) -> bool:
+    """Tell whether a browser comes from the very page that it asks for."""
+    referer = urlsplit((request.header(b"referer") or b"").decode("latin-1"))
+    same_host = referer.netloc.encode("latin-1") == request.header(b"host")
+    return same_host and referer.path == raw_path(request)
 
 
 def is_form(request: Request) -> bool:
@@ -140,6 +169,5 @@ def is_shown_in_place(response: Response) -> bool:
     disposition = (response.header(b"content-disposition") or b"").lstrip().lower()
     if disposition.startswith(b"attachment"):
         return False
-    kind = (response.header(b"content-type") or b"text/html").partition(b";")[0].strip().lower()
-    is_xml_or_json = kind.endswith((b"+xml", b"+json"))
-    return kind.startswith(_IN_PLACE) or kind in _IN_PLACE_TOO or is_xml_or_json
+    kind = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+    return kind in _IN_PLACE

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,10 +24,10 @@ from raincheck.config.page_options import Page
 from raincheck.http.dates import timestamp
 from raincheck.http.messages import Headers, Request, Response, without
 from raincheck.http.problems import NO_STORE
-from raincheck.http.urls import origin, raw_path
+from raincheck.http.urls import raw_path
 from raincheck.monitor.audience import WAITING
 from raincheck.monitor.estimates import estimate
-from raincheck.monitor.links import Resource
+from raincheck.monitor.links import Links, Resource
 from raincheck.monitor.page.texts import RIGHT_TO_LEFT, TEXTS, Texts, duration, language_of
 from raincheck.monitor.views import View, accepted_fields, retry_after
 from raincheck.operations.operation import Operation, State
@@ -34,10 +35,9 @@ from raincheck.operations.operation import Operation, State
 logger = logging.getLogger("raincheck")
 
 MOST_SHOWN = 200  # characters of a text from outside
-LONGEST_REFRESH = 10  # seconds between looks where scripts don't run
+SHORTEST_REFRESH, LONGEST_REFRESH = 2, 10  # seconds between looks where scripts don't run
+_JOINERS = "\u200c\u200d"  # of scripts and of emoji, which are written with them
 _CONTENT = frozenset({b"content-type", b"content-length"})
-
-NO_FIELDS: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +52,36 @@ class Pages:
     custom: Callable[[Page], str] | str | None = None
     texts: Mapping[str, Texts] = field(default_factory=lambda: TEXTS)
 
-    def waiting(self, view: View, request: Request) -> Response:
-        """Show what goes on: 202, as R is for programs."""
+    def waiting(self, view: View, near: Links, request: Request) -> Response:
+        """Show what goes on: 202, as R is for programs.
+
+        Args:
+            near: The links as the page itself refers to them.
+        """
         words, language = self._words(request)
-        next_url = next_of(view)
-        refresh = min(LONGEST_REFRESH, int(retry_after(view)))
+        next_url = next_of(near)
+        seconds = min(LONGEST_REFRESH, max(SHORTEST_REFRESH, int(retry_after(view))))
         page = _page(
             language,
             status=202,
             kind="waiting",
             title=_title(view.operation, words),
-            main=_main(_waiting(view, words), next_url),
+            main=_main(_waiting(view, near, words), next_url),
             script=asset("page.js"),
+            refresh=f"{seconds};url={next_url}",
             progress=view.operation.progress,
         )
-        return self._respond(page, (*accepted_fields(view), *_refresh(refresh, next_url)))
+        return self._respond(page, accepted_fields(view))
 
-    def finished(self, view: View, request: Request, *, is_empty: bool) -> Response:
+    def finished(self, near: Links, request: Request, *, is_empty: bool) -> Response:
         """Say that a file is ready, which the browser then fetches, or that all is done."""
         words, language = self._words(request)
-        url = view.links.path(Resource.RESPONSE)
+        url, refresh = near.path(Resource.RESPONSE), ""
         if is_empty:
-            content, fields = _paragraph(words["nothing"]) + _way_back(request, words), NO_FIELDS
+            content = _paragraph(words["nothing"]) + _way_back(request, words)
         else:
             link = f'<a class="to" href="{escape(url)}" download>{escape(words["download"])}</a>'
-            content, fields = _paragraph(words["file"]) + link, _refresh(0, url)
+            content, refresh = _paragraph(words["file"]) + link, f"0;url={url}"
         heading = _heading(words["finished"])
         page = _page(
             language,
@@ -84,8 +89,9 @@ class Pages:
             kind="finished",
             title=words["finished"],
             main=_main(heading + content),
+            refresh=refresh,
         )
-        return self._respond(page, fields)
+        return self._respond(page)
 
     def problem(self, response: Response, request: Request) -> Response:
         """Explain a problem that a program would have been told in JSON."""
@@ -93,35 +99,39 @@ class Pages:
         document = json.loads(response.body) if isinstance(response.body, bytes) else {}
         title, detail = _explained(response, document, words)
         content = _heading(title) + detail + _way_back(request, words)
+        wait = response.header(b"retry-after") or b""
+        comes_again = response.status == 503 and request.method == "GET"
         page = _page(
             language,
             status=response.status,
             kind=str(document["code"]),
             title=title,
             main=_main(content),
+            refresh=wait.decode("ascii") if comes_again else "",
         )
-        fields = without(response.headers, _CONTENT | {NO_STORE[0]})
-        wait = response.header(b"retry-after")
-        if response.status == 503 and wait is not None and request.method == "GET":
-            fields += ((b"refresh", wait),)
-        return self._respond(page, fields)
+        return self._respond(page, without(response.headers, _CONTENT | {NO_STORE[0]}))
 
     def _words(self, request: Request) -> tuple[Texts, str]:
         language = language_of(request.header(b"accept-language"), self.texts)
         return self.texts[language], language
 
-    def _respond(self, page: Page, fields: Headers) -> Response:
-        html, policy = self._customised(page), NO_FIELDS
+    def _respond(self, page: Page, fields: Headers = ()) -> Response:
+        html = self._customised(page)
         if html is None:
             html = _filled(asset("page.html"), page)
-            policy = ((b"content-security-policy", _csp()),)
-        return html_response(page.status, html, page.language, policy + fields)
+            fields = ((b"content-security-policy", _csp()), *fields)
+        if page.refresh:
+            fields = (*fields, (b"refresh", page.refresh.encode("ascii")))
+        return html_response(page.status, html, page.language, fields)
 
     def _customised(self, page: Page) -> str | None:
         """Return what the option `page` makes of it; None: nothing."""
         try:
             if callable(self.custom):
-                return str(self.custom(page))
+                html = self.custom(page)
+                if not isinstance(html, str):
+                    raise TypeError(f"it must return a str, not {type(html).__name__}")
+                return html
             if self.custom is not None:
                 return _filled(Path(self.custom).read_text("utf-8"), page)
         except Exception:  # who waits must not lose the way to the response
@@ -157,13 +167,16 @@ def html_response(status: int, html: str, language: str, fields: Headers = ()) -
     return Response(status, content + fields, body)
 
 
-def see(view: View) -> Response:
+def see(view: View, near: Links) -> Response:
     """Lead a browser to where it waits (RFC 9110 §15.4.4), whatever its request was.
 
     No browser follows the `Location` of a 202. After this, neither the back button nor a reload
     sends the request again, and it needs no script.
+
+    Args:
+        near: The links as this request's client can resolve them, behind whatever proxy.
     """
-    where = view.links.url(Resource.RESPONSE)
+    where = near.url(Resource.RESPONSE)
     monitor = view.links.url(Resource.STATUS).encode("ascii")
     html = f'<!doctype html><title>202</title><a href="{escape(where)}">{escape(where)}</a>\n'
     fields = (
@@ -174,16 +187,16 @@ def see(view: View) -> Response:
     return html_response(303, html, "en", fields)
 
 
-def next_of(view: View) -> str:
+def next_of(near: Links) -> str:
     """Return the URL by which a waiting page asks for itself."""
-    url = view.links.path(Resource.RESPONSE)
+    url = near.path(Resource.RESPONSE)
     return url + ("&" if "?" in url else "?") + WAITING.decode("ascii")
 
 
 def shown(text: str) -> str:
     """Write a hostile text: cut, escaped, without control characters, and isolated (UAX #9)."""
     cut = text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"
-    printable = "".join(each if each.isprintable() else " " for each in cut)
+    printable = "".join(each if each.isprintable() or each in _JOINERS else " " for each in cut)
     return f"<bdi>{escape(printable)}</bdi>"
 
 
@@ -207,7 +220,7 @@ def progress_of(view: View, words: Texts) -> str:
     return bar + (f"<p>{' · '.join(parts)}</p>" if parts else "")
 
 
-def _waiting(view: View, words: Texts) -> str:
+def _waiting(view: View, near: Links, words: Texts) -> str:
     operation = view.operation
     heading = _title(operation, words)
     moment = timestamp(operation.created)
@@ -216,10 +229,11 @@ def _waiting(view: View, words: Texts) -> str:
     since = escape(words["since"]).format(time=time, elapsed=elapsed)
     expected = estimate(operation, view.now, view.past)
     left = "" if expected is None else words["left"].format(duration=duration(expected - view.now))
-    is_private = bool(view.links.query) or operation.unbound
+    # A path may hold what only its owner is to know.
+    is_guest = bool(view.links.query) or operation.unbound
     request = shown(f"{operation.method} {operation.route}")
-    what = "" if is_private else f'<p class="dim">{request}</p>'
-    cancel = "" if is_private else _cancel(view, words)
+    what = "" if is_guest or operation.owner is None else f'<p class="dim">{request}</p>'
+    cancel = "" if is_guest else _cancel(operation, near, words)
     return (
         f'<h1 id="what">{escape(heading)}</h1>{what}'
         f'<div id="progress" role="status">{progress_of(view, words)}</div>'
@@ -230,12 +244,11 @@ def _waiting(view: View, words: Texts) -> str:
     )
 
 
-def _cancel(view: View, words: Texts) -> str:
-    operation = view.operation
+def _cancel(operation: Operation, near: Links, words: Texts) -> str:
     may = operation.form_token is not None and not operation.coalesced
     if not may or operation.state is State.CANCELLING:
         return ""
-    action = f"{view.links.path(Resource.RESPONSE)}?cancel={operation.form_token}"
+    action = f"{near.path(Resource.RESPONSE)}?cancel={operation.form_token}"
     return (
         f'<form method="post" action="{escape(action)}">'
         f"<button>{escape(words['cancel'])}</button></form>"
@@ -265,14 +278,18 @@ def _explained(response: Response, document: Mapping[str, object], words: Texts)
 
 def _way_back(request: Request, words: Texts) -> str:
     """Link to the page that the browser has come from, if it is one of this site; else the root."""
-    here, referer = origin(request), request.header(b"referer") or b""
-    came_from = referer.decode("latin-1")
-    url = f"{request.root_path.rstrip('/')}/"
-    if here is not None and came_from.startswith(f"{here}/"):
-        path = came_from[len(here) :].partition("?")[0]
-        url = url if path == raw_path(request) else came_from[len(here) :]
+    host, referer = request.header(b"host"), request.header(b"referer") or b""
+    url, match = f"{request.root_path.rstrip('/')}/", _REFERER.fullmatch(referer)
+    if match is not None and match["host"] == host:
+        came_from = match["path"].decode("ascii")
+        if came_from.partition("?")[0] != raw_path(request):
+            url = came_from
     url = "/" + url.lstrip("/")  # RFC 3986 §4.2: two slashes would be another host
     return f'<a class="to" href="{escape(url)}">{escape(words["back"])}</a>'
+
+
+# Browsers take a backslash for a slash. The scheme may be a proxy's.
+_REFERER = re.compile(rb"https?://(?P<host>[^/?#\\]+)(?P<path>/[!-\[\]-~]*)")
 
 
 def _main(content: str, next_url: str | None = None) -> str:
@@ -292,14 +309,12 @@ def _number(value: float) -> str:
     return f"{value:,.10g}".replace(",", "\u202f")  # a thin space, which all languages know
 
 
-def _refresh(seconds: int, url: str) -> Headers:
-    return ((b"refresh", f"{seconds};url={url}".encode("ascii")),)
-
-
 def _filled(template: str, page: Page) -> str:
     values = {name: getattr(page, name) for name in ("language", "direction", "main", "style")}
     script = f"<script>{page.script}</script>" if page.script else ""
-    values |= {"title": escape(page.title), "script": script}
+    content = escape(page.refresh)
+    meta = f'<noscript><meta http-equiv="refresh" content="{content}"></noscript>'
+    values |= {"title": escape(page.title), "script": script, "refresh": meta if content else ""}
     return Template(template).safe_substitute(values)
 
 

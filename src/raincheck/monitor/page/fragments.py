@@ -23,6 +23,11 @@ LONGEST_SILENCE = 30  # seconds until a poll that has failed is made again
 LONG_POLL = 10  # seconds
 STOP = 286  # htmx 2: swap, and poll no more; to htmx 4 and all others it is a success
 
+# What an element around says holds for the first request and is not to be done at each poll.
+_NOT_INHERITED = (
+    'hx-confirm="unset" hx-prompt="unset" hx-vals="unset" hx-include="unset" hx-select="unset" '
+    'hx-push-url="false" hx-replace-url="false"'
+)
 # What a frame does by itself is to fetch what its `src` says; Turbo gives the nonce to the script.
 _AGAIN = "setTimeout(()=>{const f=document.getElementById(%s);if(f){f.src=%s}},%d)"
 
@@ -45,7 +50,7 @@ class Fragments:
         start = (
             f'<div class="raincheck" role="status" hx-get="{escape(url)}" hx-target="this" '
             f'hx-swap="outerHTML" hx-trigger="load delay:{pause}s, every {LONGEST_SILENCE}s" '
-            f'hx-headers="{headers}">'
+            f'hx-headers="{headers}" {_NOT_INHERITED}>'
         )
         return self._fragment(view, request, start, "</div>")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from raincheck.errors import ConfigurationError
+
 Texts = Mapping[str, str]
 
 RIGHT_TO_LEFT = frozenset({"ar", "dv", "fa", "he", "ps", "ur", "yi"})
@@ -188,12 +190,36 @@ def _weight(parameters: list[str]) -> float:
 
 
 def with_texts(more: Mapping[str, Texts]) -> Mapping[str, Texts]:
-    """Return all languages, with what is added; what a new one does not say is English."""
+    """Return all languages, with what is added; what a new one does not say is English.
+
+    Raises:
+        ConfigurationError: There is no such text, or it has a placeholder that is never filled.
+    """
+    for language, texts in more.items():
+        for name, text in texts.items():
+            _check(language, name, text)
     added = {
         language.lower(): {**TEXTS[FALLBACK], **TEXTS.get(language.lower(), {}), **texts}
         for language, texts in more.items()
     }
     return {**TEXTS, **added}
+
+
+def _check(language: str, name: str, text: str) -> None:
+    if name not in TEXTS[FALLBACK]:
+        known = ", ".join(TEXTS[FALLBACK])
+        raise ConfigurationError(f"html[{language!r}] has no text {name!r}; there are {known}")
+    known_names = dict.fromkeys(_PLACEHOLDER.findall(TEXTS[FALLBACK][name]), "")
+    try:
+        text.format(**known_names)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise ConfigurationError(
+            f"html[{language!r}][{name!r}] may have {sorted(known_names) or 'no placeholder'} in "
+            f"braces, and no other: {text!r}"
+        ) from None
+
+
+_PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
 def duration(seconds: float) -> str:
