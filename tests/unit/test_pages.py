@@ -59,9 +59,9 @@ def test_a_browser_is_led_to_r_instead_of_a_202_that_it_would_not_follow(
     presentation: Presentation,
 ) -> None:
     led = presentation.started(running(), Request("GET", "/slow", headers=BROWSER), None)
-    assert (led.status, led.header(b"location")) == (303, b"operations/a")
+    assert (led.status, led.header(b"location")) == (303, b"operations/a?waiting")
     assert led.header(b"operation-location") == f"{R}/status".encode()
-    assert 'href="operations/a"' in text(led)
+    assert 'href="operations/a?waiting"' in text(led)
 
 
 def test_a_browser_that_asks_for_a_202_has_the_page_in_it(presentation: Presentation) -> None:
@@ -157,7 +157,8 @@ def test_whoever_has_only_a_signature_sees_neither_the_request_nor_a_button(
 def test_behind_a_proxy_that_says_where_the_links_are_those_that_it_knows() -> None:
     placed = Presentation(html=True, is_placed=True)
     request = Request("GET", "/slow", headers=BROWSER)
-    assert placed.started(running(), request, None).header(b"location") == R.encode()
+    led = placed.started(running(), request, None)
+    assert led.header(b"location") == b"/operations/a?waiting"
 
 
 def test_whoever_has_no_script_and_heeds_no_header_field_has_an_element_to_refresh(
@@ -430,6 +431,16 @@ def test_htmx_gets_an_element_that_polls_and_is_replaced(presentation: Presentat
         assert 'hx-get="/operations/a"' in text(part)
         assert 'hx-swap="outerHTML"' in text(part)
         assert 'hx-trigger="load delay:5s, every 30s"' in text(part)
+
+
+def test_of_htmx_2_the_element_inherits_nothing_and_htmx_4_does_not_anyway(
+    presentation: Presentation,
+) -> None:
+    older = text(presentation.read(running(), RESPONSE, get(of=HTMX)))
+    newer_request = get(b"", (b"hx-request-type", b"partial"), of=HTMX)
+    newer = text(presentation.read(running(), RESPONSE, newer_request))
+    assert 'hx-confirm="unset"' in older
+    assert "unset" not in newer
 
 
 @pytest.mark.parametrize(

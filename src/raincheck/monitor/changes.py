@@ -10,7 +10,7 @@ from raincheck.http.messages import Response
 from raincheck.http.problems import problem, unavailable
 from raincheck.monitor import views
 from raincheck.monitor.audience import parameter
-from raincheck.monitor.page.document import see
+from raincheck.monitor.page.document import next_of, see
 from raincheck.monitor.poll import Poll
 from raincheck.monitor.views import View
 from raincheck.operations.operation import Operation, State
@@ -37,13 +37,13 @@ def cancel_by_form(engine: Engine, poll: Poll, view: View) -> Response:
     operation, token = view.operation, parameter(poll.request, b"cancel") or b""
     if operation.form_token is None or not same(token.decode("latin-1"), operation.form_token):
         return problem(403, "forbidden", "The form is not one that was given to its sender.")
-    near = view.links.seen_from(poll.request)
+    there = next_of(view.links.seen_from(poll.request))
     if operation.is_terminal:
-        return see(view, near)
+        return see(view, there)
     refused = views.refused_deletion(view, poll.request)
     if refused is None:
         engine.health.writes.run(lambda: engine.cancel(operation.id))
-    return refused or see(view, near)
+    return refused or see(view, there)
 
 
 def same(text: str, other: str) -> bool:

@@ -18,7 +18,7 @@ from raincheck.http.urls import raw_path
 from raincheck.monitor import views
 from raincheck.monitor.audience import WAITING, Audience, audience_of, is_waiting, parameter
 from raincheck.monitor.links import SIGNATURE, Links, Resource
-from raincheck.monitor.page.document import Pages, see
+from raincheck.monitor.page.document import Pages, next_of, see
 from raincheck.monitor.page.fragments import Fragments, boosted, for_htmx
 from raincheck.monitor.page.texts import Texts, with_texts
 from raincheck.monitor.views import View
@@ -74,7 +74,7 @@ class Presentation:
         if audience is Audience.PROGRAM:
             return views.started(view, applied)
         if audience is Audience.BROWSER and applied is None:
-            return see(view, self._near(view, request))
+            return see(view, next_of(self._near(view, request)))
         return views.with_applied(self._running(view, request, audience), applied)
 
     def read(self, view: View, resource: Resource, request: Request) -> Response:
@@ -141,7 +141,7 @@ class Presentation:
         is_empty = response.status in (204, 205)
         near = self._near(view, request)
         if not is_empty and is_shown_in_place(response):
-            return see(view, near)
+            return see(view, near.url(Resource.RESPONSE))
         return self._pages.finished(near, request, is_empty=is_empty)
 
 

@@ -167,16 +167,15 @@ def html_response(status: int, html: str, language: str, fields: Headers = ()) -
     return Response(status, content + fields, body)
 
 
-def see(view: View, near: Links) -> Response:
+def see(view: View, where: str) -> Response:
     """Lead a browser to where it waits (RFC 9110 §15.4.4), whatever its request was.
 
     No browser follows the `Location` of a 202. After this, neither the back button nor a reload
     sends the request again, and it needs no script.
 
     Args:
-        near: The links as this request's client can resolve them, behind whatever proxy.
+        where: A URL that this request's client can resolve, behind whatever proxy.
     """
-    where = near.url(Resource.RESPONSE)
     monitor = view.links.url(Resource.STATUS).encode("ascii")
     html = f'<!doctype html><title>202</title><a href="{escape(where)}">{escape(where)}</a>\n'
     fields = (
@@ -188,7 +187,10 @@ def see(view: View, near: Links) -> Response:
 
 
 def next_of(near: Links) -> str:
-    """Return the URL by which a waiting page asks for itself."""
+    """Return the URL by which a waiting page asks for itself.
+
+    A browser waits there from the beginning: to come again to the same URL makes no history.
+    """
     url = near.path(Resource.RESPONSE)
     return url + ("&" if "?" in url else "?") + WAITING.decode("ascii")
 

@@ -23,9 +23,10 @@ LONGEST_SILENCE = 30  # seconds until a poll that has failed is made again
 LONG_POLL = 10  # seconds
 STOP = 286  # htmx 2: swap, and poll no more; to htmx 4 and all others it is a success
 
-# What an element around says holds for the first request and is not to be done at each poll.
+# In htmx 2 an element inherits; what one around says is not to be done at each poll. htmx 4 inherits
+# only what says so, and takes "unset" for a text.
 _NOT_INHERITED = (
-    'hx-confirm="unset" hx-prompt="unset" hx-vals="unset" hx-include="unset" hx-select="unset" '
+    ' hx-confirm="unset" hx-prompt="unset" hx-vals="unset" hx-include="unset" hx-select="unset" '
     'hx-push-url="false" hx-replace-url="false"'
 )
 # What a frame does by itself is to fetch what its `src` says; Turbo gives the nonce to the script.
@@ -47,10 +48,11 @@ class Fragments:
         url = view.links.path(Resource.RESPONSE)
         pause = min(LONGEST_PAUSE, int(retry_after(view)))
         headers = escape(json.dumps({"Prefer": f"wait={LONG_POLL}"}))
+        inherits = request.header(b"hx-request-type") is None
         start = (
             f'<div class="raincheck" role="status" hx-get="{escape(url)}" hx-target="this" '
             f'hx-swap="outerHTML" hx-trigger="load delay:{pause}s, every {LONGEST_SILENCE}s" '
-            f'hx-headers="{headers}" {_NOT_INHERITED}>'
+            f'hx-headers="{headers}"{_NOT_INHERITED if inherits else ""}>'
         )
         return self._fragment(view, request, start, "</div>")
 
