@@ -23,8 +23,8 @@ LONGEST_SILENCE = 30  # seconds until a poll that has failed is made again
 LONG_POLL = 10  # seconds
 STOP = 286  # htmx 2: swap, and poll no more; to htmx 4 and all others it is a success
 
-# In htmx 2 an element inherits; what one around says is not to be done at each poll. htmx 4 inherits
-# only what says so, and takes "unset" for a text.
+# In htmx 2 an element inherits; what one around says is not to be done at each poll. In htmx 4 it
+# inherits only what says so, and "unset" is a text.
 _NOT_INHERITED = (
     ' hx-confirm="unset" hx-prompt="unset" hx-vals="unset" hx-include="unset" hx-select="unset" '
     'hx-push-url="false" hx-replace-url="false"'
