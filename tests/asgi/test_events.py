@@ -396,6 +396,20 @@ async def test_while_a_server_stops_nobody_listens(
     assert client.sent[-1]["more_body"] is False
 
 
+async def test_who_has_listened_for_long_is_told_to_come_again(
+    app: RaincheckMiddleware, handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_streams, "LONGEST_SECONDS", 0.0)
+    path = await start(app, handler)
+    async with listening(app, path) as [client]:
+        await client.hears(1)
+        await say(app, handler, 5)
+        await client.until(lambda: client.sent[-1].get("more_body") is False)
+    last = client.content.rstrip(b"\n").rpartition(b"\n")[2]
+    assert 1000 <= int(last.removeprefix(b"retry: ")) <= 4000
+    handler.go.set()
+
+
 # --- other middleware ---------------------------------------------------------------------------
 
 

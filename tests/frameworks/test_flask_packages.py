@@ -154,6 +154,9 @@ def answered(build: Build, calls: list[Call], folder: Path, budget: float | None
         if budget == 0:
             answer = done(client, answer)
         found.append((answer.status_code, answer.content_type, answer.data))
+    if (database := app.extensions.get("sqlalchemy")) is not None:
+        with app.app_context():
+            database.engine.dispose()
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -138,6 +139,31 @@ def test_where_there_is_one_thread_nobody_listens(monkeypatch: pytest.MonkeyPatc
     told = call(site.app, path, headers=STREAM)
     assert [event["event"] for event in parse(told.content)] == ["end"]
     site.close()
+
+
+def test_a_stream_that_others_lose_unclosed_keeps_no_thread(site: Site) -> None:
+    path = site.start()
+    stream = site.app(environ_of(path, headers=STREAM), lambda *_: lambda data: None)
+    next(iter(stream))
+    assert site.waiters == 1
+    del stream  # as middleware around that raises
+    gc.collect()
+    until(lambda: not site.waiters)
+    turns = site.app._gateway.waiting._crowd_of.get()._turns
+    assert turns == []
+    site.go.set()
+
+
+def test_who_has_listened_for_long_is_told_to_come_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_streams, "LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr(event_streams, "HEARTBEAT_SECONDS", 0.01)
+    listener = site.listen(site.start())
+    assert listener.future.result(30).error is None
+    last = listener.content.rstrip(b"\n").rpartition(b"\n")[2]
+    assert 1000 <= int(last.removeprefix(b"retry: ")) <= 4000
+    site.go.set()
 
 
 def test_the_end_of_the_process_lets_all_go(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import anyio
 from raincheck.asgi.long_polls import until_gone
 from raincheck.asgi.translation import send_start
 from raincheck.monitor.events import HEARTBEAT, HEARTBEAT_SECONDS
-from raincheck.monitor.feed import Feed
+from raincheck.monitor.feed import LONGEST_SECONDS, RETRY, Feed
 from raincheck.monitor.listeners import Listening
 
 if TYPE_CHECKING:
@@ -71,9 +72,12 @@ class EventStream:
             with self._watcher.listening(feed_id, self._wake_from_anywhere, known) as listening:
                 self._listening = listening
                 yield feed.start
+                end = time.monotonic() + LONGEST_SECONDS
                 while not (feed.is_over or self._is_gone):
                     if chunk := await self._next(listening):
                         yield chunk
+                    if time.monotonic() >= end and not feed.is_over:
+                        yield feed.leave(RETRY)
         finally:
             self._timers.pop(self, None)
 

@@ -151,7 +151,8 @@ class _Known:
         with self._lock:
             one = {key: Sketch().learn(seconds, now)}
             self.news = durations.merge(self.news, one, now)
-            self._all = None
+            if self._all is not None:  # all of it is put together anew only when it is shared
+                self._all = durations.merge(self._all, one, now)
 
     def of(self, key: str) -> Sketch | None:
         with self._lock:

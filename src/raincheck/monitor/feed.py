@@ -20,6 +20,9 @@ from raincheck.operations.operation import Operation, is_expired
 logger = logging.getLogger("raincheck")
 
 RETRY = (1.0, 4.0)  # seconds: not the same for all, who may be cut off at the same moment
+# What has begun goes on after a logout, and keeps servers from stopping that wait for all clients
+# and say so to nobody (granian).
+LONGEST_SECONDS = 300.0
 BUSY_RETRY = (8.0, 12.0)  # seconds, where too many listen, or others need the thread
 
 _CHANCE = random.SystemRandom()  # not the shared generator, which an application may have seeded
@@ -106,7 +109,11 @@ class Feed:
             event = seen.shared[view.links] = events.event(self._view)
         return event
 
-    def leave(self) -> bytes:
-        """Return what to send to a client whose thread others need."""
+    def leave(self, bounds: tuple[float, float] = BUSY_RETRY) -> bytes:
+        """Return what to send to a client whose thread others need, or who has heard for long.
+
+        Args:
+            bounds: Seconds after which it is to come again.
+        """
         self.is_over = True
-        return events.come_again(patience(BUSY_RETRY))
+        return events.come_again(patience(bounds))

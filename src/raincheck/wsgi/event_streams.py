@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from raincheck.monitor.events import HEARTBEAT
-from raincheck.monitor.feed import Feed
+from raincheck.monitor.feed import LONGEST_SECONDS, RETRY, Feed
 from raincheck.monitor.waiters import Watcher
 from raincheck.wsgi.translation import send_start
 from raincheck.wsgi.waiting import Turn
@@ -43,6 +44,8 @@ class EventStream:
         self._turn = turn
         self._woken = woken
         self._stack = ExitStack()
+        # Whoever is around may lose it without closing it; its turn would never be over.
+        weakref.finalize(self, self._stack.close).atexit = False
         # Not in the generator: one that was never begun ends nothing.
         self._stack.enter_context(turn)
         context = watcher.listening(feed.operation_id, woken.set, feed.known, takes_turns=False)
@@ -72,6 +75,7 @@ class EventStream:
         feed, listening = self._feed, self._listening
         yield feed.start
         due = time.monotonic() + HEARTBEAT_SECONDS
+        end = time.monotonic() + LONGEST_SECONDS
         while not feed.is_over:
             self._woken.wait(max(0.0, due - time.monotonic()))
             self._woken.clear()  # first: what comes now would be missed
@@ -80,6 +84,8 @@ class EventStream:
                 chunk = feed.hear(listening.take())
             elif self._turn.is_called:
                 chunk = feed.leave()
+            elif time.monotonic() >= end:
+                chunk = feed.leave(RETRY)
             elif time.monotonic() >= due:
                 chunk = HEARTBEAT
             if chunk:
