@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from raincheck.inspection.surroundings import COMPRESSION
+from raincheck.inspection.middleware_order import COMPRESSION
 
 MIDDLEWARE = "raincheck.django.middleware.RaincheckMiddleware"
 

@@ -23,8 +23,8 @@ from raincheck.inspection.guards import guard_behind_mark, innermost
 from raincheck.inspection.layers import is_of, is_ours, layers
 from raincheck.inspection.main_thread import bound_to_main_thread
 from raincheck.inspection.marks import bypassed
+from raincheck.inspection.middleware_order import misplaced
 from raincheck.inspection.routes import misrouted
-from raincheck.inspection.surroundings import misplaced
 from raincheck.inspection.task_state import keeps_for_tasks
 from raincheck.operations.store import Liveness
 
