@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.bodies.append(self._body())
         if self.command == "DELETE":
             server.cancelled.set()
-            return self._say(202)
+            return self._say(405 if path == "/stubborn" else 202)
         what = path.removeprefix("http://api.example").strip("/").replace("/", "_")
         return BEHAVIOURS[what](self, server.tries[path])
 
@@ -186,11 +186,36 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(BIG[:HALF])
             self.wfile.flush()
             return self._hang_up()
-        start = int(self.headers["range"].removeprefix("bytes=").rstrip("-"))
+        start = self._first()
         if start == len(BIG):
             return self._say(416, content_range=f"bytes */{len(BIG)}")
         span = f"bytes {start}-{len(BIG) - 1}/{len(BIG)}"
         return self._say(206, BIG[start:], content_range=span, **fields)
+
+    def _first(self) -> int:
+        return int(self.headers["range"].removeprefix("bytes=").rstrip("-"))
+
+    def capped(self, number: int) -> None:
+        """Break off in the middle, and give no more than a quarter at once afterwards."""
+        if number == 1:
+            return self.big(1)
+        start = self._first()
+        end = min(start + len(BIG) // 4, len(BIG))
+        span = f"bytes {start}-{end - 1}/{len(BIG)}"
+        return self._say(206, BIG[start:end], content_range=span, etag='"big"')
+
+    def twice(self, number: int) -> None:
+        """Break off in the middle, and be overloaded once."""
+        return self._say(503) if number == 2 else self.big(number)
+
+    def stub(self, number: int) -> None:
+        """Break off early, and have no validator."""
+        self.send_response(200)
+        self.send_header("content-length", "1000")
+        self.end_headers()
+        self.wfile.write(b"s" * 300)
+        self.wfile.flush()
+        return self._hang_up()
 
     def changing(self, number: int) -> None:
         """Break off in the middle, and have another response afterwards."""
@@ -224,6 +249,22 @@ class _Handler(BaseHTTPRequestHandler):
         """Not know the credentials any more."""
         self._say(401, www_authenticate="Basic")
 
+    def locked(self, number: int) -> None:
+        """Run until it is let go on, and be seen by who has the right credential only."""
+        if self.headers.get("authorization") != "Bearer x":
+            return self._say(int(self.headers.get("x-refusal", 404)), b"no such thing")
+        if not self.server.goes_on.is_set():
+            return self._say(202, retry_after="0.05")
+        return self._say(200, b"the report")
+
+    def failed(self, number: int) -> None:
+        """Have failed, as raincheck shows it."""
+        self._say(404, b"no such report", operation_status="succeeded")
+
+    def gone(self, number: int) -> None:
+        """Be there no more."""
+        self._say(410)
+
     def conflict(self, number: int) -> None:
         """Fail, with a text that would do something to a terminal."""
         self._say(409, b"no \x1b[31mred\x1b]0;title\x07\nnever\n")
@@ -233,10 +274,11 @@ BEHAVIOURS: dict[str, Callable[[_Handler, int], None]] = {
     name: getattr(_Handler, name)
     for name in (
         *("report", "rough", "held", "slow", "holding", "drip", "big", "changing", "huge"),
-        *("inside", "failing", "own_202"),
+        *("inside", "failing", "own_202", "capped", "twice", "stub", "locked", "failed", "gone"),
         *("refused", "conflict", "lost_start", "moved", "drip_tagged"),
     )
 }
+BEHAVIOURS["stubborn"] = _Handler.slow  # it refuses to be cancelled
 BEHAVIOURS |= {f"start_{name}": _Handler.start for name in BEHAVIOURS}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import signal
@@ -10,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from raincheck.cli.fetch.download import Broken, Download
 from raincheck.cli.fetch.showing import Nowhere, described, display, plain
 from raincheck.cli.main import main
 from raincheck.client import Progress
@@ -146,6 +149,111 @@ def test_fetch_goes_on_with_a_download_that_breaks_off(rough: RoughServer, tmp_p
     assert rough.tries["/start/big"] == 1
 
 
+def test_fetch_asks_on_where_a_server_gives_less_than_the_rest(
+    rough: RoughServer, tmp_path: Path
+) -> None:
+    assert fetch(f"{rough.url}/start/capped", "-o", tmp_path / "big") == 0
+    assert (tmp_path / "big").read_bytes() == BIG
+    assert rough.tries["/capped"] == 3
+
+
+def rest_of_ten(*parts: tuple[str, bytes, str]) -> bytes:
+    """Download what follows the first four bytes of ten, by 206s that are given."""
+    left = list(parts)
+
+    def again(_headers: dict[str, str]) -> httpx.Response:
+        span, body, etag = left.pop(0)
+        fields = {"content-range": span, "etag": etag}
+        return httpx.Response(206, headers=fields, stream=httpx.ByteStream(body))
+
+    file = io.BytesIO(b"0123")
+    file.seek(4)
+    Download(file, Nowhere(), again, '"a"', 4, 10).run()
+    return file.getvalue()
+
+
+def test_fetch_puts_parts_together_that_are_of_one_response() -> None:
+    whole = rest_of_ten(("bytes 4-9/10", b"456789", '"a"'))
+    assert whole == b"0123456789"
+    assert whole == rest_of_ten(
+        ("bytes 4-4/*", b"4", '"a"'), ("bytes 5-7/10", b"567", '"a"'), ("bytes 8-9/*", b"89", '"a"')
+    )
+
+
+@pytest.mark.parametrize(
+    ("span", "body", "etag"),
+    [
+        ("bytes 4-9/10", b"456789", '"b"'),
+        ("bytes 4-9/10", b"456789", 'W/"a"'),
+        ("bytes 4-9/10", b"456789", ""),
+        ("bytes 4-9/10", b"456789x", '"a"'),
+        ("bytes 4-6/10", b"456789", '"a"'),
+        ("bytes 5-9/10", b"56789", '"a"'),
+        ("bytes 4-10/11", b"456789x", '"a"'),
+        ("bytes 4-10/10", b"456789x", '"a"'),
+        ("bytes 4-3/10", b"", '"a"'),
+        ("bytes 4-9", b"456789", '"a"'),
+        ("lines 4-9/10", b"456789", '"a"'),
+        ("", b"456789", '"a"'),
+    ],
+)
+def test_fetch_refuses_a_part_that_is_not_the_next_of_the_same_response(
+    span: str, body: bytes, etag: str
+) -> None:
+    with pytest.raises(Broken):
+        rest_of_ten((span, body, etag))
+
+
+def test_fetch_asks_again_for_what_a_part_lacks() -> None:
+    short = ("bytes 4-9/10", b"45", '"a"')
+    assert rest_of_ten(short, ("bytes 6-9/10", b"6789", '"a"')) == b"0123456789"
+
+
+def test_fetch_resumes_no_file_that_another_run_has_begun(
+    rough: RoughServer, tmp_path: Path, capfdbinary: Capture
+) -> None:
+    file, url = tmp_path / "big", f"{rough.url}/start/twice"
+    assert fetch(url, "-o", file) == 1
+    assert (tmp_path / "big.part").read_bytes() == BIG[:HALF]
+    assert fetch(f"{rough.url}/stub", "-o", file) == 1
+    assert (tmp_path / "big.part").read_bytes() == b"s" * 300
+    assert fetch(url, "-o", file, "--resume") == 2
+    assert b"nothing to resume" in capfdbinary.readouterr().err
+    assert not file.exists()
+
+
+def test_fetch_begins_anew_where_the_part_is_another_file(
+    rough: RoughServer, tmp_path: Path
+) -> None:
+    file, url = tmp_path / "big", f"{rough.url}/start/twice"
+    assert fetch(url, "-o", file) == 1
+    other = tmp_path / "other"
+    other.write_bytes(b"s" * 300)
+    other.replace(tmp_path / "big.part")
+    assert fetch(url, "-o", file, "--resume") == 0
+    assert file.read_bytes() == BIG
+    assert rough.tries["/start/twice"] == 1
+
+
+def test_fetch_writes_to_nothing_that_a_link_of_its_own_names_leads_to(
+    rough: RoughServer, tmp_path: Path
+) -> None:
+    victim, file = tmp_path / "victim", tmp_path / "report"
+    victim.write_bytes(b"mine")
+    note = tmp_path / "report.raincheck"
+    for name in ("report.part", "report.raincheck"):
+        (tmp_path / name).symlink_to(victim)
+    slow = f"{rough.url}/start/slow"
+    assert fetch(slow, "-o", file, "--deadline", "0.1", "--no-cancel") == 3
+    assert not note.is_symlink()
+    note.chmod(0o644)
+    assert fetch(slow, "-o", file, "--deadline", "0.1", "--no-cancel") == 3
+    assert stat.S_IMODE(note.stat().st_mode) == 0o600
+    assert fetch(f"{rough.url}/report", "-o", file) == 0
+    assert not file.is_symlink()
+    assert (file.read_bytes(), victim.read_bytes()) == (b"the report", b"mine")
+
+
 def test_fetch_puts_no_two_responses_together(
     rough: RoughServer, tmp_path: Path, capfdbinary: Capture
 ) -> None:
@@ -162,6 +270,41 @@ def test_fetch_resumes_in_another_run(rough: RoughServer, tmp_path: Path) -> Non
     assert fetch(url, "-o", file, "--resume", "--deadline", "0.1") == 3
     assert rough.tries["/start/slow"] == 1
     assert rough.cancelled.is_set()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["start/failed", "start/gone"])
+def test_fetch_leaves_nothing_of_an_operation_that_ends_with_an_error(
+    path: str, rough: RoughServer, tmp_path: Path
+) -> None:
+    assert fetch(f"{rough.url}/{path}", "-o", tmp_path / "report") == 4
+    assert os.listdir(tmp_path) == []
+
+
+def test_fetch_goes_on_although_a_resume_had_the_wrong_credential(
+    rough: RoughServer, tmp_path: Path, capfdbinary: Capture
+) -> None:
+    file, url = tmp_path / "report", f"{rough.url}/start/locked"
+    command, right = [url, "-o", str(file)], ["-H", "Authorization: Bearer x"]
+    assert fetch(*command, *right, "--deadline", "0.1", "--no-cancel") == 3
+    rough.goes_on.set()
+    for refusal, status in ((401, 1), (403, 4), (404, 4), (500, 5)):
+        assert fetch(*command, "--resume", "-H", f"X-Refusal: {refusal}") == status
+        assert os.listdir(tmp_path) == ["report.raincheck"]
+    assert b"answers 404; --resume asks again" in capfdbinary.readouterr().err
+    assert fetch(*command, *right, "--resume") == 0
+    assert file.read_bytes() == b"the report"
+    assert os.listdir(tmp_path) == ["report"]
+    assert rough.tries["/start/locked"] == 1
+
+
+def test_fetch_keeps_what_leads_to_an_operation_that_would_not_be_cancelled(
+    rough: RoughServer, tmp_path: Path
+) -> None:
+    url = f"{rough.url}/start/stubborn"
+    assert fetch(url, "-o", tmp_path / "report", "--deadline", "0.1") == 3
+    assert rough.cancelled.is_set()
+    assert os.listdir(tmp_path) == ["report.raincheck"]
 
 
 @pytest.mark.server
@@ -206,9 +349,9 @@ def test_fetch_sends_a_post_again_only_under_a_key(rough: RoughServer) -> None:
 @pytest.mark.server
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_fetch_cancels_the_operation_when_it_is_interrupted(
-    number: signal.Signals, status: int, rough: RoughServer
+    number: signal.Signals, status: int, rough: RoughServer, tmp_path: Path
 ) -> None:
-    command = [*FETCH, f"{rough.url}/start/held"]
+    command = [*FETCH, f"{rough.url}/start/held", "-o", str(tmp_path / "report")]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         assert rough.held_since.wait(PATIENCE)
         process.send_signal(number)
@@ -216,6 +359,7 @@ def test_fetch_cancels_the_operation_when_it_is_interrupted(
         assert process.wait(PATIENCE) == status
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
+    assert os.listdir(tmp_path) == []
 
 
 def test_fetch_without_httpx_says_what_to_install(

@@ -16,13 +16,20 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from raincheck.cli.fetch.download import Broken, Download, Part, Saved, standard_output, strong_etag
+from raincheck.cli.fetch.download import (
+    Broken,
+    Download,
+    size_of,
+    standard_output,
+    strong_etag,
+)
+from raincheck.cli.fetch.part import Part, Replaced, Saved
 from raincheck.cli.fetch.showing import Display, Nowhere, display, plain
 from raincheck.client import DeadlineExceeded, FollowError, InvalidToken, Options, Transport, resume
 from raincheck.client.errors import shown
 from raincheck.client.fields import origin, resolve
 from raincheck.client.httpx_messages import TOKEN
-from raincheck.client.tokens import to_place
+from raincheck.client.tokens import Place, to_place
 
 OK, FAILED, UNUSABLE, LATE, CLIENT_ERROR, SERVER_ERROR, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 TERMINATED = 143
@@ -92,6 +99,7 @@ class _SameOrigin(httpx.BaseTransport):
         self._origin, self._names = origin(url), names | {"authorization", "cookie"}
         self._proxies = getproxies()
         self._transports: dict[str | None, httpx.HTTPTransport] = {}
+        self._last: tuple[str, httpx.URL, int] | None = None  # and how it was answered
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if origin(str(request.url)) != self._origin:
@@ -100,7 +108,18 @@ class _SameOrigin(httpx.BaseTransport):
         proxy = self._proxy(request.url)
         if proxy not in self._transports:
             self._transports[proxy] = httpx.HTTPTransport(proxy=proxy)
-        return self._transports[proxy].handle_request(request)
+        self._last = None
+        response = self._transports[proxy].handle_request(request)
+        self._last = request.method, request.url, response.status_code
+        return response
+
+    def has_cancelled(self, place: Place) -> bool:
+        """Tell whether the last request has cancelled an operation."""
+        if self._last is None or place.cancel is None:
+            return False
+        method, url, status = self._last
+        is_it = method in ("DELETE", "POST") and url == httpx.URL(place.cancel)
+        return is_it and (status < 400 or status == 410)
 
     def close(self) -> None:
         for transport in self._transports.values():
@@ -126,7 +145,7 @@ class _Fetch:
                 return self._fetch(client, show)
         except DeadlineExceeded as error:
             return _complain(str(error), LATE)
-        except (FollowError, Broken) as error:
+        except (FollowError, Broken, Replaced) as error:
             return _complain(str(error), FAILED)
         except BrokenPipeError:  # nobody reads on: the interpreter is not to try again at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -136,12 +155,25 @@ class _Fetch:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return _complain(f"{shown(self.url)}: {_why(error)}", FAILED)
 
-    def _client(self, show: Display) -> httpx.Client:
+    @contextmanager
+    def _client(self, show: Display) -> Iterator[httpx.Client]:
         names = {name.lower() for name, _ in self._headers()}
-        transport = Transport(_SameOrigin(self.url, names), self._options(show))
-        return httpx.Client(
+        base = _SameOrigin(self.url, names)
+        transport = Transport(base, self._options(show))
+        with httpx.Client(
             transport=transport, timeout=_TIMEOUT, follow_redirects=self.arguments.location
-        )
+        ) as client:
+            try:
+                yield client
+            except (DeadlineExceeded, KeyboardInterrupt, _Terminated):
+                self._forget_cancelled(base)
+                raise
+
+    def _forget_cancelled(self, base: _SameOrigin) -> None:
+        part = Part(self.arguments.output) if self.arguments.output is not None else None
+        saved = part.saved() if part is not None else None
+        if part is not None and saved is not None and base.has_cancelled(to_place(saved.token)):
+            part.forget()
 
     def _options(self, show: Display) -> Options:
         chosen: dict[str, Any] = {}
@@ -180,10 +212,10 @@ class _Fetch:
             raise InvalidToken(f"{part.path}.raincheck is of another origin than {shown(self.url)}")
         if saved.etag is None:
             return self._received(client, resume(saved.token, client, stream=True), show)
-        with part.open(at_end=True) as file:
+        with part.go_on() as file:
             again = _Again(client, place.url)
-            Download(file, show, again, saved.etag, file.tell()).run()
-        part.complete()
+            Download(file, show, again, saved.etag, file.tell(), saved.size).run()
+            part.complete(file)
         return OK
 
     def _sent_headers(self) -> list[tuple[str, str]]:
@@ -210,7 +242,8 @@ class _Fetch:
     def _received(self, client: httpx.Client, response: httpx.Response, show: Display) -> int:
         with closing(response):
             if response.status_code >= 400 and self.arguments.output is not None:
-                Part(self.arguments.output).forget()
+                if TOKEN in response.extensions and _is_end(response):
+                    Part(self.arguments.output).forget()
                 _show_error(response)
             elif self.arguments.output is None:
                 show.end()
@@ -220,19 +253,21 @@ class _Fetch:
         status = response.status_code
         if status < 400:
             return OK
+        kept = TOKEN in response.extensions and not _is_end(response)
+        more = "; --resume asks again" if kept and self.arguments.output is not None else ""
         return _complain(
-            f"{shown(self.url)} answers {status}", CLIENT_ERROR if status < 500 else SERVER_ERROR
+            f"{shown(self.url)} answers {status}{more}",
+            CLIENT_ERROR if status < 500 else SERVER_ERROR,
         )
 
     def _to_file(
         self, client: httpx.Client, response: httpx.Response, show: Display, part: Part
     ) -> None:
         token = response.extensions.get(TOKEN)
-        with part.open(at_end=False) as file:
-            if token is not None:
-                part.save(Saved(token, strong_etag(response)))
+        saved = Saved(token, _validator(response), size_of(response)) if token is not None else None
+        with part.begin(saved) as file:
             self._download(client, response, show, file)
-        part.complete()
+            part.complete(file)
 
     def _download(
         self, client: httpx.Client, response: httpx.Response, show: Display, file: Any
@@ -242,7 +277,7 @@ class _Fetch:
         if place is None and request.method == "GET" and response.status_code == 200:
             place = str(request.url)
         again = _Again(client, place) if place is not None else None
-        Download(file, show, again, strong_etag(response)).run(response)
+        Download(file, show, again, _validator(response)).run(response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +290,16 @@ class _Again:
     def __call__(self, headers: dict[str, str]) -> httpx.Response:
         request = self.client.build_request("GET", self.url, headers=headers)
         return self.client.send(request, stream=True)
+
+
+def _is_end(response: httpx.Response) -> bool:
+    """Tell whether an error is the operation's: a missing credential may have the same status."""
+    return response.status_code == 410 or "operation-status" in response.headers
+
+
+def _validator(response: httpx.Response) -> str | None:
+    """Return what the rest can be asked for with: the range of a range is another one."""
+    return strong_etag(response) if response.status_code == 200 else None
 
 
 def _show_error(response: httpx.Response) -> None:

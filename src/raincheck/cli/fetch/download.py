@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import httpx
@@ -18,62 +16,11 @@ from raincheck.cli.fetch.showing import Display
 
 TRIES = 5  # in a row that bring nothing
 _BREAKS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
+_SPAN = re.compile(r"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
 
 
 class Broken(Exception):
     """The body is not all there, and the rest can't be had."""
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What is kept beside a file that is not complete, to go on later.
-
-    Attributes:
-        token: Of the operation, or of its response.
-        etag: Of the response whose start is in the file; None: nothing is in it.
-    """
-
-    token: str
-    etag: str | None = None
-
-
-class Part:
-    """A file that is being written, under another name until it is complete.
-
-    The token lets one in where the URL does: nobody else may read it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path = path.resolve()  # what a link leads to is written, and the link stays
-        self._part = path.with_name(f"{path.name}.part")
-        self._state = path.with_name(f"{path.name}.raincheck")
-
-    def saved(self) -> Saved | None:
-        """Return what an earlier run has left; None: nothing."""
-        try:
-            return Saved(**json.loads(self._state.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def save(self, saved: Saved) -> None:
-        """Leave a note for a later run."""
-        descriptor = os.open(self._state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            json.dump(asdict(saved), file)
-
-    def open(self, *, at_end: bool) -> BinaryIO:
-        """Open what is there, or begin anew."""
-        return self._part.open("ab" if at_end else "wb")
-
-    def complete(self) -> None:
-        """Give the file its name."""
-        self._part.replace(self.path)
-        self._state.unlink(missing_ok=True)
-
-    def forget(self) -> None:
-        """Leave nothing."""
-        self._part.unlink(missing_ok=True)
-        self._state.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -84,6 +31,7 @@ class Download:
         again: Asks for the response once more, with these header fields; None: it can't be had.
         etag: A strong validator of the response (RFC 9110 §8.8.1); None: it has none.
         done: Bytes that are there already.
+        size: Bytes of the whole; None: that is not known.
     """
 
     file: BinaryIO
@@ -91,6 +39,7 @@ class Download:
     again: Callable[[dict[str, str]], httpx.Response] | None
     etag: str | None
     done: int = 0
+    size: int | None = None
 
     def run(self, response: httpx.Response | None = None) -> None:
         """Write all of it.
@@ -101,15 +50,12 @@ class Download:
         Raises:
             Broken: It is not all there, and the rest can't be had.
         """
-        tries = 0
-        while True:
+        tries, is_whole = 0, False
+        while not is_whole:
             before = self.done
             try:
-                response = response or self._rest()
-                if response is not None:
-                    self._write(response)
+                is_whole = self._whole(response) if response is not None else self._rest()
                 self.file.flush()
-                return
             except _BREAKS as error:
                 tries = 1 if self.done > before else tries + 1
                 if self.again is None or self.etag is None or tries >= TRIES:
@@ -117,38 +63,72 @@ class Download:
                     raise Broken(
                         f"the download broke off after {self.done} bytes: {how}"
                     ) from error
+                time.sleep(min(0.5 * 2 ** (tries - 1), 5.0))
             response = None
-            time.sleep(min(0.5 * 2 ** (tries - 1), 5.0))
 
-    def _rest(self) -> httpx.Response | None:
-        """Ask for what is missing; None: nothing is."""
+    def _whole(self, response: httpx.Response) -> bool:
+        self.size = size_of(response)
+        with closing(response):
+            self._write(response)
+        return True
+
+    def _rest(self) -> bool:
+        """Write what is missing, or as much as the server gives at once; tell whether it is all."""
         if self.again is None or self.etag is None:
             raise Broken("the rest of the response can't be asked for")
-        response = self.again({"Range": f"bytes={self.done}-", "If-Range": self.etag})
-        if response.status_code == 206 and _start(response) == self.done:
-            return response
-        response.close()
-        if response.status_code == 416 and _start(response) is None and self._is_all(response):
-            return None
-        raise Broken(f"the rest of the response can't be had: {response.status_code}")
+        with closing(
+            self.again({"Range": f"bytes={self.done}-", "If-Range": self.etag})
+        ) as response:
+            if response.status_code == 416 and self._is_all(response):
+                return True
+            span = _span(response)
+            if response.status_code != 206 or span is None or not self._fits(span, response):
+                raise Broken(f"the rest of the response can't be had: {response.status_code}")
+            self.size = self.size if span.size is None else span.size
+            self._write(response, span.last + 1)
+        return self.done == self.size
 
     def _is_all(self, response: httpx.Response) -> bool:
-        return bool(response.headers.get("content-range") == f"bytes */{self.done}")
+        is_end = self.size is None or self.size == self.done
+        return is_end and response.headers.get("content-range") == f"bytes */{self.done}"
 
-    def _write(self, response: httpx.Response) -> None:
-        total = response.headers.get("content-length", "")
-        whole = self.done + int(total) if total.isdecimal() else None
-        with closing(response):
-            for chunk in response.iter_raw():
-                self.file.write(chunk)
-                self.done += len(chunk)
-                self.shown.received(self.done, whole)
+    def _fits(self, span: _Span, response: httpx.Response) -> bool:
+        """Tell whether a part is the next one of the same response (RFC 9110 §15.3.7.3)."""
+        is_same = self.size is None or span.size is None or self.size == span.size
+        return is_same and span.first == self.done and strong_etag(response) == self.etag
+
+    def _write(self, response: httpx.Response, end: int | None = None) -> None:
+        for chunk in response.iter_raw():
+            if end is not None and self.done + len(chunk) > end:
+                raise Broken("the server gives more bytes than it says")
+            self.file.write(chunk)
+            self.done += len(chunk)
+            self.shown.received(self.done, self.size)
+        if end is not None and self.done < end:
+            raise httpx.RemoteProtocolError("the server gives fewer bytes than it says")
 
 
-def _start(response: httpx.Response) -> int | None:
-    unit, _, rest = response.headers.get("content-range", "").partition(" ")
-    first = rest.partition("-")[0]
-    return int(first) if unit == "bytes" and first.isdecimal() else None
+@dataclass(frozen=True, slots=True)
+class _Span:
+    first: int
+    last: int
+    size: int | None
+
+
+def _span(response: httpx.Response) -> _Span | None:
+    """Read which bytes are there, of how many; None: this can't be."""
+    found = _SPAN.fullmatch(response.headers.get("content-range", ""))
+    if found is None:
+        return None
+    first, last = int(found[1]), int(found[2])
+    size = None if found[3] == "*" else int(found[3])
+    return _Span(first, last, size) if first <= last and (size is None or last < size) else None
+
+
+def size_of(response: httpx.Response) -> int | None:
+    """Return how many bytes a response has; None: it does not say."""
+    size = response.headers.get("content-length", "")
+    return int(size) if size.isascii() and size.isdecimal() else None
 
 
 def strong_etag(response: httpx.Response) -> str | None:
