@@ -80,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.bodies.append(self._body())
         if self.command == "DELETE":
             server.cancelled.set()
+            if path == "/clinging":
+                return self.dripping(1)
             return self._say(405 if path == "/stubborn" else 202)
         what = path.removeprefix("http://api.example").strip("/").replace("/", "_")
         return BEHAVIOURS[what](self, server.tries[path])
@@ -245,6 +247,63 @@ class _Handler(BaseHTTPRequestHandler):
         body = b'{"status": "running", "id": "' + b"x" * 3_000_000 + b'"}'
         self._say(200, body, content_type="application/json", retry_after="1")
 
+    def busy(self, number: int) -> None:
+        """Be overloaded three times."""
+        return self._say(503) if number < 4 else self.report(number)
+
+    def dripping(self, number: int) -> None:
+        """Send JSON in drops, each of which comes before a timeout."""
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", "60")
+        self.end_headers()
+        for number in range(60):
+            self.wfile.write(b" ")
+            self.wfile.flush()
+            self.server.goes_on.wait(0.05)
+            if number == 30:
+                self.server.half_sent.set()
+
+    def clinging(self, number: int) -> None:
+        """Run for ever, and answer in drops who cancels."""
+        self.slow(number)
+
+    def broken(self, number: int) -> None:
+        """Accept, but break off in the body; where to poll depends on the path."""
+        self.send_response(202)
+        if self.path == "/broken":
+            self.send_header("location", "/report")
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", "100")
+        self.end_headers()
+        self.wfile.write(b"{")
+        self._hang_up()
+
+    def stream(self, number: int) -> None:
+        """Answer 202 with a stream of the handler's own."""
+        self.send_response(202)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+        self.server.goes_on.wait(PATIENCE)
+        self.wfile.write(b"5\r\ndata:\r\n0\r\n\r\n")
+
+    def abroad(self, number: int) -> None:
+        """Lead to another origin: this server by its other name."""
+        host = self.server.url.replace("127.0.0.1", "localhost")
+        self._say(202, location=f"{host}{self.path.removeprefix('/abroad')}")
+
+    def planting(self, number: int) -> None:
+        """Set a cookie with the response."""
+        kind = "application/json" if "json" in self.path else "text/plain"
+        self._say(200, b"{}", content_type=kind, set_cookie="planted=1; Path=/")
+
+    def leading(self, number: int) -> None:
+        """End with a redirect that is the handler's."""
+        own = {"operation_status": "succeeded", "operation_result_status": "303"}
+        self._say(200, b"", location="/report", **own)
+
     def refused(self, number: int) -> None:
         """Not know the credentials any more."""
         self._say(401, www_authenticate="Basic")
@@ -275,11 +334,17 @@ BEHAVIOURS: dict[str, Callable[[_Handler, int], None]] = {
     for name in (
         *("report", "rough", "held", "slow", "holding", "drip", "big", "changing", "huge"),
         *("inside", "failing", "own_202", "capped", "twice", "stub", "locked", "failed", "gone"),
+        *("busy", "dripping", "clinging", "stream", "planting", "leading"),
         *("refused", "conflict", "lost_start", "moved", "drip_tagged"),
     )
 }
 BEHAVIOURS["stubborn"] = _Handler.slow  # it refuses to be cancelled
 BEHAVIOURS |= {f"start_{name}": _Handler.start for name in BEHAVIOURS}
+BEHAVIOURS |= {
+    **dict.fromkeys(("broken", "broken_alone"), _Handler.broken),
+    **dict.fromkeys(("abroad_planting", "abroad_planting_json"), _Handler.abroad),
+    "planting_json": _Handler.planting,
+}
 
 
 @contextmanager

@@ -120,16 +120,19 @@ def _once(following: Following, options: Options, clock: Clock, ask: Ask) -> Eff
         yield Wait(ask.after)
     try:
         answer = yield Send(ask)
-    except Lost as lost:
-        cause = lost.__cause__
-        return following.lost(cause if isinstance(cause, Exception) else lost, clock.monotonic())
+    except Exception as error:  # whatever it is: the operation may go on
+        cause = error.__cause__ if isinstance(error, Lost) else None
+        return following.lost(cause if isinstance(cause, Exception) else error, clock.monotonic())
     if answer is None:
         raise TypeError("a runner sends an answer back")
     return following.received(answer, clock.monotonic(), clock.wall())
 
 
 def _gives_up(error: BaseException) -> bool:
-    """Tell whether nobody will go on; after the other errors somebody may, with the token."""
+    """Tell whether nobody will go on; after the other errors somebody may, with the token.
+
+    What is no `FollowError` comes from the caller: an interruption, or an error of a callback.
+    """
     return isinstance(error, DeadlineExceeded) or not isinstance(
         error, (FollowError, GeneratorExit)
     )

@@ -109,6 +109,16 @@ def timeout_of(ask: Ask, limit: float | None, name: str) -> float | None:
     return longest if limit is None else min(limit, longest)
 
 
+def in_time(began: float, within: float | None) -> None:
+    """Give up an answer that comes in drops, each of them before a timeout.
+
+    Raises:
+        Lost: It has taken longer than these seconds.
+    """
+    if within is not None and time.monotonic() - began > within:
+        raise Lost("the answer did not come in time")
+
+
 def run(effects: Effects[_T], do: Callable[[Effect], Reply]) -> _T:
     """Have effects done by a function, and return what they come to."""
     try:

@@ -82,6 +82,7 @@ class Final:
         body: None: the last answer's own.
         cookies: `Set-Cookie` of the answers before, which nobody else will see.
         token: With it the same response can be had again.
+        is_abroad: Whether another origin says it, whose cookies are not the request's.
     """
 
     status: int
@@ -89,6 +90,7 @@ class Final:
     body: bytes | None = None
     cookies: tuple[str, ...] = ()
     token: str | None = None
+    is_abroad: bool = False
 
 
 Step = Ask | Final
@@ -109,16 +111,22 @@ def may_start(status: int, headers: Fields, *, templated: bool = False) -> bool:
     return any(name in _PLACES or (name == "location" and status == 201) for name, _ in headers)
 
 
+_SHORT = 65_536  # bytes of a body that is read only to keep its connection
 _PASSED_OVER = frozenset({301, 302, 303, 307, 308, 408, 425, 429, 502, 503, 504})
 
 
 def is_read(answer: Answer) -> bool:
     """Tell whether the body is read: it has a say, or a connection is to be kept."""
-    if answer.status == 202:
-        return True
+    if answer.status == 202:  # a handler's own may be a stream that somebody waits for
+        return is_json(answer.headers) or _is_short(answer)
     if answer.header("operation-status") is not None:
         return False
     if answer.header("asyncresult") is not None:
         return (answer.header("content-type") or "").lower().startswith("application/http")
     is_told = 200 <= answer.status < 300 and is_json(answer.headers)
     return is_told or answer.status in _PASSED_OVER
+
+
+def _is_short(answer: Answer) -> bool:
+    length = answer.header("content-length") or ""
+    return length.isascii() and length.isdigit() and len(length) < 6 and int(length) <= _SHORT

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
 from urllib.parse import urljoin, urlsplit
 
 from raincheck.http.dates import http_date
@@ -14,6 +17,8 @@ BODY_LIMIT = 2**20  # bytes of a status document, packed or not
 URL_LIMIT = 8_192  # characters
 LINKS_LIMIT = 64  # of one field
 COOKIES_LIMIT, COOKIE_LIMIT = 64, 4_096  # set by polls; characters of one
+
+SETS_COOKIES = frozenset({"set-cookie", "set-cookie2"})
 
 _ANYWHERE = frozenset({"accept", "accept-encoding", "accept-language", "user-agent"})
 _OF_THE_REQUEST = frozenset(
@@ -26,6 +31,7 @@ _OF_THE_REQUEST = frozenset(
         *("x-http-method", "x-http-method-override", "x-method-override"),
     }
 )
+_HOST = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9._-]{0,253}")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -55,9 +61,20 @@ def resolve(base: str, reference: str | None) -> str | None:
         scheme, host, _port = origin(parts.geturl())
     except ValueError:
         return None
-    if scheme not in _PORTS or not host:
+    if scheme not in _PORTS or not _can_be_asked(host):
         return None
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+
+
+def _can_be_asked(host: str) -> bool:
+    """Tell whether a request can be sent there: libraries fail in many ways where it can't."""
+    if ":" in host:
+        return True
+    try:
+        name = host.encode("idna")
+    except UnicodeError:
+        return False
+    return _HOST.fullmatch(name) is not None
 
 
 def carried(fields: Fields, *, abroad: bool) -> Fields:
@@ -135,30 +152,40 @@ def is_json(fields: Fields) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind[-5:] == "+json")
 
 
+@dataclass(frozen=True, slots=True)
+class _Cookie:
+    value: str | None  # None: it was taken back
+    path: str
+    is_secure: bool
+
+    def is_for(self, url: str) -> bool:
+        """Tell whether it is sent to a URL of its origin (RFC 6265 §5.4)."""
+        parts = urlsplit(url)
+        if self.is_secure and parts.scheme != "https":
+            return False
+        path, below = parts.path or "/", self.path
+        return path == below or path.startswith(below if below.endswith("/") else f"{below}/")
+
+
 class Cookies:
     """Those that answers to polls have set, for the next ones of the same origin."""
 
     def __init__(self) -> None:
-        self._values: dict[str, tuple[str | None, str]] = {}  # None: it was taken back
+        self._values: dict[str, _Cookie] = {}
         self.set: list[str] = []  # the fields, for whoever gets the final response
 
-    def learn(self, fields: Fields) -> None:
+    def learn(self, fields: Fields, wall: float) -> None:
         """Take in what an answer of the same origin has set."""
         for value in (value for key, value in fields if key == "set-cookie"):
             if len(self.set) >= COOKIES_LIMIT or len(value) > COOKIE_LIMIT or not _is_sound(value):
                 continue
             self.set.append(value)
-            pair, *attributes = value.split(";")
-            name, _, content = pair.partition("=")
-            parted = (attribute.partition("=") for attribute in attributes)
-            named = {key.strip().lower(): text.strip() for key, _, text in parted}
-            new = None if _is_over(named) else content.strip()
-            self._values[name.strip()] = (new, named.get("path") or "/")
+            name, cookie = _parsed(value, wall)
+            self._values[name] = cookie
 
     def added_to(self, fields: Fields, url: str) -> Fields:
         """Return a poll's fields with these cookies in place of those of the same names."""
-        path = urlsplit(url).path or "/"
-        new = {name: v for name, (v, below) in self._values.items() if path.startswith(below)}
+        new = {name: c.value for name, c in self._values.items() if c.is_for(url)}
         if not new:
             return fields
         sent = (value_of(fields, "cookie") or "").split(";")
@@ -173,6 +200,22 @@ def _is_sound(cookie: str) -> bool:
     return cookie.isprintable() and cookie.isascii()
 
 
-def _is_over(attributes: Mapping[str, str]) -> bool:
-    age = attributes.get("max-age", "1")
-    return age == "0" or age.startswith("-")
+def _parsed(cookie: str, wall: float) -> tuple[str, _Cookie]:
+    pair, *attributes = cookie.split(";")
+    name, _, content = pair.partition("=")
+    parted = (attribute.partition("=") for attribute in attributes)
+    named = {key.strip().lower(): text.strip() for key, _, text in parted}
+    path = named.get("path", "")
+    value = None if _is_over(named, wall) else content.strip()
+    return name.strip(), _Cookie(value, path if path.startswith("/") else "/", "secure" in named)
+
+
+def _is_over(attributes: Mapping[str, str], wall: float) -> bool:
+    age = attributes.get("max-age")
+    if age:
+        return age == "0" or age.startswith("-")
+    try:
+        end = parsedate_tz(attributes.get("expires", ""))
+        return end is not None and mktime_tz(end) <= wall
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return False

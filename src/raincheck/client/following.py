@@ -22,6 +22,7 @@ from raincheck.client.errors import (
 )
 from raincheck.client.exchange import MONITOR_FIELDS, Answer, Ask, Asked, Final, Step
 from raincheck.client.fields import (
+    SETS_COOKIES,
     Cookies,
     Fields,
     carried,
@@ -34,7 +35,7 @@ from raincheck.client.options import Options, Progress
 from raincheck.client.starting import cancellable
 from raincheck.client.tokens import MONITOR, RESULT, Place, to_token
 
-LONGEST_WAIT = 300.0  # seconds between polls, whatever the server says
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 300.0  # seconds between polls, whatever the server says
 REDIRECTS = 10  # in a row
 _PASSING = frozenset({408, 425, 502, 503, 504})
 _ASIDE = frozenset({301, 302, 303, 307, 308})
@@ -77,7 +78,7 @@ class Following:
     def begin(self, answer: Answer, now: float, wall: float) -> Ask:
         """Take in the answer to the request."""
         self._status = answer.status
-        self._cookies.learn(answer.headers)
+        self._cookies.learn(answer.headers, wall)
         self._look(answer, answer.document())
         said = [answer.header(name) for name in ("location", "content-location")]
         holds = all(resolve(self._asked.url, place) == self.place.url for place in said)
@@ -100,7 +101,7 @@ class Following:
         self._status = answer.status
         self._earlier = len(self._cookies.set)
         if not self._is_abroad(self.place.url):
-            self._cookies.learn(answer.headers)
+            self._cookies.learn(answer.headers, wall)
         if answer.status != 202 and answer.header("operation-status") is not None:
             return self._final(_as_the_handler_said(answer))
         if answer.status in _ASIDE and answer.header("location"):
@@ -256,7 +257,7 @@ class Following:
         """Return the seconds to the next poll: as advised, else ever longer."""
         advised = answer.retry_after(wall)
         if advised:
-            return min(advised, LONGEST_WAIT)
+            return min(max(advised, SHORTEST_WAIT), LONGEST_WAIT)
         self._quiet += 1
         return float(min(_BACKOFF * _GROWTH ** min(self._quiet - 1, 20), _SLOWEST))
 
@@ -283,6 +284,9 @@ class Following:
         return (*fields, ("prefer", f"wait={hold}")) if hold else fields
 
     def _final(self, final: Final) -> Final:
+        if self._is_abroad(self.place.url):  # a client would keep them as the first origin's
+            kept = tuple(field for field in final.headers if field[0] not in SETS_COOKIES)
+            final = replace(final, headers=kept, is_abroad=True)
         if final.body is not None:
             kept = tuple(field for field in final.headers if field[0] not in _OF_A_BODY)
             length = ("content-length", f"{len(final.body)}")
@@ -304,7 +308,7 @@ class Following:
 def pause_after_failure(failures: int, advised: float | None, left: float) -> float:
     """Return the seconds to the next try, of those that are left."""
     wait = advised or min(_BACKOFF * 2 ** min(failures - 1, 10), _SLOWEST)
-    return max(0.0, min(wait, left))
+    return max(0.0, min(max(wait, SHORTEST_WAIT), left))
 
 
 def _with_json(fields: Fields) -> Fields:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, cast
 
@@ -12,9 +13,11 @@ from raincheck.client.driving import KEY, Effects, fresh_key, may_repeat, timeou
 from raincheck.client.exchange import Answer, Ask, Asked, Final, may_start
 from raincheck.client.fields import BODY_LIMIT, Fields
 from raincheck.client.options import Options
+from raincheck.client.starting import names_place
 from raincheck.errors import ConfigurationError
 
 OPTIONS, TOKEN = "raincheck", "raincheck_token"  # extensions of a request, or of a response
+_FOR = "raincheck_token_for"  # the URL of the request that resumes: httpx copies extensions
 _TIMEOUTS = ("connect", "read", "write", "pool")
 _PLACES = frozenset({b"operation-location", b"azure-asyncoperation", b"location"})
 
@@ -24,6 +27,13 @@ def options_of(request: httpx.Request, default: Options) -> Options:
     if not isinstance(options, Options):
         raise ConfigurationError(f'extensions["{OPTIONS}"] is an Options, not {options!r}')
     return options
+
+
+def token_of(request: httpx.Request) -> str | None:
+    """Return the token to go on with; None: it is none, or a client follows a redirect."""
+    token = request.extensions.get(TOKEN)
+    is_own = request.extensions.get(_FOR, str(request.url)) == str(request.url)
+    return token if isinstance(token, str) and is_own else None
 
 
 def is_start(response: httpx.Response, options: Options) -> bool:
@@ -88,11 +98,17 @@ class Common:
         return conversation(
             self.asked,
             self.options,
-            token=self.request.extensions.get(TOKEN),
+            token=token_of(self.request),
             first=self.seen.answer if self.seen else None,
             began=began,
             repeats=can_repeat and may_repeat(self.asked, self.options),
         )
+
+    def time_to_read(self, head: Answer) -> float | None:
+        """Return the seconds for an answer whose body may be done without; None: it may not."""
+        if not names_place(self.asked, head, self.options.place):
+            return None
+        return math.inf if self.options.deadline is None else self.options.deadline
 
     def poll(self, ask: Ask) -> httpx.Request:
         """Build a poll: with the timeouts and the trace of the request, and no other extension."""

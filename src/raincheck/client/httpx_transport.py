@@ -21,11 +21,12 @@ from raincheck.client.driving import (
     Tell,
     Wait,
     arun,
+    in_time,
     run,
 )
-from raincheck.client.exchange import Answer, is_read
+from raincheck.client.exchange import Answer, Ask, is_read
 from raincheck.client.fields import BODY_LIMIT
-from raincheck.client.httpx_messages import TOKEN, Common, Seen, is_start, options_of
+from raincheck.client.httpx_messages import Common, Seen, is_start, options_of, token_of
 from raincheck.client.options import DEFAULT, Options
 
 _LOST = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
@@ -50,7 +51,7 @@ class Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and what it takes to see its end."""
         options = options_of(request, self._options)
-        if TOKEN in request.extensions or options.idempotency_key:
+        if token_of(request) is not None or options.idempotency_key:
             return _Talk(self._wrapped, request, options).run()
         began = time.monotonic()
         response = self._wrapped.handle_request(request)
@@ -94,7 +95,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and what it takes to see its end."""
         options = options_of(request, self._options)
-        if TOKEN in request.extensions or options.idempotency_key:
+        if token_of(request) is not None or options.idempotency_key:
             return await _AsyncTalk(self._wrapped, request, options).run()
         began = time.monotonic()
         response = await self._wrapped.handle_async_request(request)
@@ -148,7 +149,7 @@ class _Talk(Common):
         began = began or time.monotonic()
         try:
             if response is not None:
-                self._receive(response, began)
+                self._receive_first(response, began)
             final = run(self.effects(began), self._do)
         except BaseException:
             self._drop()
@@ -172,22 +173,41 @@ class _Talk(Common):
                 time.sleep(seconds)
             case Cancel(ask):
                 self._drop()
-                self._send(self.poll(ask))
+                self._wrapped.handle_request(self.poll(ask)).close()
             case Send(ask):
-                return self._send(self.poll(ask))
+                return self._send(ask)
             case _:
-                return self._send(self.request)
+                return self._send_first()
         return None
 
-    def _send(self, request: httpx.Request) -> Answer:
+    def _send_first(self) -> Answer:
         self._drop()
         began = time.monotonic()
         try:
-            return self._receive(self._wrapped.handle_request(request), began)
+            return self._receive_first(self._wrapped.handle_request(self.request), began)
         except _LOST as error:
             raise Lost from error
 
-    def _receive(self, response: httpx.Response, began: float) -> Answer:
+    def _send(self, ask: Ask) -> Answer:
+        self._drop()
+        began = time.monotonic()
+        response = self._wrapped.handle_request(self.poll(ask))
+        return self._receive(response, began, ask.within)
+
+    def _receive_first(self, response: httpx.Response, began: float) -> Answer:
+        head = Seen(response, began)
+        within = self.time_to_read(head.answer)
+        if within is None:
+            return self._receive(response, began)
+        try:
+            return self._receive(response, began, within)
+        except Exception:  # the body breaks off, but the head says enough
+            self.seen = head
+            return head.answer
+
+    def _receive(
+        self, response: httpx.Response, began: float, within: float | None = None
+    ) -> Answer:
         self.seen = seen = Seen(response, began)
         if not is_read(seen.answer):
             return seen.answer
@@ -196,6 +216,7 @@ class _Talk(Common):
             body += chunk
             if len(body) > BODY_LIMIT:
                 break
+            in_time(began, within)
         return seen.has_read(body, rest)
 
     def _drop(self) -> None:
@@ -234,7 +255,7 @@ class _AsyncTalk(Common):
         began = began or time.monotonic()
         try:
             if response is not None:
-                await self._receive(response, began)
+                await self._receive_first(response, began)
             final = await arun(self.effects(began), self._do)
         except BaseException:
             with anyio.move_on_after(CANCEL_SECONDS, shield=True):
@@ -262,20 +283,43 @@ class _AsyncTalk(Common):
             case Cancel(ask):  # the caller is cancelled already, and this must go out
                 with anyio.move_on_after(CANCEL_SECONDS, shield=True):
                     await self._drop()
-                    await self._send(self.poll(ask))
+                    await (await self._wrapped.handle_async_request(self.poll(ask))).aclose()
             case Send(ask):
-                return await self._send(self.poll(ask))
+                return await self._send(ask)
             case _:
-                return await self._send(self.request)
+                return await self._send_first()
         return None
 
-    async def _send(self, request: httpx.Request) -> Answer:
+    async def _send_first(self) -> Answer:
         await self._drop()
         began = time.monotonic()
         try:
-            return await self._receive(await self._wrapped.handle_async_request(request), began)
+            response = await self._wrapped.handle_async_request(self.request)
+            return await self._receive_first(response, began)
         except _LOST as error:
             raise Lost from error
+
+    async def _send(self, ask: Ask) -> Answer:
+        await self._drop()
+        began = time.monotonic()
+        with anyio.move_on_after(ask.within):
+            return await self._receive(
+                await self._wrapped.handle_async_request(self.poll(ask)), began
+            )
+        raise Lost("the answer did not come in time")
+
+    async def _receive_first(self, response: httpx.Response, began: float) -> Answer:
+        head = Seen(response, began)
+        within = self.time_to_read(head.answer)
+        if within is None:
+            return await self._receive(response, began)
+        try:
+            with anyio.move_on_after(within - head.answer.took):
+                return await self._receive(response, began)
+        except Exception:  # noqa: S110 - the body breaks off, but the head says enough
+            pass
+        self.seen = head
+        return head.answer
 
     async def _receive(self, response: httpx.Response, began: float) -> Answer:
         self.seen = seen = Seen(response, began)

@@ -24,22 +24,22 @@ from raincheck.client.driving import (
     Tell,
     Wait,
     fresh_key,
+    in_time,
     may_repeat,
     run,
     timeout_of,
     wants_key,
 )
 from raincheck.client.exchange import MONITOR_FIELDS, Answer, Ask, Asked, Final, is_read, may_start
-from raincheck.client.fields import BODY_LIMIT, Fields, origin
+from raincheck.client.fields import BODY_LIMIT, SETS_COOKIES, Fields, origin
 from raincheck.client.options import DEFAULT, Options
+from raincheck.client.starting import names_place
 
 _TOKEN = "raincheck_token"  # noqa: S105 - an attribute of a request
 _LOST = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
-    urllib3.exceptions.ProtocolError,
-    urllib3.exceptions.TimeoutError,
 )
 
 
@@ -149,7 +149,7 @@ class _Talk:
         asked = _asked(self._request)
         can_repeat = isinstance(self._request.body, (str, bytes, type(None)))
         try:
-            first = self._receive(response, began) if response is not None else None
+            first = self._receive_first(response, began) if response is not None else None
             effects = conversation(
                 asked,
                 self._options,
@@ -170,10 +170,13 @@ class _Talk:
             case Wait(seconds):
                 self._drop()
                 time.sleep(seconds)
-            case Cancel(ask) | Send(ask):
-                return self._send(_poll(ask), self._how_to_poll(ask))
+            case Cancel(ask):
+                self._drop()
+                self._wrapped.send(_poll(ask), stream=True, **self._how_to_poll(ask)).close()
+            case Send(ask):
+                return self._send(ask)
             case _:
-                return self._send(self._request, self._how)
+                return self._send_first()
         return None
 
     def _how_to_poll(self, ask: Ask) -> dict[str, Any]:
@@ -189,25 +192,44 @@ class _Talk:
         is_abroad = origin(ask.url) != origin(self._request.url or "")
         return self._how | {"timeout": limits} | ({"cert": None} if is_abroad else {})
 
-    def _send(self, request: requests.PreparedRequest, how: dict[str, Any]) -> Answer:
+    def _send(self, ask: Ask) -> Answer:
+        self._drop()
+        began = time.monotonic()
+        response = self._wrapped.send(_poll(ask), stream=True, **self._how_to_poll(ask))
+        return self._receive(response, began, ask.within)
+
+    def _send_first(self) -> Answer:
         self._drop()
         began = time.monotonic()
         try:
-            return self._receive(self._wrapped.send(request, stream=True, **how), began)
+            response = self._wrapped.send(self._request, stream=True, **self._how)
+            return self._receive_first(response, began)
         except requests.exceptions.SSLError:
             raise
         except _LOST as error:
             raise Lost from error
 
-    def _receive(self, response: requests.Response, began: float) -> Answer:
+    def _receive_first(self, response: requests.Response, began: float) -> Answer:
+        head = Answer(response.status_code, _fields(response), None, time.monotonic() - began)
+        if not names_place(_asked(self._request), head, self._options.place):
+            return self._receive(response, began)
+        try:
+            return self._receive(response, began, self._options.deadline)
+        except Exception:  # the body breaks off, but the head says enough
+            self._answer = head
+            return head
+
+    def _receive(
+        self, response: requests.Response, began: float, within: float | None = None
+    ) -> Answer:
         self._last, self._read, body = response, None, None
         fields = _fields(response)
         answer = Answer(response.status_code, fields, None, time.monotonic() - began)
-        if is_read(answer):
-            self._read = _start_of(response.raw)
-            body = self._read if len(self._read) <= BODY_LIMIT else None
         if any(name == "set-cookie" for name, _ in fields):
             self._history.append(response)  # a session takes cookies from there
+        if is_read(answer):
+            self._read = _start_of(response.raw, began, within)
+            body = self._read if len(self._read) <= BODY_LIMIT else None
         self._answer = Answer(answer.status, fields, body, answer.took)
         return self._answer
 
@@ -221,6 +243,8 @@ class _Talk:
         if final is None:
             response.raw = self._raw(response.status_code, response.raw.headers, None)
             return response
+        if final.is_abroad:
+            _without_cookies(response)
         fields = urllib3.HTTPHeaderDict(final.headers)
         is_same = self._answer is not None and final.headers == self._answer.headers
         headers = response.raw.headers if is_same else fields
@@ -265,11 +289,34 @@ def _poll(ask: Ask) -> requests.PreparedRequest:
     return requests.Request(ask.method, ask.url, headers=dict(ask.headers)).prepare()
 
 
-def _start_of(raw: Any) -> bytes:
+def _start_of(raw: Any, began: float, within: float | None) -> bytes:
     body = b""
     while len(body) <= BODY_LIMIT:
-        chunk = raw.read(65_536, decode_content=False)
+        chunk = _chunk(raw)
         if not chunk:
             break
         body += chunk
+        in_time(began, within)
     return body
+
+
+def _chunk(raw: Any) -> bytes:
+    """Read what has come, with the errors of requests instead of those of urllib3."""
+    read = getattr(raw, "read1", raw.read)  # which does not wait for more, as `read` does
+    try:
+        return cast("bytes", read(65_536, decode_content=False))
+    except urllib3.exceptions.ProtocolError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
+
+
+def _without_cookies(response: requests.Response) -> None:
+    """Take the cookies out: a session would keep them under the name of the request's host."""
+    original = getattr(response.raw, "_original_response", None)
+    for name in SETS_COOKIES:
+        if original is not None:
+            del original.msg[name]
+        response.raw.headers.pop(name, None)
+        response.headers.pop(name, None)
+    response.cookies.clear()

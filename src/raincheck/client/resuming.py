@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
     import requests
 
-_OPTIONS, _TOKEN = "raincheck", "raincheck_token"
+_OPTIONS, _TOKEN, _FOR = "raincheck", "raincheck_token", "raincheck_token_for"
 
 
 def resume(
@@ -31,7 +31,7 @@ def resume(
         FollowError: The operation has no end, or its end can't be seen.
         ConfigurationError: The client has no `Transport`.
     """
-    request = client.build_request("GET", _url(token), extensions=_extensions(token, options))
+    request = _marked(client.build_request("GET", _url(token)), token, options)
     return _followed(client.send(request, stream=stream))
 
 
@@ -50,7 +50,7 @@ async def resume_async(
         FollowError: The operation has no end, or its end can't be seen.
         ConfigurationError: The client has no `AsyncTransport`.
     """
-    request = client.build_request("GET", _url(token), extensions=_extensions(token, options))
+    request = _marked(client.build_request("GET", _url(token)), token, options)
     return _followed(await client.send(request, stream=stream))
 
 
@@ -87,8 +87,12 @@ def _url(token: str) -> str:
     return place.url if origin(place.url) == origin(place.asked) else place.asked
 
 
-def _extensions(token: str, options: Options | None) -> dict[str, Any]:
-    return {_TOKEN: token} | ({} if options is None else {_OPTIONS: options})
+def _marked(request: httpx.Request, token: str, options: Options | None) -> httpx.Request:
+    """Have a transport go on with a token, but not where a response redirects the client."""
+    request.extensions |= {_TOKEN: token, _FOR: str(request.url)}
+    if options is not None:
+        request.extensions[_OPTIONS] = options
+    return request
 
 
 def _followed(response: httpx.Response) -> httpx.Response:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from raincheck.client.documents import StatusDocument
-from raincheck.client.exchange import MONITOR_FIELDS, Answer, Asked
+from raincheck.client.exchange import MONITOR_FIELDS, Answer, Asked, may_start
 from raincheck.client.fields import linked, preference_applied, resolve
 from raincheck.client.tokens import MONITOR, RESPONSE, Place
 
@@ -30,6 +30,12 @@ def place_of(asked: Asked, answer: Answer, template: str | None = None) -> Place
     if place is None:
         return None
     return cancellable(replace(place, id=document.id if document else None), document)
+
+
+def names_place(asked: Asked, head: Answer, template: str | None) -> bool:
+    """Tell whether the head of the request's answer says where to poll, whatever its body says."""
+    is_start = may_start(head.status, head.headers, templated=template is not None)
+    return is_start and place_of(asked, head, template) is not None
 
 
 def cancellable(place: Place, document: StatusDocument | None) -> Place:
