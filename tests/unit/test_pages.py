@@ -246,7 +246,11 @@ def test_a_link_of_the_result_that_has_only_a_query_is_one_of_its_route(
 
 
 @pytest.mark.parametrize(
-    "referer", [b"", b"https://example.org/other", b"https://evil.org/operations/a", b"rubbish"]
+    "referer",
+    [
+        *(b"", b"https://example.org/other", b"https://evil.org/operations/a", b"rubbish"),
+        *(b"https://[", b"https://example.org:rubbish/operations/a"),
+    ],
 )
 def test_a_link_from_elsewhere_to_which_somebody_added_a_query_begins_nothing_again(
     presentation: Presentation, referer: bytes

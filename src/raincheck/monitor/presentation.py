@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from raincheck.config.page_options import Page
 from raincheck.errors import ConfigurationError
@@ -18,7 +17,7 @@ from raincheck.http.urls import raw_path
 from raincheck.monitor import views
 from raincheck.monitor.audience import WAITING, Audience, audience_of, is_waiting, parameter
 from raincheck.monitor.links import SIGNATURE, Links, Resource
-from raincheck.monitor.page.document import Pages, next_of, see
+from raincheck.monitor.page.document import Pages, next_of, referred, see
 from raincheck.monitor.page.fragments import Fragments, boosted, for_htmx
 from raincheck.monitor.page.texts import Texts, with_texts
 from raincheck.monitor.views import View
@@ -152,9 +151,8 @@ def is_problem(response: Response) -> bool:
 
 def comes_from_itself(request: Request) -> bool:
     """Tell whether a browser comes from the very page that it asks for."""
-    referer = urlsplit((request.header(b"referer") or b"").decode("latin-1"))
-    same_host = referer.netloc.encode("latin-1") == request.header(b"host")
-    return same_host and referer.path == raw_path(request)
+    came_from = referred(request)
+    return came_from is not None and came_from.partition("?")[0] == raw_path(request)
 
 
 def is_form(request: Request) -> bool:

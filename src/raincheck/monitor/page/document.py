@@ -280,18 +280,23 @@ def _explained(response: Response, document: Mapping[str, object], words: Texts)
 
 def _way_back(request: Request, words: Texts) -> str:
     """Link to the page that the browser has come from, if it is one of this site; else the root."""
-    host, referer = request.header(b"host"), request.header(b"referer") or b""
-    url, match = f"{request.root_path.rstrip('/')}/", _REFERER.fullmatch(referer)
-    if match is not None and match["host"] == host:
-        came_from = match["path"].decode("ascii")
-        if came_from.partition("?")[0] != raw_path(request):
-            url = came_from
-    url = "/" + url.lstrip("/")  # RFC 3986 §4.2: two slashes would be another host
+    came_from = referred(request)
+    if came_from is None or came_from.partition("?")[0] == raw_path(request):
+        came_from = f"{request.root_path.rstrip('/')}/"
+    url = "/" + came_from.lstrip("/")  # RFC 3986 §4.2: two slashes would be another host
     return f'<a class="to" href="{escape(url)}">{escape(words["back"])}</a>'
 
 
 # Browsers take a backslash for a slash. The scheme may be a proxy's.
 _REFERER = re.compile(rb"https?://(?P<host>[^/?#\\]+)(?P<path>/[!-\[\]-~]*)")
+
+
+def referred(request: Request) -> str | None:
+    """Return path and query of where a browser comes from; None: from nowhere on this site."""
+    match = _REFERER.fullmatch(request.header(b"referer") or b"")
+    if match is None or match["host"] != request.header(b"host"):
+        return None
+    return match["path"].decode("ascii")
 
 
 def _main(content: str, next_url: str | None = None) -> str:
