@@ -401,7 +401,9 @@ async def test_who_has_listened_for_long_is_told_to_come_again(
 ) -> None:
     monkeypatch.setattr(event_streams, "LONGEST_SECONDS", 0.0)
     path = await start(app, handler)
-    async with listening(app, path) as [client]:
+    client = Client(app, http_scope(path, "GET", STREAM))
+    async with anyio.create_task_group() as group:
+        group.start_soon(client.run)
         await client.hears(1)
         await say(app, handler, 5)
         await client.until(lambda: client.sent[-1].get("more_body") is False)
