@@ -78,6 +78,7 @@ async def test_m_is_200_while_it_runs(app: Any) -> None:
     assert document(status) == document(accepted)
 
 
+@pytest.mark.usefixtures("by_hand")  # or progress might tell how long it takes still
 async def test_polls_are_asked_for_less_often_as_time_goes_by(app: Any, clock: Clock) -> None:
     path = path_of(await call(app, "/thing"))
     seen = []
