@@ -6,13 +6,16 @@ import itertools
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import httpcore
 import pytest
 
+from raincheck.engine.webhooks import sending
 from raincheck.engine.webhooks.guard import Guard, NotSent
 from raincheck.engine.webhooks.sending import DEADLINE, MOST_BYTES, Sender
 from tests.support.processes import free_port
@@ -160,6 +163,16 @@ def test_a_slow_receiver_is_bounded(talk: object, scheme: str) -> None:
         with pytest.raises(NotSent):
             sender.post(url.replace("http", scheme), HEADERS, b"{}")
         assert time.monotonic() - begun < DEADLINE, "its own was not asked"
+
+
+def test_a_connection_whose_time_is_over_before_its_tls_begins_is_closed() -> None:
+    with listening(hold) as url:
+        port = httpcore.URL(url).port
+        stream = httpcore.SyncBackend().connect_tcp("127.0.0.1", port or 0)
+        bounded = sending._BoundedStream(stream, sending._Bounds(0.0))
+        with pytest.raises(httpcore.TimeoutException):
+            bounded.start_tls(ssl.create_default_context(), "localhost")
+        assert stream.get_extra_info("socket").fileno() == -1
 
 
 @pytest.mark.parametrize("talk", [pour, interject])

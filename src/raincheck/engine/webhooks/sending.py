@@ -128,7 +128,11 @@ class _BoundedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        seconds = self._bounds.seconds_left()
+        try:
+            seconds = self._bounds.seconds_left()
+        except httpcore.TimeoutException:
+            self.close()  # nobody else knows of it yet
+            raise
         stream = self._stream.start_tls(ssl_context, server_hostname, seconds)
         return _BoundedStream(stream, self._bounds)
 
