@@ -13,13 +13,11 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from raincheck.asgi import RaincheckMiddleware, event_streams
-from raincheck.errors import StoreUnavailable
 from raincheck.monitor import waiters as watching
 from raincheck.monitor.events import HEARTBEAT
 from raincheck.monitor.listeners import Listening
-from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, engine_of, http_scope, path_of
-from tests.support.wire import BODY, Handler, assert_problem
+from tests.support.wire import BODY, FailingStore, Handler, assert_problem
 from tests.unit.test_events import parse
 
 pytestmark = pytest.mark.anyio
@@ -28,18 +26,15 @@ STREAM = [(b"accept", b"text/event-stream")]
 PATIENCE = 30.0  # seconds; less than anybody would wait in vain
 
 
-class Store(MemoryStore):
-    """A store that counts reads, and fails when it is told to."""
+class Store(FailingStore):
+    """A store that counts reads, too."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reads = 0
-        self.is_failing = False
 
     def get(self, operation_id: str) -> Any:
         self.reads += 1
-        if self.is_failing:
-            raise StoreUnavailable("it is down")
         return super().get(operation_id)
 
 

@@ -15,13 +15,12 @@ import anyio
 import pytest
 
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.errors import StoreUnavailable
 from raincheck.monitor import waiters as watching
 from raincheck.monitor.listeners import Waiter
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from tests.support.asgi import Call, call, engine_of, http_scope, path_of
-from tests.support.wire import BODY, Handler, assert_problem, document
+from tests.support.wire import BODY, FailingStore, Handler, assert_problem, document
 
 pytestmark = pytest.mark.anyio
 
@@ -31,13 +30,12 @@ TAILS = ["", "/status", "/result"]
 CLIENTS = 1_000
 
 
-class Store(MemoryStore):
-    """A store that tells how often it is watched, and fails when it is told to."""
+class Store(FailingStore):
+    """A store that tells how often it is watched, too."""
 
     def __init__(self) -> None:
         super().__init__()
         self.watches = 0
-        self.is_failing = False
         self.listening = threading.Event()
         self.listening.set()
 
@@ -45,11 +43,6 @@ class Store(MemoryStore):
         self.watches += 1
         self.listening.wait(PATIENCE)
         return super().watch(interval)
-
-    def get(self, operation_id: str) -> Any:
-        if self.is_failing:
-            raise StoreUnavailable("it is down")
-        return super().get(operation_id)
 
 
 @pytest.fixture

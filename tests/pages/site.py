@@ -8,9 +8,9 @@ import asyncio
 import importlib.util
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from raincheck import current_operation
 
@@ -81,15 +81,16 @@ def _at_once(path: str) -> Answer | None:
     return None if path in ANSWERS or path in STEPS else Answer("", 404)
 
 
-def _step(path: str, n: int, steps: int) -> bool:
-    """Do a part of the work; tell whether to go on."""
-    operation = current_operation()
-    operation.progress(n, total=steps, message=f"step <{n}>")
-    return not operation.cancelled
-
-
-def _end(path: str) -> Answer:
-    current_operation().raise_if_cancelled()
+def _steps(path: str) -> Generator[float, None, Answer]:
+    """Do the work, in parts between which there are pauses (seconds)."""
+    if (found := _at_once(path)) is not None:
+        return found
+    RUNS.append(path)
+    operation, steps = current_operation(), STEPS.get(path, LONG)
+    for n in range(steps):
+        operation.progress(n, total=steps, message=f"step <{n}>")
+        operation.raise_if_cancelled()
+        yield STEP
     if path == "/fails":
         raise RuntimeError("this handler fails")
     return ANSWERS[path]
@@ -97,28 +98,22 @@ def _end(path: str) -> Answer:
 
 def answer(path: str) -> Answer:
     """Handle a request in this thread."""
-    if (found := _at_once(path)) is not None:
-        return found
-    RUNS.append(path)
-    steps = STEPS.get(path, LONG)
-    for n in range(steps):
-        if not _step(path, n, steps):
-            break
-        time.sleep(STEP)
-    return _end(path)
+    steps = _steps(path)
+    while True:
+        try:
+            time.sleep(next(steps))
+        except StopIteration as end:
+            return cast("Answer", end.value)
 
 
 async def answer_in_loop(path: str) -> Answer:
     """Handle a request in the event loop."""
-    if (found := _at_once(path)) is not None:
-        return found
-    RUNS.append(path)
-    steps = STEPS.get(path, LONG)
-    for n in range(steps):
-        if not _step(path, n, steps):
-            break
-        await asyncio.sleep(STEP)
-    return _end(path)
+    steps = _steps(path)
+    while True:
+        try:
+            await asyncio.sleep(next(steps))
+        except StopIteration as end:
+            return cast("Answer", end.value)
 
 
 def starlette() -> Any:

@@ -10,7 +10,7 @@ import axe_core_python
 import httpx
 import pytest
 
-from tests.pages.conftest import serving
+from tests.pages.conftest import SITES, serving
 from tests.support.browser import Browser
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -119,8 +119,11 @@ def test_no_page_breaks_a_rule_of_accessibility(site: str, scripted: Browser, sc
     assert violations(scripted) == []
 
 
-def test_a_page_goes_on_when_its_server_was_killed(scripted: Browser, tmp_path: Path) -> None:
-    with serving("starlette", tmp_path) as server:
+@pytest.mark.parametrize("name", SITES)
+def test_a_page_goes_on_when_its_server_was_killed(
+    scripted: Browser, tmp_path: Path, name: str
+) -> None:
+    with serving(name, tmp_path) as server:
         scripted.open(f"{server.url}/page")
         scripted.wait_for("h1", "Working on it")
         server.kill()

@@ -206,6 +206,18 @@ def test_a_page_passes_over_so_many_at_most_and_the_next_goes_on_behind(
         assert ids(Repository(store).find_all(Filter())) == ["0", "8"]
 
 
+@pytest.mark.parametrize("spoilt", [b"", b"garbage", b"x\ny"])
+def test_a_kept_value_that_is_spoilt_stops_no_purge(tmp_path: Path, spoilt: bytes) -> None:
+    store = FolderStore(tmp_path)
+    assert store.keep("table", None, b"learned")
+    [kept] = tmp_path.glob("kept.*")
+    kept.write_bytes(spoilt)
+    store.recall("table")
+    store.create(forgotten("old", expires=1.0))
+    assert store.purge(before=2.0) == 1
+    assert not list(tmp_path.glob("kept.*"))
+
+
 def test_a_purge_looks_at_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raincheck.engine.purging.BATCH", 2)
     with ExitStack() as stack:

@@ -9,6 +9,7 @@ import anyio
 
 from raincheck import current_operation
 from raincheck.asgi import RaincheckMiddleware
+from raincheck.errors import StoreUnavailable
 from raincheck.http.problems import PROBLEM
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, Pairs, call, follow, path_of
@@ -55,6 +56,19 @@ class Handler:
                 with anyio.CancelScope(shield=True):
                     await self.may_end.wait()
             self.ended.set()
+
+
+class FailingStore(MemoryStore):
+    """A store that fails to read when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_failing = False
+
+    def get(self, operation_id: str) -> Any:
+        if self.is_failing:
+            raise StoreUnavailable("it is down")
+        return super().get(operation_id)
 
 
 class Clock:

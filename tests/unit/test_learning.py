@@ -81,6 +81,18 @@ def table(store: MemoryStore) -> tuple[str, Any]:
     return name, json.loads(store.recall(name) or b"")
 
 
+def once_after(store: FaultyStore, work: Callable[[], object]) -> Callable[..., bool]:
+    """Return a `keep` that comes after something else, the first time."""
+    works = [work]
+
+    def keep(*arguments: Any) -> bool:
+        while works:
+            works.pop()()
+        return type(store).keep(store, *arguments)
+
+    return keep
+
+
 class TestLearning(EngineTests):
     @pytest.fixture
     def store(self, time: Time) -> Watched:
@@ -223,14 +235,7 @@ class TestSharing(EngineTests):
     ) -> None:
         run_for(engine, time, 8, times=3)
         run_for(other, time, 8, times=4)
-        keep = store.keep
-
-        def keep_later(*arguments: Any) -> bool:
-            monkeypatch.setattr(store, "keep", keep)
-            other.share()
-            return keep(*arguments)
-
-        monkeypatch.setattr(store, "keep", keep_later)
+        monkeypatch.setattr(store, "keep", once_after(store, other.share))
         engine.share()
         assert known(engine) == (7, 8)
         assert known(other) == (4, 8)
@@ -249,14 +254,7 @@ class TestSharing(EngineTests):
         for one in (engine, other):
             ended = make_operation(state=State.SUCCEEDED, result=RESULT, updated=1008.0, fence=1)
             one.durations.learn(ended)
-        keep = store.keep
-
-        def keep_later(*arguments: Any) -> bool:
-            monkeypatch.setattr(store, "keep", keep)
-            other.share()
-            return keep(*arguments)
-
-        monkeypatch.setattr(store, "keep", keep_later)
+        monkeypatch.setattr(store, "keep", once_after(store, other.share))
         engine.share()
         assert known(engine) == (2, 8)
 

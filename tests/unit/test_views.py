@@ -171,7 +171,7 @@ def test_polls_of_a_running_r_and_a_cancellation_repeat_the_202() -> None:
     [(-5, 1), (0, 1), (10, 1), (10.1, 2), (299, 30), (300, 30), (1e6, 30)],
 )
 def test_retry_after_is_a_tenth_of_the_age_within_bounds(age: float, seconds: int) -> None:
-    assert int(views.retry_after(view_of(operation_of(created=NOW - age)))) == seconds
+    assert views.retry_after(view_of(operation_of(created=NOW - age))) == seconds
 
 
 # --- the status document -----------------------------------------------------------------------

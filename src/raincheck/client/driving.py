@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from raincheck.client.exchange import Answer, Ask, Asked
 from raincheck.client.options import Options, Progress
@@ -119,40 +119,65 @@ def in_time(began: float, within: float | None) -> None:
         raise Lost("the answer did not come in time")
 
 
+class _Drive(Generic[_T]):
+    """Effects, one after another, and what becomes of each.
+
+    Attributes:
+        effect: What is to be done now; None: it is over.
+    """
+
+    def __init__(self, effects: Effects[_T]) -> None:
+        self._effects = effects
+        self._end: _T | None = None
+        self.effect: Effect | None = None
+        self._go_on(lambda: next(effects))
+
+    @property
+    def end(self) -> _T:
+        """What they have come to."""
+        return cast("_T", self._end)
+
+    def done(self, reply: Reply) -> None:
+        """Take note that the effect is done."""
+        self._go_on(lambda: self._effects.send(reply))
+
+    def failed(self, error: BaseException) -> None:
+        """Take note that it has failed; a cancellation was a courtesy, and may."""
+        if isinstance(self.effect, Cancel):
+            self.done(None)
+        else:
+            self._go_on(lambda: self._effects.throw(error))
+
+    def _go_on(self, step: Callable[[], Effect]) -> None:
+        try:
+            self.effect = step()
+        except StopIteration as end:
+            self.effect, self._end = None, end.value
+        except Lost as lost:
+            raise lost.__cause__ or lost from None
+
+
 def run(effects: Effects[_T], do: Callable[[Effect], Reply]) -> _T:
     """Have effects done by a function, and return what they come to."""
-    try:
-        effect = next(effects)
-        while True:
-            try:
-                reply = do(effect)
-            except BaseException as error:
-                effect = _after(error, effect, effects)
-            else:
-                effect = effects.send(reply)
-    except StopIteration as end:
-        return cast("_T", end.value)
-    except Lost as lost:
-        raise lost.__cause__ or lost from None
+    drive = _Drive(effects)
+    while drive.effect is not None:
+        try:
+            reply = do(drive.effect)
+        except BaseException as error:
+            drive.failed(error)
+        else:
+            drive.done(reply)
+    return drive.end
 
 
 async def arun(effects: Effects[_T], do: Callable[[Effect], Awaitable[Reply]]) -> _T:
     """Have effects done by a coroutine function, and return what they come to."""
-    try:
-        effect = next(effects)
-        while True:
-            try:
-                reply = await do(effect)
-            except BaseException as error:
-                effect = _after(error, effect, effects)
-            else:
-                effect = effects.send(reply)
-    except StopIteration as end:
-        return cast("_T", end.value)
-    except Lost as lost:
-        raise lost.__cause__ or lost from None
-
-
-def _after(error: BaseException, effect: Effect, effects: Effects[_T]) -> Effect:
-    """Say that an effect has failed; a cancellation was a courtesy, and may."""
-    return effects.send(None) if isinstance(effect, Cancel) else effects.throw(error)
+    drive = _Drive(effects)
+    while drive.effect is not None:
+        try:
+            reply = await do(drive.effect)
+        except BaseException as error:
+            drive.failed(error)
+        else:
+            drive.done(reply)
+    return drive.end

@@ -8,6 +8,7 @@ from raincheck.client.documents import StatusDocument, read
 from raincheck.client.fields import Fields, is_json, retry_after, value_of
 from raincheck.client.options import Progress
 
+STARTING = frozenset({200, 201, 202})  # statuses: of all others nothing else need be looked at
 MONITOR_FIELDS = ("operation-location", "azure-asyncoperation")
 _PLACES = frozenset(MONITOR_FIELDS)
 
@@ -104,7 +105,7 @@ def may_start(status: int, headers: Fields, *, templated: bool = False) -> bool:
     """
     if status == 202:
         return True
-    if status not in (200, 201):
+    if status not in STARTING:
         return False
     if templated and status == 200 and is_json(headers):
         return True

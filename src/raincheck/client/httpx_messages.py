@@ -10,7 +10,7 @@ import httpx
 
 from raincheck.client.conversation import conversation
 from raincheck.client.driving import KEY, Effects, fresh_key, may_repeat, timeout_of, wants_key
-from raincheck.client.exchange import Answer, Ask, Asked, Final, may_start
+from raincheck.client.exchange import STARTING, Answer, Ask, Asked, Final, may_start
 from raincheck.client.fields import BODY_LIMIT, Fields
 from raincheck.client.options import Options
 from raincheck.client.starting import names_place
@@ -19,7 +19,6 @@ from raincheck.errors import ConfigurationError
 OPTIONS, TOKEN = "raincheck", "raincheck_token"  # extensions of a request, or of a response
 _FOR = "raincheck_token_for"  # the URL of the request that resumes: httpx copies extensions
 _TIMEOUTS = ("connect", "read", "write", "pool")
-_PLACES = frozenset({b"operation-location", b"azure-asyncoperation", b"location"})
 
 
 def options_of(request: httpx.Request, default: Options) -> Options:
@@ -37,16 +36,9 @@ def token_of(request: httpx.Request) -> str | None:
 
 
 def is_start(response: httpx.Response, options: Options) -> bool:
-    """Tell whether there may be something to follow: of most responses only the status is seen."""
-    status = response.status_code
-    if status == 202:
-        return True
-    if status not in (200, 201):
-        return False
-    templated = options.place is not None
-    if not templated and _PLACES.isdisjoint([name.lower() for name, _ in response.headers.raw]):
-        return False
-    return may_start(status, fields_of(response), templated=templated)
+    """Tell whether there may be something to follow."""
+    status, templated = response.status_code, options.place is not None
+    return status in STARTING and may_start(status, fields_of(response), templated=templated)
 
 
 def fields_of(response: httpx.Response) -> Fields:

@@ -30,7 +30,7 @@ from raincheck.client.driving import (
     timeout_of,
     wants_key,
 )
-from raincheck.client.exchange import MONITOR_FIELDS, Answer, Ask, Asked, Final, is_read, may_start
+from raincheck.client.exchange import STARTING, Answer, Ask, Asked, Final, is_read, may_start
 from raincheck.client.fields import BODY_LIMIT, SETS_COOKIES, Fields, origin
 from raincheck.client.options import DEFAULT, Options
 from raincheck.client.starting import names_place
@@ -87,16 +87,8 @@ def resuming(request: requests.PreparedRequest, token: str) -> requests.Prepared
 
 
 def _is_start(response: requests.Response, options: Options) -> bool:
-    if response.status_code not in (200, 201, 202):
-        return False
-    templated = options.place is not None
-    if response.status_code != 202 and not templated and not _has_place(response.headers):
-        return False
-    return may_start(response.status_code, _fields(response), templated=templated)
-
-
-def _has_place(headers: Mapping[str, str]) -> bool:
-    return any(name in headers for name in ("location", *MONITOR_FIELDS))
+    status, templated = response.status_code, options.place is not None
+    return status in STARTING and may_start(status, _fields(response), templated=templated)
 
 
 def _fields(response: requests.Response) -> Fields:

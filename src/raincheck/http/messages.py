@@ -51,6 +51,14 @@ class Request:
         """Return the field's value, repeated ones joined (RFC 9110 §5.3); None where absent."""
         return field_value(self.headers, name)
 
+    def parameter(self, name: bytes) -> bytes | None:
+        """Return the value of a parameter of the query as it came; None where absent."""
+        for each in self.query.split(b"&"):
+            key, _, value = each.partition(b"=")
+            if key == name:
+                return value
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class StoredBody:

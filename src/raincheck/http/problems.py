@@ -32,6 +32,18 @@ def unavailable(detail: str, seconds: int) -> Response:
     return problem(503, "unavailable", detail, ((b"retry-after", b"%d" % seconds),))
 
 
+def is_problem(response: Response) -> bool:
+    """Tell whether a response is a problem of raincheck's own; a handler's is in the store."""
+    return isinstance(response.body, bytes) and response.header(b"content-type") == PROBLEM
+
+
+def read_problem(response: Response) -> tuple[str, str]:
+    """Return the code and the detail of a problem."""
+    assert isinstance(response.body, bytes)  # noqa: S101 - `is_problem`
+    document = json.loads(response.body)
+    return document["code"], document["detail"]
+
+
 def to_json(document: Mapping[str, Any]) -> bytes:
     # The newline is for people with a shell.
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"

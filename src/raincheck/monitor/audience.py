@@ -13,7 +13,8 @@ from raincheck.http.preferences import asks_for, prefers
 
 HTML = b"text/html"
 JSON = b"application/json"
-WAITING = b"waiting"  # the query parameter by which a waiting page asks for itself
+# Parameters of the query: by which a waiting page asks for itself, and which its form sends.
+WAITING, CANCEL = b"waiting", b"cancel"
 
 
 class Audience(Enum):
@@ -46,16 +47,7 @@ def audience_of(request: Request, *, is_poll: bool = False) -> Audience:
 
 def is_waiting(request: Request) -> bool:
     """Tell whether a waiting page asks for itself, to be shown what has become of it."""
-    return parameter(request, WAITING) is not None
-
-
-def parameter(request: Request, name: bytes) -> bytes | None:
-    """Return the value of a parameter of the query as it came; None if there is none."""
-    for each in request.query.split(b"&"):
-        key, _, value = each.partition(b"=")
-        if key == name:
-            return value
-    return None
+    return request.parameter(WAITING) is not None
 
 
 def _wants_html(request: Request) -> bool:

@@ -9,7 +9,7 @@ from raincheck.engine.refusals import STORE_RETRY_AFTER
 from raincheck.http.messages import Response
 from raincheck.http.problems import problem, unavailable
 from raincheck.monitor import views
-from raincheck.monitor.audience import parameter
+from raincheck.monitor.audience import CANCEL
 from raincheck.monitor.page.document import next_of, see
 from raincheck.monitor.poll import Poll
 from raincheck.monitor.views import View
@@ -34,7 +34,7 @@ def delete(engine: Engine, operation: Operation) -> Operation | Response:
 
 def cancel_by_form(engine: Engine, poll: Poll, view: View) -> Response:
     """Cancel as the button of a page asks for it; what has ended stays as it is."""
-    operation, token = view.operation, parameter(poll.request, b"cancel") or b""
+    operation, token = view.operation, poll.request.parameter(CANCEL) or b""
     if operation.form_token is None or not same(token.decode("latin-1"), operation.form_token):
         return problem(403, "forbidden", "The form is not one that was given to its sender.")
     there = next_of(view.links.seen_from(poll.request))

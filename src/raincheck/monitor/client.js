@@ -1,4 +1,4 @@
-// Follows a 202 to its end, the Response it resolves to. `onProgress` gets status documents,
+// Follows a 202 to its end, a Response. `onProgress` gets status documents,
 // aborting `signal` cancels the operation, the rest (credentials, headers) is for fetch.
 export async function waitFor(response, { onProgress, signal, method, body, ...init } = {}) {
 	if (response.status != 202) return response;
@@ -10,15 +10,13 @@ export async function waitFor(response, { onProgress, signal, method, body, ...i
 	if (!place) throw new TypeError("202 without a place to poll");
 	const base = new URL(response.url), url = new URL(place, base);
 	if (url.host == base.host) url.protocol = base.protocol;
-	else init = {}; // credentials are not for others
-	let wait = onProgress ? 2 : 20, fails = 0, pause = 0, first = true;
+	else init = {}; // no credentials for others
+	let wait = onProgress ? 2 : 20, fails = 0, pause = 0, first = true, go;
+	signal?.addEventListener("abort", () => go?.());
 	try {
 		for (;;) {
 			if (said.status) onProgress?.(said);
-			await new Promise((go) => {
-				setTimeout(go, 1000 * pause);
-				signal?.addEventListener("abort", go);
-			});
+			await new Promise((done) => setTimeout((go = done), 1000 * pause));
 			signal?.throwIfAborted();
 			const headers = new Headers(init.headers), began = Date.now();
 			if (wait) headers.set("prefer", `wait=${wait}`);

@@ -73,11 +73,8 @@ SIGNATURE = "signature"  # the query parameter
 
 def signature_of(request: Request) -> str | None:
     """Return the signature that a request's URL has."""
-    for parameter in request.query.split(b"&"):
-        name, _, value = parameter.partition(b"=")
-        if name == SIGNATURE.encode("ascii"):
-            return value.decode("latin-1")
-    return None
+    value = request.parameter(SIGNATURE.encode("ascii"))
+    return None if value is None else value.decode("latin-1")
 
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

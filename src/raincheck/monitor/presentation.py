@@ -1,6 +1,6 @@
-"""In which form things are told: JSON to programs, pages to people, parts to pages. Pure.
+"""In which form things are told: JSON to programs, pages to people, parts to pages.
 
-What is told, and with which status, says `views`.
+What is told, and with which status, says `views`. Pure but for a look whether a template exists.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from raincheck.config.page_options import Page
 from raincheck.errors import ConfigurationError
-from raincheck.http.messages import Request, Response, StoredBody
-from raincheck.http.problems import PROBLEM
+from raincheck.http.messages import Request, Response
+from raincheck.http.problems import is_problem
 from raincheck.http.urls import raw_path
 from raincheck.monitor import views
-from raincheck.monitor.audience import WAITING, Audience, audience_of, is_waiting, parameter
+from raincheck.monitor.audience import CANCEL, WAITING, Audience, audience_of, is_waiting
 from raincheck.monitor.links import SIGNATURE, Links, Resource
 from raincheck.monitor.page.document import Pages, next_of, referred, see
 from raincheck.monitor.page.fragments import Fragments, boosted, for_htmx
@@ -23,7 +23,7 @@ from raincheck.monitor.page.texts import Texts, with_texts
 from raincheck.monitor.views import View
 from raincheck.operations.operation import PASSING, is_expired
 
-OWN_PARAMETERS = frozenset({WAITING, SIGNATURE.encode("ascii"), b"cancel"})
+OWN_PARAMETERS = frozenset({WAITING, SIGNATURE.encode("ascii"), CANCEL})
 
 Html = bool | Mapping[str, Texts]
 
@@ -144,11 +144,6 @@ class Presentation:
         return self._pages.finished(near, request, is_empty=is_empty)
 
 
-def is_problem(response: Response) -> bool:
-    """Tell whether a response is a problem of raincheck's own; a handler's is in the store."""
-    return not isinstance(response.body, StoredBody) and response.header(b"content-type") == PROBLEM
-
-
 def comes_from_itself(request: Request) -> bool:
     """Tell whether a browser comes from the very page that it asks for."""
     came_from = referred(request)
@@ -157,7 +152,7 @@ def comes_from_itself(request: Request) -> bool:
 
 def is_form(request: Request) -> bool:
     """Tell whether a request is the form by which a page cancels."""
-    return request.method == "POST" and parameter(request, b"cancel") is not None
+    return request.method == "POST" and request.parameter(CANCEL) is not None
 
 
 def is_shown_in_place(response: Response) -> bool:

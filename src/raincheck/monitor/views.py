@@ -135,13 +135,17 @@ def key_reused() -> Response:
 
 def key_in_use(view: View) -> Response:
     """Say that the first request under a key goes on, to a client that can't be sent a 202."""
-    wait = (b"retry-after", retry_after(view))
+    wait = _come_again(view)
     return problem(409, "idempotency-key-in-use", "The first request is still handled.", (wait,))
 
 
-def retry_after(view: View) -> bytes:
+def retry_after(view: View) -> int:
     """Return the seconds until the next poll is worthwhile."""
-    return b"%d" % estimates.retry_after(view.operation, view.now, view.past)
+    return estimates.retry_after(view.operation, view.now, view.past)
+
+
+def _come_again(view: View) -> tuple[bytes, bytes]:
+    return (b"retry-after", b"%d" % retry_after(view))
 
 
 def status_document(view: View) -> dict[str, Any]:
@@ -189,9 +193,8 @@ def see_other(url: str) -> Response:
 
 def not_ready(view: View) -> Response:
     """Answer for a result that does not exist yet."""
-    wait = retry_after(view)
     detail = "The operation is still in flight."
-    return problem(404, "result-not-ready", detail, ((b"retry-after", wait),))
+    return problem(404, "result-not-ready", detail, (_come_again(view),))
 
 
 def allowed(resource: Resource) -> Response:
@@ -255,7 +258,7 @@ def accepted_fields(view: View) -> Headers:
         (b"content-location", poll),
         (b"operation-location", status_url),
         (b"link", b'<%s>; rel="status"' % status_url),
-        (b"retry-after", retry_after(view)),
+        _come_again(view),
         *_progress(view.operation),
     )
 
@@ -284,7 +287,7 @@ def _status(view: View, request: Request) -> Response:
     etag = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode("ascii")
     fields: Headers = ((b"etag", etag), NO_STORE)
     if not view.operation.is_terminal:
-        fields = ((b"retry-after", retry_after(view)), *fields, *_progress(view.operation))
+        fields = (_come_again(view), *fields, *_progress(view.operation))
     content = ((b"content-type", JSON), (b"content-length", b"%d" % len(body)))
     return _conditional(Response(200, content + fields, body), request)
 

@@ -206,8 +206,16 @@ def _value(dated: bytes | None) -> bytes | None:
 def _delete_old(kept: Mapping, before: float) -> None:
     """Delete what was kept last until then."""
     for key in [key for key in kept if key.startswith("kept.")]:
-        if float(kept[key].partition(b"\n")[0]) <= before:
+        if _written(kept[key]) <= before:
             del kept[key]
+
+
+def _written(dated: bytes) -> float:
+    """Return when a value was kept; one that is spoilt long ago: it must not stop a purge."""
+    try:
+        return float(dated.partition(b"\n")[0])
+    except ValueError:
+        return 0.0
 
 
 def _key(kind: str, name: str, *numbers: int) -> str:

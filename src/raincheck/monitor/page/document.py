@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -23,12 +22,12 @@ from typing import Any
 from raincheck.config.page_options import Page
 from raincheck.http.dates import timestamp
 from raincheck.http.messages import Headers, Request, Response, without
-from raincheck.http.problems import NO_STORE
+from raincheck.http.problems import NO_STORE, read_problem
 from raincheck.http.urls import raw_path
 from raincheck.monitor.audience import WAITING
 from raincheck.monitor.estimates import estimate
 from raincheck.monitor.links import Links, Resource
-from raincheck.monitor.page.texts import RIGHT_TO_LEFT, TEXTS, Texts, duration, language_of
+from raincheck.monitor.page.texts import RIGHT_TO_LEFT, TEXTS, Texts, duration, spoken
 from raincheck.monitor.views import View, accepted_fields, retry_after
 from raincheck.operations.operation import Operation, State
 
@@ -37,7 +36,7 @@ logger = logging.getLogger("raincheck")
 MOST_SHOWN = 200  # characters of a text from outside
 SHORTEST_REFRESH, LONGEST_REFRESH = 2, 10  # seconds between looks where scripts don't run
 _JOINERS = "\u200c\u200d"  # of scripts and of emoji, which are written with them
-_CONTENT = frozenset({b"content-type", b"content-length"})
+OF_THE_BODY = frozenset({b"content-type", b"content-length", NO_STORE[0]})  # which is another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +57,9 @@ class Pages:
         Args:
             near: The links as the page itself refers to them.
         """
-        words, language = self._words(request)
+        words, language = spoken(request, self.texts)
         next_url = next_of(near)
-        seconds = min(LONGEST_REFRESH, max(SHORTEST_REFRESH, int(retry_after(view))))
+        seconds = min(LONGEST_REFRESH, max(SHORTEST_REFRESH, retry_after(view)))
         page = _page(
             language,
             status=202,
@@ -75,7 +74,7 @@ class Pages:
 
     def finished(self, near: Links, request: Request, *, is_empty: bool) -> Response:
         """Say that a file is ready, which the browser then fetches, or that all is done."""
-        words, language = self._words(request)
+        words, language = spoken(request, self.texts)
         url, refresh = near.path(Resource.RESPONSE), ""
         if is_empty:
             content = _paragraph(words["nothing"]) + _way_back(request, words)
@@ -95,25 +94,21 @@ class Pages:
 
     def problem(self, response: Response, request: Request) -> Response:
         """Explain a problem that a program would have been told in JSON."""
-        words, language = self._words(request)
-        document = json.loads(response.body) if isinstance(response.body, bytes) else {}
-        title, detail = _explained(response, document, words)
-        content = _heading(title) + detail + _way_back(request, words)
+        words, language = spoken(request, self.texts)
+        code, detail = read_problem(response)
+        title, explanation = _explained(response, code, detail, words)
+        content = _heading(title) + explanation + _way_back(request, words)
         wait = response.header(b"retry-after") or b""
         comes_again = response.status == 503 and request.method == "GET"
         page = _page(
             language,
             status=response.status,
-            kind=str(document["code"]),
+            kind=code,
             title=title,
             main=_main(content),
             refresh=wait.decode("ascii") if comes_again else "",
         )
-        return self._respond(page, without(response.headers, _CONTENT | {NO_STORE[0]}))
-
-    def _words(self, request: Request) -> tuple[Texts, str]:
-        language = language_of(request.header(b"accept-language"), self.texts)
-        return self.texts[language], language
+        return self._respond(page, without(response.headers, OF_THE_BODY))
 
     def _respond(self, page: Page, fields: Headers = ()) -> Response:
         html = self._customised(page)
@@ -264,18 +259,17 @@ def _title(operation: Operation, words: Texts) -> str:
 _BY_STATUS = {404: "not-found", 410: "gone", 403: "forbidden"}
 
 
-def _explained(response: Response, document: Mapping[str, object], words: Texts) -> tuple[str, str]:
-    """Return the title and the explanation of a problem."""
-    code = str(document["code"])
+def _explained(response: Response, code: str, detail: str, words: Texts) -> tuple[str, str]:
+    """Return the title and the explanation of a problem, the latter in HTML."""
     wait = response.header(b"retry-after")
     if response.status in (429, 503) and wait is not None:
-        detail = words["busy-detail"].format(duration=duration(int(wait)))
-        return words["busy"], _paragraph(detail)
+        busy = words["busy-detail"].format(duration=duration(int(wait)))
+        return words["busy"], _paragraph(busy)
     code = code if f"{code}-detail" in words else _BY_STATUS.get(response.status, code)
     if f"{code}-detail" in words:
         return words[code], _paragraph(words[f"{code}-detail"])
     title = words["failed" if response.status == 500 else "wrong"]
-    return title, f'<p lang="en">{shown(str(document["detail"]))}</p>'
+    return title, f'<p lang="en">{shown(detail)}</p>'
 
 
 def _way_back(request: Request, words: Texts) -> str:

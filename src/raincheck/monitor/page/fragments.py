@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 
-from raincheck.http.messages import Request, Response
+from raincheck.http.messages import Request, Response, without
+from raincheck.http.problems import read_problem
 from raincheck.monitor.links import Resource
-from raincheck.monitor.page.document import html_response, progress_of, shown
-from raincheck.monitor.page.texts import TEXTS, Texts, language_of
+from raincheck.monitor.page.document import OF_THE_BODY, html_response, progress_of, shown
+from raincheck.monitor.page.texts import TEXTS, Texts, spoken
 from raincheck.monitor.views import View, accepted_fields, retry_after
 from raincheck.operations.operation import State
 
@@ -46,7 +47,7 @@ class Fragments:
     def htmx(self, view: View, request: Request) -> Response:
         """Return an element that fetches itself anew until the result replaces it."""
         url = view.links.path(Resource.RESPONSE)
-        pause = min(LONGEST_PAUSE, int(retry_after(view)))
+        pause = min(LONGEST_PAUSE, retry_after(view))
         headers = escape(json.dumps({"Prefer": f"wait={LONG_POLL}"}))
         inherits = request.header(b"hx-request-type") is None
         start = (
@@ -60,15 +61,14 @@ class Fragments:
         """Return the frame that was asked for, which fetches itself anew."""
         name = (request.header(b"turbo-frame") or b"").decode("latin-1")
         url = view.links.path(Resource.RESPONSE)
-        pause = 1000 * min(LONGEST_PAUSE, int(retry_after(view)))
+        pause = 1000 * min(LONGEST_PAUSE, retry_after(view))
         script = _AGAIN % (_in_script(name), _in_script(url), pause)
         start = f'<turbo-frame id="{escape(name)}"><div class="raincheck" role="status">'
         end = f"</div><script>{script}</script></turbo-frame>"
         return self._fragment(view, request, start, end)
 
     def _fragment(self, view: View, request: Request, start: str, end: str) -> Response:
-        language = language_of(request.header(b"accept-language"), self.texts)
-        words = self.texts[language]
+        words, language = spoken(request, self.texts)
         is_ending = view.operation.state is State.CANCELLING
         heading = f"<p>{escape(words['cancelling' if is_ending else 'working'])}</p>"
         html = start + heading + progress_of(view, words) + end + "\n"
@@ -76,14 +76,14 @@ class Fragments:
 
     def problem(self, response: Response, request: Request) -> Response:
         """Explain a problem in the place of what has polled, which ends."""
-        language = language_of(request.header(b"accept-language"), self.texts)
-        document = json.loads(response.body) if isinstance(response.body, bytes) else {}
-        html = f'<p class="raincheck" role="alert">{shown(str(document["detail"]))}</p>\n'
+        _, detail = read_problem(response)
+        html = f'<p class="raincheck" role="alert">{shown(detail)}</p>\n'
         name = request.header(b"turbo-frame")
         if name is not None:
             frame = escape(name.decode("latin-1"))
             html = f'<turbo-frame id="{frame}">{html}</turbo-frame>'
-        return html_response(response.status, html, language)
+        fields = without(response.headers, OF_THE_BODY)
+        return html_response(response.status, html, "en", fields)
 
 
 def boosted(view: View) -> Response:

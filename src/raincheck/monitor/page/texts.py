@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from raincheck.errors import ConfigurationError
+from raincheck.http.messages import Request
 
 Texts = Mapping[str, str]
 
@@ -176,6 +177,12 @@ def language_of(accept_language: bytes | None, known: Mapping[str, Texts]) -> st
         if tag:
             return tag
     return FALLBACK
+
+
+def spoken(request: Request, known: Mapping[str, Texts]) -> tuple[Texts, str]:
+    """Return the texts in the language that a client prefers, and which that is."""
+    language = language_of(request.header(b"accept-language"), known)
+    return known[language], language
 
 
 def _ranges(value: bytes) -> list[tuple[float, str]]:
