@@ -183,7 +183,7 @@ def open_engine(store: Store) -> Engine:
     settings = Settings(application=APPLICATION, limits=LIMITS)
     engine = Engine(settings, store)
     engine.heartbeat = NoHeartbeat(engine)
-    engine.come_in_at("")
+    engine.application.come_in_at("")
     return engine
 
 

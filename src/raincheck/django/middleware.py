@@ -170,6 +170,8 @@ class RaincheckMiddleware:
             return True
         if decision.in_person:
             return not self._sharing_policy.has_keys
+        if decision.queue is not None:
+            return False
         if decision.budget is None and not self._marked(_environ(request)):
             return True
         return self._async_gateway is None and self._stays_here(_environ(request))
@@ -188,7 +190,7 @@ class RaincheckMiddleware:
         self, request: HttpRequest, decision: Candidate | Refusal, template: str | None
     ) -> HttpResponseBase:
         engine = self._gateway.engine
-        engine.come_in_at(get_script_prefix())
+        engine.application.come_in_at(get_script_prefix())
         admitted = self._admit(request, decision)
         if isinstance(admitted, Response):
             return self._refuse(request, admitted)
@@ -221,6 +223,8 @@ class RaincheckMiddleware:
         operation = exchange.outcome()
         if operation is None:
             return exchange.response()
+        if isinstance(operation, Response):
+            return exchange.told(self._refuse(request, operation))
         path, started = fill(template, operation.id), self._gateway.monitor.started
         told = started(operation, described, candidate.applied, path)
         return exchange.told(to_response(told))
@@ -314,7 +318,7 @@ class RaincheckMiddleware:
         described = to_request(request)
         if self._is_compressed:
             described = replace(described, headers=without(described.headers, _RANGES))
-        self._gateway.engine.come_in_at(described.root_path)
+        self._gateway.engine.application.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)
 
     def _ask_owner(self, request: HttpRequest) -> str | None:

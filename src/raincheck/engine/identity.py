@@ -90,6 +90,11 @@ class Application:
             self.roots.clear()
         self.roots.add(root_path.rstrip("/"))
 
+    def come_in_with(self, name: str | None) -> None:
+        """Take note of where it is mounted elsewhere, as an operation's name of it tells."""
+        if name is not None and "\n" in name and self.is_of(name):
+            self.come_in_at(name.rpartition("\n")[2])
+
     def at(self, root_path: str) -> str:
         """Return its name where it is mounted."""
         return f"{self.name}\n{root_path.rstrip('/')}"

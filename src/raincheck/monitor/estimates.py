@@ -107,8 +107,8 @@ def begun(operation: Operation) -> float | None:
     A handler begins before its operation is recorded. One that waits to be run again, or is, has
     lost a process: its age tells nothing.
     """
-    is_first = operation.state is State.RUNNING and operation.fence <= 1
-    return operation.created if is_first else None
+    is_first = operation.state is State.RUNNING and operation.attempts <= 1
+    return operation.begun if is_first else None
 
 
 def _outlook(operation: Operation, past: Sketch | None) -> Outlook | None:

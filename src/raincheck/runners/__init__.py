@@ -1,0 +1,1 @@
+"""Who runs an operation elsewhere: how a handler is left to them, and what they are."""
