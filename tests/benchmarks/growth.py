@@ -171,6 +171,10 @@ class Rerunner:
     given: list[Operation] = field(default_factory=list)
     is_ready: bool = True
 
+    def begin(self) -> None: ...
+
+    def drain(self) -> None: ...
+
     def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Idle:
         """Take note of it."""
         body.close()

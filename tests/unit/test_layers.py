@@ -53,8 +53,7 @@ IMPURE_MODULES = {
 }
 FRAMEWORKS = {"starlette", "django", "flask", "fastapi", "anyio", "asyncio", "trio", "sqlite3"}
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 50  # lines
-# Entries, beside the marker for type checkers: a room for each subject, and three faces that have to
-# be where others import them (`contracts`, `gunicorn`, `starlette`).
+# Entries, beside the marker for type checkers: rooms, and what others import from just there.
 MOST_AT_THE_ROOT = 22
 
 
