@@ -1,4 +1,4 @@
-"""What the command line understands: `demo`, `check`, `fetch`, `options` and `store init`."""
+"""What the command line understands, and what each command is run by."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from raincheck.cli.fetch import add_to as add_fetch_to
+from raincheck.cli.work import add_to as add_work_to
+from raincheck.cli.work import run as run_work
 
 if TYPE_CHECKING:
     from raincheck.operations.store import Store
@@ -31,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _check(options.application)
     if options.command == "fetch":
         return _fetch(options)
+    if options.command == "work":
+        return run_work(options)
     if options.command == "options":
         return _options()
     if options.command == "store":
@@ -55,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("application", metavar="module:app", help="or module:factory()")
     add_fetch_to(commands.add_parser("fetch", help="curl that waits: follow a 202 to its end"))
+    add_work_to(commands.add_parser("work", help="run what waits in queues, without a server"))
     commands.add_parser("options", help="print every option and limit, with unit and default")
     store = commands.add_parser("store", help="what is done to a store by hand")
     actions = store.add_subparsers(dest="action", required=True)

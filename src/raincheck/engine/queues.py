@@ -19,7 +19,14 @@ from raincheck.engine.recovery import Recovery, Rerunner
 from raincheck.engine.running import each
 from raincheck.engine.telling import Telling
 from raincheck.errors import WorkersUnavailable
-from raincheck.operations.operation import TERMINAL, Operation, Reason, State
+from raincheck.operations.operation import (
+    TERMINAL,
+    Operation,
+    Reason,
+    State,
+    has_waited_in_vain,
+    is_due,
+)
 from raincheck.operations.store import Filter
 from raincheck.operations.transitions import Ended, Event, HandedOver, Told
 
@@ -84,7 +91,7 @@ class Queues:
         Raises:
             WorkersUnavailable: They could not be told; `refuse` it, unless somebody was promised.
         """
-        if _is_due(operation, self._store.now()):
+        if is_due(operation, self._store.now()):
             self._telling.tell(operation)
 
     def refuse(self, operation: Operation) -> None:
@@ -149,7 +156,7 @@ class Queues:
 
     def _end_if_stale(self, operation: Operation) -> bool:
         """End what nobody has taken up for as long as its response would have been kept."""
-        if not has_waited(operation, self._store.now()):
+        if not has_waited_in_vain(operation, self._store.now()):
             return False
         ended = Ended(Reason.EXPIRED_BEFORE_START)
         left = self._process.repository.change(operation.id, ended, fence=operation.fence)
@@ -160,7 +167,7 @@ class Queues:
 
     def _tell_again(self, operation: Operation) -> None:
         now = self._store.now()
-        if self._end_if_stale(operation) or not _is_due(operation, now):
+        if self._end_if_stale(operation) or not is_due(operation, now):
             return
         waited = now - max(operation.updated, operation.not_before or 0.0)
         told = Told(now + max(AGAIN, waited))
@@ -184,7 +191,8 @@ class Queues:
         for queue in sorted(self.served):
             waiting = self._process.repository.find_all(self._waiting(queue, self._store.now()))
             while len(begun) < most and (operation := next(waiting, None)) is not None:
-                if self._take(operation) is Take.BEGUN:
+                # As it is now: other workers have begun with the same page.
+                if self.take(operation.id) is Take.BEGUN:
                     begun.append(operation.id)
         return begun
 
@@ -197,8 +205,13 @@ class Queues:
             return Take.ELSEWHERE
         return self._take(operation)
 
+    def state_of(self, operation_id: str) -> State | None:
+        """Return where an operation stands; None: there is none."""
+        operation = self._store.get(operation_id)
+        return None if operation is None else operation.state
+
     def _take(self, operation: Operation) -> Take:
-        if not _is_due(operation, self._store.now()):
+        if not is_due(operation, self._store.now()):
             return Take.EARLY
         self._process.application.come_in_with(operation.application)
         if self._recovery.take(operation):
@@ -212,13 +225,3 @@ class Queues:
 def queues_here() -> list[Queues]:
     """Return those of this process, one for each middleware."""
     return list(_KNOWN)
-
-
-def _is_due(operation: Operation, now: float) -> bool:
-    return operation.not_before is None or operation.not_before <= now
-
-
-def has_waited(operation: Operation, now: float) -> bool:
-    """Tell whether an operation has waited for a process as long as its response would be kept."""
-    begun = max(operation.updated, operation.not_before or 0.0)
-    return now - begun > operation.retention

@@ -21,7 +21,14 @@ from raincheck.engine.repository import Walk
 from raincheck.engine.running import Run, RunningOperation, each
 from raincheck.errors import NewerRecord, StoreError, StoreUnavailable, WrongKey
 from raincheck.http.messages import Request
-from raincheck.operations.operation import CLAIMED, Operation, Reason, State, is_abandoned
+from raincheck.operations.operation import (
+    CLAIMED,
+    Operation,
+    Reason,
+    State,
+    has_waited_in_vain,
+    is_abandoned,
+)
 from raincheck.operations.store import Filter
 from raincheck.operations.transitions import Claimed, Ended, Event, Released, after_loss
 
@@ -285,7 +292,7 @@ class Recovery:
         # What is left of an earlier run here must be out of the way of the next one.
         if self._process.has(operation.id):
             return False
-        if self._has_waited(operation, operation.retention):
+        if has_waited_in_vain(operation, self._store.now()):
             self._end(operation, Reason.EXPIRED_BEFORE_START)
             return False
         return self._is_ours(operation)

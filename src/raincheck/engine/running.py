@@ -144,11 +144,16 @@ def name_process() -> str:
 
 
 class RunningOperations:
-    """Those of this process; a fork has none of the handlers, and must not speak for them."""
+    """Those of this process; a fork has none of the handlers, and must not speak for them.
+
+    Attributes:
+        at_end: Called whenever one does not run here any more.
+    """
 
     def __init__(self) -> None:
         self._of = PerProcess(dict[str, RunningOperation])
         self._name = PerProcess(name_process)
+        self.at_end: Callable[[], object] | None = None
 
     @property
     def worker(self) -> str:
@@ -199,6 +204,8 @@ class RunningOperations:
             del self._here[running.operation.id]
             if running._gone is not None:
                 running._gone.set()
+            if self.at_end is not None:
+                self.at_end()
 
     @property
     def _here(self) -> dict[str, RunningOperation]:

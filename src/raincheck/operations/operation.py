@@ -186,6 +186,17 @@ def is_mere_renewal(old: Operation, new: Operation) -> bool:
     return new.updated == old.updated and old == same
 
 
+def is_due(operation: Operation, now: float) -> bool:
+    """Tell whether workers may begin an operation that waits for them."""
+    return operation.not_before is None or operation.not_before <= now
+
+
+def has_waited_in_vain(operation: Operation, now: float) -> bool:
+    """Tell whether an operation has waited to be run as long as its response would be kept."""
+    begun = max(operation.updated, operation.not_before or 0.0)
+    return now - begun > operation.retention
+
+
 def is_abandoned(operation: Operation, now: float, *, is_dead: bool) -> bool:
     """Tell whether nobody runs this operation any more.
 

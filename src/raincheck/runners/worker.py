@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -21,6 +22,7 @@ from raincheck.engine.queues import Queues, Take, queues_here
 from raincheck.engine.recovery import Rerunner
 from raincheck.errors import ConfigurationError
 from raincheck.inspection.check import load
+from raincheck.operations.operation import State
 from raincheck.runners.lifespan import Lifespan
 
 
@@ -39,14 +41,20 @@ class Worker:
         self._queues = frozenset(queues)
         self._here = PerProcess(lambda: _Here(self._application, self._queues))
 
-    def start(self) -> None:
+    def start(self, at_end: Callable[[], object] | None = None) -> None:
         """Load the application and start it up, if this process has not yet.
+
+        Args:
+            at_end: Called whenever an operation does not run here any more.
 
         Raises:
             ConfigurationError: It can't be loaded, or no raincheck is around it.
             LifespanFailed: It could not be started up.
         """
-        self._here.get().start()
+        here = self._here.get()
+        here.start()
+        for queues in here.all if at_end is not None else ():
+            queues.running.at_end = at_end
 
     def run(self, operation_id: str) -> Take:
         """Run an operation that this process was told of; return when its handler is over.
@@ -76,13 +84,22 @@ class Worker:
         """Begin what waits in the queues; return the ids.
 
         Args:
-            most: How many at most run here, those of before included.
+            most: How many at most.
+
+        Raises:
+            StoreError: The store can't be asked.
         """
         here, begun = self._here.get(), list[str]()
         here.start()
         for queues in here.all:
-            begun += queues.take_due(most - self.running)
+            begun += queues.take_due(most - len(begun))
         return begun
+
+    def states(self, operation_ids: Iterable[str]) -> Counter[State]:
+        """Count in which states operations are by now."""
+        here = self._here.get()
+        states = (queues.state_of(each) for each in operation_ids for queues in here.all[:1])
+        return Counter(state for state in states if state is not None)
 
     @property
     def running(self) -> int:
