@@ -66,7 +66,7 @@ class QueueTests(EngineTests):
 
     @pytest.fixture
     def web(self, store: FaultyStore, time: Time, bell: Bell) -> Iterator[Engine]:
-        engine = make_engine(store, time, application="shop", workers={"workers": bell})
+        engine = make_engine(store, time, application="parcels", workers={"workers": bell})
         yield engine
         engine.close()
 
@@ -76,7 +76,7 @@ class QueueTests(EngineTests):
 
     @pytest.fixture
     def worker(self, store: FaultyStore, time: Time, rerunner: Rerunner) -> Iterator[Engine]:
-        engine = make_engine(store, time, application="shop")
+        engine = make_engine(store, time, application="parcels")
         engine.recovery.rerunner = rerunner
         engine.queues.served = frozenset({"workers", "nightly"})
         yield engine
@@ -189,7 +189,7 @@ class TestTellingAgain(QueueTests):
     def test_of_several_processes_one_tells_again(
         self, web: Engine, bell: Bell, time: Time, store: FaultyStore
     ) -> None:
-        other = make_engine(store, time, application="shop", workers={"workers": bell})
+        other = make_engine(store, time, application="parcels", workers={"workers": bell})
         wait_in(web)
         time.now += AGAIN
         web.recover()
