@@ -26,6 +26,7 @@ ROOMS = [
     "testing",
     "stores",
     "monitor",
+    "runners",
     "engine",
     "inspection",
     "contracts",
@@ -52,8 +53,8 @@ IMPURE_MODULES = {
 }
 FRAMEWORKS = {"starlette", "django", "flask", "fastapi", "anyio", "asyncio", "trio", "sqlite3"}
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 50  # lines
-# Entries, beside the marker for type checkers: twenty, and `contracts`, which others import.
-MOST_AT_THE_ROOT = 21
+# Entries, beside the marker for type checkers: twenty-one, and `contracts`, which others import.
+MOST_AT_THE_ROOT = 22
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
