@@ -142,6 +142,7 @@ urlpatterns = [
     path("async-class", apart(AsyncInClass.as_view())),
     path("async-atomic", apart(async_with_transaction)),
     path("not-atomic", apart(writing(marked))),
+    path("marked", marked),
     path("fails", fails),
     path("catches", catches),
     path("commits", writing(handles)),

@@ -276,3 +276,4 @@ EXPECTED: dict[tuple[str, str], Steps] = {
     ("bottle", "/sync"): ["rollback", "after_request"],
     **{("pyramid", f"/{path}"): ["tween: 202"] for path in ("sync", "class", "other")},
 }
+FAILING = ["flask", "flask-smorest", "falcon", "bottle", "pyramid"]  # with a path that fails

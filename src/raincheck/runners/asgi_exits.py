@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
-from raincheck.runners.handed_over import STATUS, TEXT, HandedOver, exit_like
+from raincheck.runners.handed_over import STATUS, TEXT, UNKNOWN_TEXT, HandedOver, exit_like
 from raincheck.runners.loaded import is_a, loaded
 
 _WITHOUT_HANDLER = (STATUS, 200, 299)  # the first that the application has no handler for
@@ -28,6 +28,18 @@ def of_starlette(scope: Mapping[str, Any]) -> HandedOver:
 
 async def _end_in_starlette(request: Any, error: Exception) -> Any:
     return loaded("starlette.responses", "Response")(status_code=STATUS)
+
+
+def of_unknown() -> HandedOver | None:
+    """Return what Starlette and FastAPI answer: a scope that was copied doesn't tell of them.
+
+    Their applications' own handlers of `HTTPException` are called for it.
+    """
+    for module in ("fastapi.exceptions", "starlette.exceptions"):
+        if native := loaded(module, "HTTPException"):
+            error: HandedOver = exit_like(native)(STATUS, UNKNOWN_TEXT)
+            return error
+    return None
 
 
 def of_litestar(scope: Mapping[str, Any]) -> HandedOver:

@@ -8,7 +8,7 @@ from typing import Any
 
 STATUS = 202  # what hooks of the application see; raincheck throws the response away
 TEXT = "this request is handed over to a worker, so its handler does not run here"
-_UNKNOWN = (
+UNKNOWN_TEXT = (
     f"{TEXT}. Nothing has failed: but raincheck doesn't know how to end a request of this "
     "framework quietly, so it ends it with this error, whose response nobody gets to see"
 )
@@ -18,7 +18,7 @@ class HandedOver(Exception):
     """Leaves a handler that a worker will run; every exit is one, whatever its framework."""
 
     def __str__(self) -> str:
-        return _UNKNOWN if type(self) is HandedOver else super().__str__()
+        return UNKNOWN_TEXT if type(self) is HandedOver else super().__str__()
 
 
 class HandedOverByDjango(HandedOver):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from raincheck.runners.asgi_exits import of_litestar, of_starlette
+from raincheck.runners.asgi_exits import of_litestar, of_starlette, of_unknown
 from raincheck.runners.django_exits import django_response, of_django
 from raincheck.runners.handed_over import STATUS, HandedOver, is_exit
 from raincheck.runners.loaded import is_a, loaded
@@ -59,6 +59,7 @@ def native_exit(
         or _by_context(args)
         or _by_source(source or {})
         or _by_thread(values)
+        or (of_unknown() if (source or {}).get("type") == "http" else None)
         or HandedOver()
     )
 
