@@ -1,1 +1,1 @@
-"""Who runs an operation elsewhere: how a handler is left to them, and what they are."""
+"""Who runs an operation elsewhere: what the process that was asked does, and what a worker does."""
