@@ -54,6 +54,7 @@ from raincheck.monitor.feed import Feed
 from raincheck.monitor.links import Mount, Place, Resource, fill, parse_target
 from raincheck.monitor.poll import Answer as Looked
 from raincheck.monitor.poll import Poll
+from raincheck.runners.leaving import django_response
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.candidate import decide, sharing_of
@@ -189,7 +190,7 @@ class RaincheckMiddleware:
     def _serve(
         self, request: HttpRequest, decision: Candidate | Refusal, template: str | None
     ) -> HttpResponseBase:
-        engine = self._gateway.engine
+        engine, get_response = self._gateway.engine, self.get_response
         engine.application.come_in_at(get_script_prefix())
         admitted = self._admit(request, decision)
         if isinstance(admitted, Response):
@@ -202,7 +203,7 @@ class RaincheckMiddleware:
             )
         except Unread as unread:
             refusal = unread.refusal(candidate, sharing, engine.limits)
-            return self._pass(request) if refusal is None else self._refuse(request, refusal)
+            return get_response(request) if refusal is None else self._refuse(request, refusal)
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, candidate, method, path)
         exchange.bind(request, body, self._handle)
@@ -219,7 +220,7 @@ class RaincheckMiddleware:
                     leave_alone(request, answer)
                 return exchange.told(answer)
         if not exchange.start():
-            return self._pass(request)
+            return get_response(request)
         operation = exchange.outcome()
         if operation is None:
             return exchange.response()
@@ -228,10 +229,6 @@ class RaincheckMiddleware:
         path, started = fill(template, operation.id), self._gateway.monitor.started
         told = started(operation, described, candidate.applied, path)
         return exchange.told(to_response(told))
-
-    def _pass(self, request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = self.get_response(request)
-        return response
 
     async def _serve_in_loop(
         self,
@@ -248,6 +245,10 @@ class RaincheckMiddleware:
     def _admit(self, request: HttpRequest, decision: Candidate | Refusal) -> Admitted | Response:
         share = partial(sharing_of, self._sharing_policy, request.META, request.path_info)
         return admit(decision, self._gateway.engine, share)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """End quietly what a view has begun whose handler is left to workers."""
+        return django_response(error)
 
     # --- polling -------------------------------------------------------------------------------
 
