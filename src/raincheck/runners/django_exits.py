@@ -56,8 +56,7 @@ def _pass_through_rest_framework(view: Any) -> None:
 def _pass_through_ninja(match: Any) -> None:
     for api in _apis_of(getattr(match, "func", None)):
         # With `DEBUG`, and where the application handles `Exception`, that would be called.
-        if HandedOverByDjango not in api._exception_handlers:
-            api.add_exception_handler(HandedOverByDjango, _raise)
+        api.add_exception_handler(HandedOverByDjango, _raise)
 
 
 def _apis_of(view: Any) -> Iterator[Any]:
