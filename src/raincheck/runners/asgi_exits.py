@@ -46,7 +46,8 @@ def of_litestar(scope: Mapping[str, Any]) -> HandedOver:
     """Return an `HTTPException` of Litestar.
 
     It has a handler of its own for this request. Hooks for `after_exception` are called all the
-    same. With `debug` Litestar would log it; the logging configuration is told not to.
+    same. With `debug` Litestar logs what is raised; its logging configuration is told not to, which
+    older ones can't be.
     """
     kind = exit_like(loaded("litestar.exceptions", "HTTPException"))
     app = scope.get("litestar_app") or scope.get("app")  # the former is newer

@@ -29,6 +29,8 @@ def of_django(request: Any) -> HandedOver:
 def django_response(exception: BaseException) -> Any:
     """Return what a Django middleware's `process_exception` answers.
 
+    Those of middleware within it are asked before, and see the exception.
+
     Args:
         exception: That it was called with.
 
