@@ -14,6 +14,9 @@ import pytest
 from anyio import create_task_group
 from anyio.abc import TaskGroup
 from django.utils.functional import SimpleLazyObject
+from litestar import Litestar
+from litestar import Request as LitestarRequest
+from litestar.exceptions import HTTPException as LitestarHTTPException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -70,6 +73,14 @@ def test_the_request_tells_more_than_the_application_that_another_one_is_mounted
     inner = Request(scope_of(fastapi.FastAPI()))
     error = native_exit((), {"request": inner}, scope_of(Starlette()))
     assert isinstance(error, fastapi.HTTPException)
+
+
+def test_the_request_alone_tells_of_litestar() -> None:
+    app = Litestar()
+    request = LitestarRequest[Any, Any, Any](scope_of(app, litestar_app=app, state={}))  # type: ignore[arg-type]
+    error = native_exit((), {"request": request}, scope_of(Starlette()))
+    assert isinstance(error, LitestarHTTPException)
+    assert is_exit(error)
 
 
 def test_an_application_built_upon_starlette_is_left_as_starlette() -> None:
