@@ -68,7 +68,7 @@ def starlette(steps: Steps, layers: int = 1, is_loud: bool = True) -> Starlette:
         ],
         exception_handlers=handlers if is_loud else None,
         middleware=[
-            Middleware(Recording, steps),
+            Middleware(Recording, steps=steps),
             *(Middleware(BaseHTTPMiddleware, dispatch=recording(steps)) for _ in range(layers)),
         ],
     )
@@ -126,7 +126,7 @@ def fastapi(steps: Steps, layers: int = 1, is_loud: bool = True) -> FastAPI:
     app.mount("/mounted", inner)
     for _ in range(layers):
         app.add_middleware(BaseHTTPMiddleware, dispatch=recording(steps))
-    app.add_middleware(Recording, steps)
+    app.add_middleware(Recording, steps=steps)
     if is_loud:
         for application in (app, inner):
             for error in (HTTPException, 202, Exception):

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
 
+from raincheck.runners.leaving import is_exit
 from tests.runners import django_views
 from tests.runners.django_views import apart, atomic, body, marked, marked_on_loop, steps, writing
 from tests.runners.handing import handed_over, loud
@@ -17,6 +19,7 @@ from tests.runners.handing import handed_over, loud
 # isort: split
 from ninja import NinjaAPI
 from rest_framework.decorators import api_view
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -53,6 +56,18 @@ class RestWithoutRequest(ListAPIView):
         return body()
 
 
+class RestRefuses(APIView):
+    def get(self, request: Request) -> Any:
+        try:
+            return marked(request)
+        except Exception as error:
+            steps.append(f"caught: {is_exit(error)}")
+            raise PermissionDenied from None
+
+    def handle_exception(self, error: Exception) -> Any:
+        return HttpResponse(f"handled: {type(error).__name__}", status=403)
+
+
 class RestOwnHandler(Rest):
     def handle_exception(self, error: Exception) -> Any:
         return loud(steps)(error)
@@ -76,6 +91,7 @@ urlpatterns = [
     path("rest/class", Rest.as_view()),
     path("rest/whole", apart(RestWhole.as_view())),
     path("rest/set", RestSet.as_view({"get": "list"})),
+    path("rest/refuses", RestRefuses.as_view()),
     path("rest/own-handler", RestOwnHandler.as_view()),
     path("rest/without-request", RestWithoutRequest.as_view()),
     path("ninja/", api.urls),

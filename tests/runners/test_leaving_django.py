@@ -131,6 +131,11 @@ def test_code_that_catches_all_around_a_handler_sees_the_exception_and_answers_i
     assert heard == ["request_finished"]
 
 
+def test_rest_framework_handles_what_else_is_raised_by_a_view_that_was_left() -> None:
+    assert ask("wsgi", "rest/refuses").text == "handled: PermissionDenied"
+    assert steps[0] == "caught: True"
+
+
 @WAYS
 def test_other_exceptions_stay_what_they_are(way: str, heard: list[str], logged: list[str]) -> None:
     assert ask(way, "fails").status_code == 500

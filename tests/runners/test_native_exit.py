@@ -6,11 +6,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import fastapi
 import pytest
+from anyio import create_task_group
+from anyio.abc import TaskGroup
 from django.utils.functional import SimpleLazyObject
+from litestar import Litestar
+from litestar import Request as LitestarRequest
+from litestar.exceptions import HTTPException as LitestarHTTPException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -67,6 +73,14 @@ def test_the_request_tells_more_than_the_application_that_another_one_is_mounted
     inner = Request(scope_of(fastapi.FastAPI()))
     error = native_exit((), {"request": inner}, scope_of(Starlette()))
     assert isinstance(error, fastapi.HTTPException)
+
+
+def test_the_request_alone_tells_of_litestar() -> None:
+    app = Litestar()
+    request = LitestarRequest[Any, Any, Any](scope_of(app, litestar_app=app, state={}))  # type: ignore[arg-type]
+    error = native_exit((), {"request": request}, scope_of(Starlette()))
+    assert isinstance(error, LitestarHTTPException)
+    assert is_exit(error)
 
 
 def test_an_application_built_upon_starlette_is_left_as_starlette() -> None:
@@ -144,6 +158,24 @@ def test_in_an_unknown_asgi_framework_the_text_says_what_has_happened() -> None:
     error = native_exit((), {}, {"type": "http"})
     assert "Nothing has failed" in str(error)
     assert is_exit(error)
+
+
+def test_a_task_group_around_a_handler_makes_a_group_of_the_exit_and_it_is_recognised() -> None:
+    """The other known limit: Starlette answers no group as what is in it."""
+    app = fastapi.FastAPI()
+
+    async def tasks() -> AsyncIterator[TaskGroup]:
+        async with create_task_group() as group:
+            yield group
+
+    @app.get("/", dependencies=[fastapi.Depends(tasks)])
+    @handed_over
+    async def handle() -> str:
+        return BODY
+
+    with pytest.raises(ExceptionGroup) as caught:
+        ask_asgi(app, "/")
+    assert is_exit(caught.value)
 
 
 def test_code_that_catches_all_around_a_handler_sees_the_exit_and_answers_itself() -> None:

@@ -46,19 +46,28 @@ def of_litestar(scope: Mapping[str, Any]) -> HandedOver:
     """Return an `HTTPException` of Litestar.
 
     It has a handler of its own for this request. Hooks for `after_exception` are called all the
-    same. With `debug` Litestar would log it; the logging configuration is told not to.
+    same. With `debug` Litestar logs what is raised; its logging configuration is told not to, which
+    older ones can't be.
     """
     kind = exit_like(loaded("litestar.exceptions", "HTTPException"))
-    config = getattr(scope["litestar_app"], "logging_config", None)
+    app = scope.get("litestar_app") or scope.get("app")  # the former is newer
+    config = getattr(app, "logging_config", None)
     if isinstance(unlogged := getattr(config, "disable_stack_trace", None), set):
         unlogged.add(kind)
-    state = loaded("litestar.utils.scope.state", "ScopeState").from_scope(scope)
-    handlers = state.exception_handlers
-    if not isinstance(handlers, dict):
-        handlers = {}
-    state.exception_handlers = {**handlers, kind: _end_in_litestar}
+    handlers = _handle_in_litestar(scope, kind)
     error: HandedOver = kind(detail=TEXT, status_code=_status_without_handler(handlers))
     return error
+
+
+def _handle_in_litestar(scope: Mapping[str, Any], kind: type[Exception]) -> Mapping[Any, Any]:
+    """Give this request a handler; return those that it had."""
+    state_class = loaded("litestar.utils.scope.state", "ScopeState")  # not public
+    state = state_class and state_class.from_scope(scope)
+    handlers = getattr(state, "exception_handlers", None)
+    if not isinstance(handlers, dict):
+        return {}
+    state.exception_handlers = {**handlers, kind: _end_in_litestar}
+    return handlers
 
 
 def _end_in_litestar(request: Any, error: Exception) -> Any:

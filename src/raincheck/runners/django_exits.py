@@ -29,6 +29,8 @@ def of_django(request: Any) -> HandedOver:
 def django_response(exception: BaseException) -> Any:
     """Return what a Django middleware's `process_exception` answers.
 
+    Those of middleware within it are asked before, and see the exception.
+
     Args:
         exception: That it was called with.
 
@@ -56,8 +58,7 @@ def _pass_through_rest_framework(view: Any) -> None:
 def _pass_through_ninja(match: Any) -> None:
     for api in _apis_of(getattr(match, "func", None)):
         # With `DEBUG`, and where the application handles `Exception`, that would be called.
-        if HandedOverByDjango not in api._exception_handlers:
-            api.add_exception_handler(HandedOverByDjango, _raise)
+        api.add_exception_handler(HandedOverByDjango, _raise)
 
 
 def _apis_of(view: Any) -> Iterator[Any]:

@@ -4,8 +4,13 @@ The framework has authenticated and validated the request and calls the handler.
 body an exception is raised that the framework itself turns into a response: transactions and
 dependencies with `yield` roll back, hooks run, nothing is logged, and no instrument sees an error.
 
-Nobody is quiet whose own code between the handler and the framework has `except Exception`: it
-sees an exception, and may log it. The handler's body does not run there either.
+What can't be quiet, or rolled back:
+
+* Code of the application between the handler and its framework that has `except Exception` sees
+  an exception, and may log it. The handler's body does not run there either.
+* A task group around the handler, as in a dependency of FastAPI, makes an `ExceptionGroup` of the
+  exit, which Starlette answers as an error, as it does with each of its own.
+* Who decides by the response, as an `after_request` of Flask that commits, sees a 202.
 """
 
 from __future__ import annotations
