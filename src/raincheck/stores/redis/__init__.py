@@ -23,6 +23,7 @@ from raincheck.operations.operation import (
 )
 from raincheck.operations.records import decode, decode_request, encode, encode_request
 from raincheck.operations.store import LEFTOVER_AGE, Filter
+from raincheck.stores.describing import Description
 from raincheck.stores.paging import parse_cursor, to_page
 from raincheck.stores.redis import scripts
 from raincheck.stores.redis.indexes import BATCH, Indexes, batches
@@ -317,6 +318,8 @@ class RedisStore(Keeper):
         return page, cursor
 
     def count(self, which: Filter, limit: int) -> int:
+        if which == Filter():
+            return min(limit, self._indexes.size(self._names.all))
         if which == Filter(states=IN_FLIGHT):
             return min(limit, self._indexes.size(self._names.active))
         owner, application = which.owner or "", which.application or ""
@@ -330,6 +333,23 @@ class RedisStore(Keeper):
             more, cursor = self.find(Filter(states=CLAIMED), cursor=cursor)
             found += more
         return {operation.worker for operation in found if operation.worker is not None}
+
+    # --- what an operator asks -----------------------------------------------------------------
+
+    def describe(self) -> Description:
+        settings = self._server.settings
+        place = f"{settings.address}, database {settings.database}, prefix {settings.prefix}"
+        kind, version = self._server.about()
+        return Description(kind, place, version, counts_ends=False)
+
+    def complete(self, beginning: str, limit: int) -> list[str]:
+        pattern, found = to_bytes(beginning) + b"*", set[str]()
+        begun, cursor = False, 0
+        while not begun or (cursor and len(found) < limit):
+            scan = ("ZSCAN", self._names.all, cursor, "MATCH", pattern, "COUNT", 2 * BATCH)
+            (cursor, entries), begun = self._server.command(*scan), True
+            found.update(to_text(member) for member, _ in entries)
+        return sorted(found)[:limit]
 
     # --- purging -------------------------------------------------------------------------------
 
