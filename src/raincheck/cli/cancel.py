@@ -57,4 +57,4 @@ def _say(operation: Operation, has_changed: bool, *, as_json: bool) -> None:
         State.CANCELLING: "cancelling: its process is told within a second or so",
     }
     said = sentences.get(operation.state, state) if has_changed else f"had ended before: {state}"
-    print(f"{plain(operation.id, SHOWN_OF_AN_ID)}  {said}")
+    print(f"{plain(operation.id[:SHOWN_OF_AN_ID])}  {said}")

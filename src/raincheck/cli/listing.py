@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from contextlib import suppress
 
 from raincheck.cli.choosing import add_choice_to, choice
 from raincheck.cli.commands import Commands, command

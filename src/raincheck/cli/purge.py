@@ -65,10 +65,11 @@ def _require_whole(chosen: Choice) -> None:
 
 
 def _told(done: dict[str, int]) -> str:
-    kept = done["untold"]
-    lines = [f"{_responses(done['forgotten'])} forgotten, {done['deleted']} old memories deleted"]
-    if kept:
-        lines.append(f"{_responses(kept)} left: webhooks are still to be told of the end")
+    lines = [f"{_responses(done['forgotten'])} forgotten"]
+    if done["deleted"]:
+        lines.append(f"{done['deleted']:,} that had been forgotten before: the records are deleted")
+    if done["untold"]:
+        lines.append(f"{_responses(done['untold'])} left: webhooks are still to be told")
     return "\n".join((*lines, ""))
 
 

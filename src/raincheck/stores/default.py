@@ -66,7 +66,7 @@ def files_of(directory: str) -> list[Path]:
     readable = application_key([""], directory)[:-DIGEST]
     name = re.compile(rf"{re.escape(readable)}[0-9a-f]{{{DIGEST}}}")
     found: list[Path] = []
-    for place in (lambda: user_state_path("raincheck", appauthor=False), _fallback):
+    for place in (_state_directory, _fallback):
         with suppress(OSError, RuntimeError):  # there is none, or it is not for this user
             paths = [path / FILE for path in place().iterdir() if name.fullmatch(path.name)]
             found += [path for path in paths if path.stat().st_uid == os.getuid()]
@@ -84,7 +84,7 @@ def application_key(arguments: Sequence[str], directory: str) -> str:
 def _choose_path() -> Path:
     name = Path(application_key(sys.argv, os.getcwd())) / FILE
     try:
-        path = user_state_path("raincheck", appauthor=False) / name
+        path = _state_directory() / name
         _make_private(path.parent)
         return path
     except (OSError, RuntimeError, StoreUnavailable) as error:  # RuntimeError: there is no home
@@ -95,6 +95,10 @@ def _choose_path() -> Path:
     _make_private(fallback.parent.parent)
     _make_private(fallback.parent)
     return fallback
+
+
+def _state_directory() -> Path:
+    return user_state_path("raincheck", appauthor=False)
 
 
 def _fallback() -> Path:

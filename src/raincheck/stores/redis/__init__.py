@@ -23,9 +23,9 @@ from raincheck.operations.operation import (
 )
 from raincheck.operations.records import decode, decode_request, encode, encode_request
 from raincheck.operations.store import LEFTOVER_AGE, Filter
-from raincheck.stores.describing import Description
 from raincheck.stores.paging import parse_cursor, to_page
 from raincheck.stores.redis import scripts
+from raincheck.stores.redis.described import Described
 from raincheck.stores.redis.indexes import BATCH, Indexes, batches
 from raincheck.stores.redis.keeping import Keeper
 from raincheck.stores.redis.names import (
@@ -66,7 +66,7 @@ def from_url(url: str) -> RedisStore:
     return RedisStore(url)
 
 
-class RedisStore(Keeper):
+class RedisStore(Keeper, Described):
     """Keep operations on a Redis or Valkey server, usable by processes of many machines.
 
     Args:
@@ -333,23 +333,6 @@ class RedisStore(Keeper):
             more, cursor = self.find(Filter(states=CLAIMED), cursor=cursor)
             found += more
         return {operation.worker for operation in found if operation.worker is not None}
-
-    # --- what an operator asks -----------------------------------------------------------------
-
-    def describe(self) -> Description:
-        settings = self._server.settings
-        place = f"{settings.address}, database {settings.database}, prefix {settings.prefix}"
-        kind, version = self._server.about()
-        return Description(kind, place, version, counts_ends=False)
-
-    def complete(self, beginning: str, limit: int) -> list[str]:
-        pattern, found = to_bytes(beginning) + b"*", set[str]()
-        begun, cursor = False, 0
-        while not begun or (cursor and len(found) < limit):
-            scan = ("ZSCAN", self._names.all, cursor, "MATCH", pattern, "COUNT", 2 * BATCH)
-            (cursor, entries), begun = self._server.command(*scan), True
-            found.update(to_text(member) for member, _ in entries)
-        return sorted(found)[:limit]
 
     # --- purging -------------------------------------------------------------------------------
 

@@ -1,0 +1,185 @@
+"""`raincheck list`: which operations, in which order, and how they are shown."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raincheck.operations.operation import IN_FLIGHT, TERMINAL, Progress, State
+from raincheck.operations.store import Store
+from raincheck.stores import OBJECTS
+from tests.cli.conftest import HOSTILE, Commands, keep, keep_response
+
+MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
+
+
+def test_list_shows_the_newest_first(store: Store, raincheck: Commands) -> None:
+    ages = [5 * DAY, 3.0, 2 * HOUR, 90.0, 0.5 * HOUR, 20 * DAY]
+    states = [*TERMINAL, *IN_FLIGHT]
+    for n, (age, state) in enumerate(zip(ages, states, strict=True)):
+        keep(store, f"operation-{n}", state, age)
+    found = [document["id"] for document in raincheck("list", "--json").documents]
+    assert found == [f"operation-{n}" for n in (1, 3, 4, 2, 0, 5)]
+
+
+def test_list_stops_at_its_limit_however_close_together_operations_began(
+    store: Store, raincheck: Commands
+) -> None:
+    now = time.time()
+    for n in range(1_000):  # within a millisecond, of which some at the same moment
+        keep(store, f"{n:04}", State.SUCCEEDED, created=now - 10 + (n // 10) * 1e-5)
+    found = [d["id"] for d in raincheck("list", "--json", "--limit=25").documents]
+    assert found == [f"{n:04}" for n in range(999, 974, -1)]
+    assert len(raincheck("list", "--json", "--limit=2000").documents) == 1_000
+
+
+def test_list_finds_what_seems_to_be_of_the_future(store: Store, raincheck: Commands) -> None:
+    keep(store, "tomorrow", State.RUNNING, age=-DAY)
+    assert raincheck("list").ids == ["tomorrow"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--state", "failed"], "c"),
+        (["--state", "failed,running"], "bc"),
+        (["--state", "failed", "--state", "canceled"], "cd"),
+        (["--state", "in-flight"], "ab"),
+        (["--state", "ended"], "cd"),
+        (["--route", "/exports/*"], "b"),
+        (["--route", "/exports/**"], "bc"),
+        (["--route", "/users/{id}", "--route", "/report"], "ad"),
+        (["--owner", "ann"], "ac"),
+        (["--owner", "ann", "--state", "failed"], "c"),
+        (["--queue", "slow"], "b"),
+        (["--application", "shop"], "d"),
+        (["--older-than", "1h"], "cd"),
+        (["--newer-than", "2.5h"], "abc"),
+        (["--older-than", "30m", "--newer-than", "2.5h"], "bc"),
+        (["--older-than", "9d"], ""),
+    ],
+)
+def test_list_takes_conditions(
+    arguments: list[str], expected: str, store: Store, raincheck: Commands
+) -> None:
+    keep(store, "a", State.ACCEPTED, 10.0, owner="ann")
+    keep(store, "b", State.RUNNING, 0.6 * HOUR, route="/exports/1", queue="slow")
+    keep(store, "c", State.FAILED, 2 * HOUR, route="/exports/1/rows", owner="ann")
+    keep(store, "d", State.CANCELLED, 3 * HOUR, route="/users/7", application="shop\n/v1")
+    found = raincheck("list", "--json", *arguments)
+    assert "".join(document["id"] for document in found.documents) == expected
+    assert (found.status, found.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--state", "done"],
+        ["--route", "reports"],
+        ["--older-than", "5"],
+        ["--newer-than", "-5m"],
+        ["--limit", "0"],
+        ["--watch", "0"],
+        ["--watch", "nan"],
+    ],
+)
+def test_a_wrong_condition_is_a_usage_error(
+    arguments: list[str], store: Store, raincheck: Commands
+) -> None:
+    said = raincheck("list", *arguments)
+    assert (said.status, said.out) == (2, "")
+    assert "usage: raincheck list" in said.err
+
+
+def test_a_table_has_a_line_for_each_and_cuts_ids(store: Store, raincheck: Commands) -> None:
+    progress = Progress(3, 10, "rendering")
+    keep(store, "1234567890abcdef", State.RUNNING, 65.0, owner="ann", progress=progress)
+    said = raincheck("list")
+    title, row = said.out.splitlines()
+    assert title.split() == ["ID", "STATE", "AGE", "REQUEST", "PROGRESS", "OWNER", "END"]
+    assert row.split("  ")[0] == "12345678"
+    for shown in ("running", "1m 5s", "GET /report", "3/10 rendering", "ann"):
+        assert shown in row
+    assert row.index("running") == title.index("STATE")
+    assert "whole id" in said.err
+
+
+def test_no_text_of_others_reaches_the_terminal_as_it_is(store: Store, raincheck: Commands) -> None:
+    progress = Progress(1, message=HOSTILE)
+    keep(store, "hostile1", State.RUNNING, route=f"/{HOSTILE}", owner=HOSTILE, progress=progress)
+    for arguments in (["list"], ["show", "hostile1"], ["list", "--json"]):
+        out = raincheck(*arguments).out
+        assert all(letter.isprintable() or letter == "\n" for letter in out), arguments
+    assert len(raincheck("list").out.splitlines()) == 2
+
+
+def test_documents_have_whole_ids_and_nothing_that_lets_anybody_in(
+    store: Store, raincheck: Commands
+) -> None:
+    webhook = "https://user:s3cret@hooks.example/T0/s3cret?key=s3cret"
+    secrets = {"form_token": "s3cret", "webhook": webhook, "fingerprint": "s3cret"}
+    keep_response(store, "1234567890abcdef", b"the report", **secrets)
+    [document] = raincheck("list", "--json").documents
+    assert document["id"] == "1234567890abcdef"
+    assert document["webhook"] == "https://hooks.example"
+    assert document["result"]["length"] == 10
+    for arguments in (["list", "--json"], ["list"], ["show", "1234"], ["show", "1234", "--json"]):
+        assert "s3cret" not in raincheck(*arguments).out
+
+
+def test_the_record_of_an_object_storage_is_no_operation(store: Store, raincheck: Commands) -> None:
+    owner = "n4mespace"
+    operation = keep(store, OBJECTS, State.SUCCEEDED, created=0.0, expires=1.0, owner=owner)
+    keep(store, "one", State.SUCCEEDED)
+    assert raincheck("list").ids == ["one"]
+    assert raincheck("show", OBJECTS).status == 1
+    assert raincheck("purge", "--state=ended", "--older-than=1s", "--yes").status == 0
+    assert store.get(OBJECTS) == operation
+
+
+def test_watch_draws_until_it_is_interrupted(
+    store: Store, raincheck: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+        keep(store, f"number-{len(slept)}", State.ACCEPTED)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    said = raincheck("list", "--watch", "5", "--json")
+    assert said.status == 0
+    assert slept == [5.0, 5.0, 5.0]
+    ids = [document["id"] for document in said.documents]
+    assert ids == ["number-1", "number-2", "number-1"]
+
+
+def test_an_unreadable_record_hides_no_other_one(
+    store: Store, raincheck: Commands, tmp_path: Path
+) -> None:
+    keep(store, "good", State.RUNNING)
+    keep(store, "spoilt", State.RUNNING)
+    with sqlite3.connect(tmp_path / "operations.db") as connection:
+        connection.execute("UPDATE operations SET document = '{' WHERE id = 'spoilt'")
+    connection.close()
+    assert raincheck("list").ids == ["good"]
+    assert raincheck("show", "spoilt").status == 1
+
+
+@pytest.mark.server
+def test_a_reader_that_has_enough_gets_no_traceback(store: Store) -> None:
+    first = keep(store, "operation", State.SUCCEEDED, route="/" + "x" * 200)
+    for n in range(3_000):  # more than a pipe takes
+        store.create(replace(first, id=f"operation-{n}"))
+    command = f"{sys.executable} -m raincheck list --json --limit 5000 | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
