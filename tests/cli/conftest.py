@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,25 @@ class Commands:
             patch.setattr(sys, "stdout", io.TextIOWrapper(written, write_through=True))
             said = self(*arguments)
             return said, written.getvalue()
+
+    def on_a_terminal(self, *arguments: str) -> str:
+        """Return what is written where somebody looks."""
+        leader, follower = pty.openpty()
+        with os.fdopen(leader, "rb", buffering=0) as seen:
+            with os.fdopen(follower, "w") as terminal, pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "stdout", terminal)
+                patch.setattr(sys, "stderr", terminal)
+                patch.setenv("TERM", "xterm")
+                patch.setenv("COLUMNS", "100")
+                assert self(*arguments).status == 0
+            return b"".join(_pieces(seen)).decode()
+
+
+def _pieces(seen: io.FileIO) -> Iterator[bytes]:
+    """Yield what a terminal has been sent that is closed by now."""
+    with suppress(OSError):  # as Linux says that it is over
+        while piece := seen.read(65_536):
+            yield piece
 
 
 @pytest.fixture

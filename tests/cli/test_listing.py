@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sqlite3
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
+from raincheck.cli.main import main
 from raincheck.operations.operation import IN_FLIGHT, TERMINAL, Progress, State
 from raincheck.operations.store import Store
 from raincheck.stores import OBJECTS
@@ -107,7 +111,7 @@ def test_a_table_has_a_line_for_each_and_cuts_ids(store: Store, raincheck: Comma
     for shown in ("running", "1m 5s", "GET /report", "3/10 rendering", "ann"):
         assert shown in row
     assert row.index("running") == title.index("STATE")
-    assert "whole id" in said.err
+    assert said.err == "", "nobody looks"
 
 
 def test_no_text_of_others_reaches_the_terminal_as_it_is(store: Store, raincheck: Commands) -> None:
@@ -183,3 +187,50 @@ def test_a_reader_that_has_enough_gets_no_traceback(store: Store) -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("has_rich", [True, False])
+def test_a_terminal_obeys_nobody_but_raincheck(
+    has_rich: bool, store: Store, raincheck: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_rich:
+        monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setenv("NO_COLOR", "1")
+    progress = Progress(1, message=f"[red]{HOSTILE}")
+    keep(store, "hostile1", State.RUNNING, route=f"/{HOSTILE}", owner=HOSTILE, progress=progress)
+    shown = raincheck.on_a_terminal("list")
+    assert "a ]0;x   b" in shown
+    assert "[red]" in shown, "markup is text"
+    assert "whole id opens the response" in " ".join(shown.split())
+    ours = re.sub(r"\x1b\[[01]m", "", shown)  # bold
+    assert all(letter.isprintable() or letter in "\r\n" for letter in ours)
+    assert ("─" in shown) is has_rich
+
+
+def test_there_are_colours_on_a_terminal_alone(
+    store: Store, raincheck: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    keep(store, "one", State.FAILED)
+    red = "\x1b[31mfailed"
+    assert red in raincheck.on_a_terminal("list")
+    assert "\x1b" not in raincheck("list").out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert red not in raincheck.on_a_terminal("list")
+
+
+def test_what_a_stream_can_not_write_is_written_otherwise(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(store, "one", State.FAILED, owner="→" * 50)
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        assert main(["list"]) == 0
+    assert b"\\u2192" in stdout.buffer.getvalue()
+
+
+@pytest.mark.server
+def test_the_program_is_installed_under_its_name() -> None:
+    [script] = entry_points(group="console_scripts", name="raincheck")
+    assert script.load() is main

@@ -92,7 +92,7 @@ def test_a_person_is_asked(
     keep(store, "old", State.SUCCEEDED, 7_200.0)
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     said = raincheck(*EARLY)
-    assert "Forget 1 responses (cancelled, failed, succeeded; begun 1h ago or before)?" in said.err
+    assert "Forget 1 response (cancelled, failed, succeeded; begun 1h ago or before)?" in said.err
     assert is_forgotten(store, "old") is expected
 
 

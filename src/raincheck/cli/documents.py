@@ -42,7 +42,7 @@ def document(operation: Operation) -> dict[str, Any]:
         "lease": _moment(_lease(operation)),
         "attempts": operation.fence,
         "repeatable": operation.repeatable,
-        "captured": operation.captured,
+        "captured": _is_captured(operation),
         "progress": _progress(operation.progress),
         "reason": None if operation.reason is None else str(operation.reason),
         "result": _result(operation.result),
@@ -71,6 +71,11 @@ def webhook(operation: Operation) -> str | None:
 
 def _lease(operation: Operation) -> float | None:
     return None if operation.is_terminal else operation.lease  # then it is the webhook's
+
+
+def _is_captured(operation: Operation) -> bool:
+    """Tell whether the store has the request: at the end it is dropped."""
+    return operation.captured and not operation.is_terminal
 
 
 def _moment(seconds: float | None) -> str | None:
@@ -127,7 +132,8 @@ def described_end(operation: Operation) -> str:
 def details(operation: Operation, now: float) -> list[tuple[str, str]]:
     """Return all that an operator is told of one, by name."""
     result = operation.result
-    attempts = f"{operation.fence}{', may be run again' if operation.repeatable else ''}"
+    may_run_again = operation.repeatable and _is_captured(operation)
+    attempts = f"{operation.fence}{', may be run again' if may_run_again else ''}"
     rows = [
         ("id", operation.id),
         ("state", str(operation.state)),
@@ -141,7 +147,6 @@ def details(operation: Operation, now: float) -> list[tuple[str, str]]:
         ("worker", operation.worker),
         ("lease", _ago(_lease(operation), now)),
         ("attempts", attempts),
-        ("request kept", "to be run again from" if operation.captured else None),
         ("reason", None if operation.reason is None else str(operation.reason)),
         ("response", None if result is None else _response(result)),
         ("error", None if result is None else _error(result)),

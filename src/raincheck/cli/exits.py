@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -44,6 +45,9 @@ def complain(sentence: str, status: int) -> int:
 
 def ended(work: Callable[[], int]) -> int:
     """Do what a command does, and return its status, whatever comes in between."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it may know fewer letters than operations have
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = work()
         sys.stdout.flush()

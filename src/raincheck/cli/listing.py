@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         return OK
     with opened(options.store) as store:
         sys.stdout.write(_listed(store, options))
-    if not options.json:
+    if not options.json and sys.stderr.isatty():
         sys.stdout.flush()
         print(LEGEND, file=sys.stderr)
     return OK

@@ -74,7 +74,11 @@ def _told(done: dict[str, int]) -> str:
 
 
 def _responses(count: int) -> str:
-    return "1 response was" if count == 1 else f"{count:,} responses were"
+    return f"{_counted(count)} {'was' if count == 1 else 'were'}"
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} response{'' if count == 1 else 's'}"
 
 
 # --- what has expired ----------------------------------------------------------------------------
@@ -167,6 +171,6 @@ def _is_confirmed(count: int, chosen: Choice) -> bool:
         raise Refusal("nobody can be asked here: add --yes to forget them", UNUSABLE)
     states = ", ".join(sorted(chosen.states or ()))
     age = duration(chosen.older_than or 0.0)
-    question = f"Forget {count:,} responses ({states}; begun {age} ago or before)? [y/N] "
+    question = f"Forget {_counted(count)} ({states}; begun {age} ago or before)? [y/N] "
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

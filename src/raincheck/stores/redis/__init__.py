@@ -16,7 +16,6 @@ from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbrevia
 from raincheck.http.messages import Request
 from raincheck.operations.operation import (
     CLAIMED,
-    IN_FLIGHT,
     REQUEST_FENCE,
     Operation,
     is_mere_renewal,
@@ -318,14 +317,8 @@ class RedisStore(Keeper, Described):
         return page, cursor
 
     def count(self, which: Filter, limit: int) -> int:
-        if which == Filter():
-            return min(limit, self._indexes.size(self._names.all))
-        if which == Filter(states=IN_FLIGHT):
-            return min(limit, self._indexes.size(self._names.active))
-        owner, application = which.owner or "", which.application or ""
-        if which == Filter(states=IN_FLIGHT, owner=owner, application=application):
-            return min(limit, self._indexes.size(self._names.in_flight(owner, application)))
-        return len(self.find(which, limit=limit)[0])
+        counted = self._indexes.count(which)
+        return len(self.find(which, limit=limit)[0]) if counted is None else min(limit, counted)
 
     def workers(self) -> set[str]:
         found, cursor = self.find(Filter(states=CLAIMED))
