@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, State
 from raincheck.operations.store import Store
@@ -51,3 +55,21 @@ def test_what_waited_leaves_nothing_of_its_request(store: Store, raincheck: Comm
     assert "s3cret" not in raincheck("show", "waiting").out
     assert raincheck("cancel", "waiting", "--json").documents[0]["state"] == "cancelled"
     assert store.read_request("waiting") is None
+
+
+def test_a_record_that_is_not_understood_holds_up_no_other_one(
+    store: Store, raincheck: Commands, tmp_path: Path
+) -> None:
+    for operation_id in ("newer", "stranger", "known"):
+        keep(store, operation_id, State.RUNNING)
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as connection, connection:
+        connection.execute("UPDATE operations SET document = '{\"v\":99}' WHERE id = 'newer'")
+        connection.execute(
+            """UPDATE operations SET document = replace(document, 'running', 'paused')
+            WHERE id = 'stranger'"""
+        )
+    said = raincheck("cancel", "newer", "stranger", "known")
+    assert said.status == 1
+    assert said.out.splitlines()[0] == "stranger  can not be cancelled: paused"
+    assert said.out.splitlines()[1].startswith("known  cancelling")
+    assert "of version 99: upgrade it" in said.err

@@ -166,6 +166,30 @@ def test_watch_draws_until_it_is_interrupted(
     assert ids == ["number-1", "number-2", "number-1"]
 
 
+def test_watch_fits_the_screen(
+    store: Store, raincheck: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(40):
+        keep(store, f"number{n:02}", State.ACCEPTED, 60.0 * n)
+
+    def sleep(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setenv("LINES", "12")
+    shown = raincheck.on_a_terminal("list", "--watch")
+    assert shown.count("\n") == 10
+    assert "number00" in shown
+    assert "number39" not in shown
+
+
+def test_a_time_that_no_calendar_has_stops_no_list(store: Store, raincheck: Commands) -> None:
+    keep(store, "for-ever", State.SUCCEEDED, expires=1e18)
+    assert raincheck("list", "--json").documents[0]["expires"] is None
+    assert raincheck("list").ids == ["for-ever"]
+    assert re.search(r"^expires +never$", raincheck("show", "for-ever").out, re.MULTILINE)
+
+
 def test_an_unreadable_record_hides_no_other_one(
     store: Store, raincheck: Commands, tmp_path: Path
 ) -> None:

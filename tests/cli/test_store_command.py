@@ -78,7 +78,9 @@ def test_all_commands_work_on_postgresql(postgresql: str, raincheck: Commands) -
     said = raincheck("list", "--store", postgresql)
     assert (said.status, said.out) == (1, "")
     assert "there is no store at" in said.err
-    assert "none yet" in raincheck("store", "info", "--store", postgresql).out, "and made none"
+    info = raincheck("store", "info", "--store", postgresql)
+    assert info.status == 1
+    assert "none yet" in info.out, "and made none"
     assert raincheck("store", "migrate", "--store", postgresql).status == 1
     assert "were made" in raincheck("store", "init", "--store", postgresql).out
     check(postgresql, raincheck)

@@ -6,10 +6,11 @@ import argparse
 
 from raincheck.cli.commands import Commands, command
 from raincheck.cli.documents import SHOWN_OF_AN_ID, document, line
-from raincheck.cli.exits import OK, Refusal, complain
+from raincheck.cli.exits import FAILED, OK, Refusal, complain
 from raincheck.cli.finding import find_one
 from raincheck.cli.opening import add_store_to, opened
 from raincheck.cli.plain import plain
+from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operations.operation import Operation, State
 from raincheck.operations.store import Store
 
@@ -37,6 +38,10 @@ def run(options: argparse.Namespace) -> int:
                 _say(became or _ended(store, found), became is not None, as_json=options.json)
             except Refusal as refusal:
                 status = max(status, complain(plain(str(refusal), 1000), refusal.status))
+            except StoreUnavailable:
+                raise
+            except StoreError as error:  # of this record alone: a newer raincheck may know more
+                status = max(status, complain(plain(str(error), 1000), FAILED))
     return status
 
 
@@ -56,5 +61,8 @@ def _say(operation: Operation, has_changed: bool, *, as_json: bool) -> None:
         State.CANCELLED: "cancelled",
         State.CANCELLING: "cancelling: its process is told within a second or so",
     }
-    said = sentences.get(operation.state, state) if has_changed else f"had ended before: {state}"
+    if not has_changed:
+        said = f"{'had ended before' if operation.is_terminal else 'can not be cancelled'}: {state}"
+    else:
+        said = sentences.get(operation.state, state)
     print(f"{plain(operation.id[:SHOWN_OF_AN_ID])}  {said}")

@@ -34,12 +34,12 @@ def document(operation: Operation) -> dict[str, Any]:
         "root_path": root_path(operation),
         "owner": operation.owner,
         "queue": operation.queue,
-        "created": timestamp(operation.created),
-        "updated": timestamp(operation.updated),
-        "expires": _moment(operation.expires),
+        "created": moment(operation.created),
+        "updated": moment(operation.updated),
+        "expires": moment(operation.expires),
         "forgotten": operation.forgotten,
         "worker": operation.worker,
-        "lease": _moment(_lease(operation)),
+        "lease": moment(_lease(operation)),
         "attempts": operation.fence,
         "repeatable": operation.repeatable,
         "captured": _is_captured(operation),
@@ -78,8 +78,12 @@ def _is_captured(operation: Operation) -> bool:
     return operation.captured and not operation.is_terminal
 
 
-def _moment(seconds: float | None) -> str | None:
-    return None if seconds is None else timestamp(seconds)
+def moment(seconds: float | None) -> str | None:
+    """Write a time; None: there is none, or no calendar has it."""
+    try:
+        return None if seconds is None else timestamp(seconds)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _progress(progress: Progress | None) -> dict[str, Any] | None:
@@ -119,7 +123,7 @@ def described_progress(progress: Progress | None) -> str:
 
 
 def described_end(operation: Operation) -> str:
-    """Write how it ended: 200 · 11 bytes, or why there is no response."""
+    """Write how it ended: 200, 11 bytes, or why there is no response."""
     if operation.forgotten:
         return "forgotten"
     if operation.reason is not None:
@@ -162,11 +166,13 @@ def _application(operation: Operation) -> str:
     return f"{operation.application_name or ''}{f' at {mounted}' if mounted else ''}"
 
 
-def _ago(moment: float | None, now: float) -> str | None:
-    if moment is None:
+def _ago(seconds: float | None, now: float) -> str | None:
+    if seconds is None:
         return None
-    distance = duration(abs(now - moment))
-    return f"{timestamp(moment)} ({f'{distance} ago' if moment <= now else f'in {distance}'})"
+    if (written := moment(seconds)) is None:
+        return "never" if seconds > now else "unknown"
+    distance = duration(abs(now - seconds))
+    return f"{written} ({f'{distance} ago' if seconds <= now else f'in {distance}'})"
 
 
 def _response(result: Result) -> str:

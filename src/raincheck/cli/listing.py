@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from contextlib import suppress
@@ -81,9 +82,15 @@ def _watch(options: argparse.Namespace) -> None:
                 text = _listed(store, options)
             except StoreUnavailable as error:  # it may be back soon, and somebody is looking
                 text = f"{plain(str(error), 1000)}\n"
-            sys.stdout.write(f"{_CLEAR}{text}" if is_screen else text)
+            sys.stdout.write(f"{_CLEAR}{_cut(text)}" if is_screen else text)
             sys.stdout.flush()
             time.sleep(options.watch)
+
+
+def _cut(text: str) -> str:
+    """Keep the first lines, as many as the terminal has: the newest are there."""
+    height = shutil.get_terminal_size().lines
+    return "\n".join(text.splitlines()[: height - 1])
 
 
 def _listed(store: Store, options: argparse.Namespace) -> str:

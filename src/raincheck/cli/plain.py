@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 LONGEST = 60  # characters of what others may make as long as they like
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
 
@@ -14,7 +16,7 @@ def plain(text: str, longest: int = LONGEST) -> str:
 
 def duration(seconds: float) -> str:
     """Write a time span in its two largest units: 3d 4h, 12m 5s, 0s."""
-    rest = max(0, int(seconds))
+    rest = max(0, int(seconds)) if math.isfinite(seconds) else 0
     parts: list[str] = []
     for unit, size in _UNITS:
         count, rest = divmod(rest, size)

@@ -6,6 +6,7 @@ import argparse
 import codecs
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http import HTTPStatus
 
 from raincheck.cli.commands import Commands, command
@@ -48,11 +49,12 @@ def run(options: argparse.Namespace) -> int:
     with opened(options.store) as store:
         operation = find_one(store, options.id)
         if options.response:
-            _write_response(keep_bodies(store, options.bodies), operation, options.include)
+            with closing(keep_bodies(store, options.bodies)) as whole:
+                _write_response(whole, operation, options.include)
         elif options.json:
             sys.stdout.write(line(document(operation)))
         else:
-            sys.stdout.write(pairs(details(operation, store.now()), sys.stdout))
+            sys.stdout.write(pairs(details(operation, store.now())))
     return OK
 
 

@@ -10,12 +10,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from raincheck.cli.commands import Commands, command
-from raincheck.cli.documents import SHOWN_OF_AN_ID, line
-from raincheck.cli.exits import OK, UNUSABLE, Refusal
+from raincheck.cli.documents import SHOWN_OF_AN_ID, line, moment
+from raincheck.cli.exits import FAILED, OK, UNUSABLE, Refusal
 from raincheck.cli.opening import add_store_to, chosen, description
 from raincheck.cli.plain import duration
 from raincheck.cli.tables import pairs
-from raincheck.http.dates import timestamp
 from raincheck.operations.operation import IN_FLIGHT, TERMINAL, Operation, State
 from raincheck.operations.store import Filter
 from raincheck.stores import OBJECTS, open_store
@@ -104,14 +103,13 @@ def _info(options: argparse.Namespace) -> int:
     with closing(open_store(chosen(options.store))) as store:
         told = description(store)
         document = _about(told)
-        is_ready = told is None or told.tables == told.newest
-        if is_ready:
+        if told is None or told.tables == told.newest:
             document |= _contents(store, told)
         if options.json:
             sys.stdout.write(line(document))
         else:
-            sys.stdout.write(pairs(_rows(document), sys.stdout))
-    return OK
+            sys.stdout.write(pairs(_rows(document)))
+    return FAILED if document["tables"] == 0 else OK
 
 
 def _about(told: Description | None) -> dict[str, Any]:
@@ -163,7 +161,7 @@ def _counts(store: Store, told: Description | None) -> dict[str, int | None]:
 
 def _waiting(operation: Operation, now: float) -> dict[str, Any]:
     age = round(max(0.0, now - operation.created), 3)
-    return {"id": operation.id, "created": timestamp(operation.created), "age_seconds": age}
+    return {"id": operation.id, "created": moment(operation.created), "age_seconds": age}
 
 
 def _rows(document: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -35,7 +35,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
     return _aligned([[column.title for column in columns], *cells], stream)
 
 
-def pairs(rows: Sequence[tuple[str, str]], stream: TextIO) -> str:
+def pairs(rows: Sequence[tuple[str, str]]) -> str:
     """Return names and what they stand for, a line for each."""
     width = max(len(name) for name, _ in rows)
     lines = (f"{name:<{width}}{_GAP}{plain(text, 1000)}".rstrip() for name, text in rows)

@@ -323,7 +323,7 @@ class SQLiteStore:
 
     def describe(self) -> Description:
         path = self._database.path
-        tables = SCHEMA_VERSION if path.exists() and self._database.read("SELECT 1", ()) else 0
+        tables = SCHEMA_VERSION if self._database.exists and self.get("none") is None else 0
         return Description(
             "SQLite", str(path), sqlite_version, tables, SCHEMA_VERSION, orders_states=True
         )
