@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from raincheck.errors import BodyMissing
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, State
 from raincheck.operations.store import Store
@@ -55,6 +59,18 @@ def test_what_waited_leaves_nothing_of_its_request(store: Store, raincheck: Comm
     assert "s3cret" not in raincheck("show", "waiting").out
     assert raincheck("cancel", "waiting", "--json").documents[0]["state"] == "cancelled"
     assert store.read_request("waiting") is None
+
+
+def test_what_was_begun_before_leaves_nothing_of_its_response(
+    store: Store, raincheck: Commands
+) -> None:
+    released = keep(store, "released", State.RUNNING)
+    store.write_chunk("released", 1, 0, b"half a resp")
+    again = replace(released, state=State.ACCEPTED, version=2, worker=None, lease=None)
+    assert store.swap(released, again)
+    assert raincheck("cancel", "released").status == 0
+    with pytest.raises(BodyMissing):
+        list(store.read_chunks("released", 1, 0, 1))
 
 
 def test_a_record_that_is_not_understood_holds_up_no_other_one(

@@ -167,6 +167,8 @@ def start(here: Path, *arguments: str) -> str:
 
 def test_the_file_of_the_application_is_found(here: Path, raincheck: Commands) -> None:
     start(here, "app:app")
+    stranger = here / "another-0123456789ab" / "operations.db"
+    fill(f"sqlite://{stranger}")
     assert len(raincheck("list").ids) == 3
 
 

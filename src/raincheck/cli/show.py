@@ -103,13 +103,20 @@ def _body(store: Store, operation_id: str, result: Result) -> Iterator[bytes]:
         yield chunk
 
 
+def _write_whole(piece: bytes) -> None:
+    """Write all of it: where Python is run unbuffered, a full disk takes a part."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) :]
+
+
 def _writer() -> Callable[[bytes], object]:
     """Return what writes bytes as they are, and to a terminal nothing that it would obey.
 
     Nothing is written at the end by an empty piece.
     """
     if not sys.stdout.isatty():
-        return sys.stdout.buffer.write
+        return _write_whole
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def write(piece: bytes) -> None:
