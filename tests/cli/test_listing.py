@@ -206,8 +206,8 @@ def test_an_unreadable_record_hides_no_other_one(
 
 @pytest.mark.server
 def test_a_reader_that_has_enough_gets_no_traceback(store: Store) -> None:
-    first = keep(store, "operation", State.SUCCEEDED, route="/" + "x" * 200)
-    for n in range(3_000):  # more than a pipe takes
+    first = keep(store, "operation", State.SUCCEEDED, route="/" + "x" * 10_000)
+    for n in range(200):  # more than a pipe takes
         store.create(replace(first, id=f"operation-{n}"))
     command = [sys.executable, "-m", "raincheck", "list", "--json", "--limit=5000"]
     # Unbuffered, Python does not notice that a write was cut off in the middle.
