@@ -31,9 +31,9 @@ from raincheck.operations.store import Store
 LIMIT = 50
 EVERY = 2.0  # seconds
 COLUMNS = (
-    Column("ID", SHOWN_OF_AN_ID),
-    Column("STATE", 12),
-    Column("AGE", 12),
+    Column("ID", SHOWN_OF_AN_ID, is_whole=True),
+    Column("STATE", 12, is_whole=True),
+    Column("AGE", 12, is_whole=True),
     Column("REQUEST", 48),
     Column("PROGRESS", 30),
     Column("OWNER", 24),

@@ -18,10 +18,16 @@ _COLOURS = {
 
 
 class Column(NamedTuple):
-    """A column, and how many characters of a cell are shown at most."""
+    """A column.
+
+    Attributes:
+        longest: Characters of a cell that are shown at most.
+        is_whole: Whether a narrow terminal cuts other columns first.
+    """
 
     title: str
-    longest: int = 40
+    longest: int
+    is_whole: bool = False
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO) -> str:
@@ -59,7 +65,7 @@ def _by_rich(
     console = rich.console.Console(file=stream, highlight=False)
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for n, column in enumerate(columns):
-        least = column.longest if n == 0 else 3
+        least = max((len(row[n]) for row in cells), default=0) if column.is_whole else 3
         shown.add_column(column.title, no_wrap=True, overflow="ellipsis", min_width=least)
     for row in cells:
         shown.add_row(*(rich.text.Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
