@@ -4,6 +4,7 @@ RaincheckError
 ├── ConfigurationError       an option or a combination of options is wrong (also a ValueError)
 ├── OperationCancelled       raised into a handler that asked whether it is still wanted
 ├── Overloaded               nothing was started; try again later (503, 429)
+├── WorkersUnavailable       who is to run it elsewhere could not be told (503)
 ├── InvalidTransition        an event that the operation's state does not allow
 └── StoreError               the store did not do what it was asked
     ├── StoreUnavailable     it may do so later: locked, unreachable, out of space
@@ -47,6 +48,10 @@ class Overloaded(RaincheckError):
     def __init__(self, limit: str, value: int) -> None:
         super().__init__(f"the limit `{limit}` of {value} is reached; raise it or add processes")
         self.limit = limit
+
+
+class WorkersUnavailable(RaincheckError):
+    """The workers of a queue could not be told of an operation, so nothing was started."""
 
 
 class InvalidTransition(RaincheckError):

@@ -67,6 +67,6 @@ async def test_without_a_drain_a_frozen_environment_hands_over_what_it_defers(
     assert b'"accepted"' in (await asgi.call(there, asgi.path_of(accepted))).content
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME")
     here = RaincheckMiddleware(slow, **options)
-    here._gateway.engine.come_in_at("")
+    here._gateway.engine.application.come_in_at("")
     await asgi.recover(here)
     assert (await asgi.follow(here, accepted)).content == b"done"

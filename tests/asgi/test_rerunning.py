@@ -66,7 +66,7 @@ class Handler:
 
 @pytest.fixture(autouse=True)
 def no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raincheck.handler._known_markings", set())
+    monkeypatch.setattr("raincheck.handler.marking._known_markings", set())
 
 
 @pytest.fixture

@@ -171,6 +171,10 @@ class Rerunner:
     given: list[Operation] = field(default_factory=list)
     is_ready: bool = True
 
+    def begin(self) -> None: ...
+
+    def drain(self) -> None: ...
+
     def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Idle:
         """Take note of it."""
         body.close()
@@ -183,7 +187,7 @@ def open_engine(store: Store) -> Engine:
     settings = Settings(application=APPLICATION, limits=LIMITS)
     engine = Engine(settings, store)
     engine.heartbeat = NoHeartbeat(engine)
-    engine.come_in_at("")
+    engine.application.come_in_at("")
     return engine
 
 

@@ -55,6 +55,9 @@ class Watcher:
     def defer(self, marking: Marking) -> None:
         self.is_deferred = True
 
+    def hand_over(self, marking: Marking, args: Any, kwargs: Any) -> None:
+        self.is_deferred = True
+
     def enter(self) -> None: ...
 
     def leave(self) -> None: ...

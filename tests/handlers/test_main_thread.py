@@ -345,6 +345,7 @@ def test_in_an_async_chain_of_django_there_is_no_main_thread_to_stay_in() -> Non
 
 class _Any:
     in_person = False
+    queue = None
     budget = 60.0
 
 

@@ -197,6 +197,10 @@ class Rerunner:
     runs: list[tuple[Operation, Request, bytes]] = field(default_factory=list)
     error: RuntimeError | None = None
 
+    def begin(self) -> None: ...
+
+    def drain(self) -> None: ...
+
     def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Run:
         if self.error is not None:
             raise self.error

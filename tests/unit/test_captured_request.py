@@ -297,7 +297,7 @@ class TestKeeping(EngineTests):
     def test_it_is_not_kept_where_it_may_not_be_run_again(
         self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("raincheck.handler._known_markings", set())
+        monkeypatch.setattr("raincheck.handler.marking._known_markings", set())
         by_method = [start(engine, method) for method in ("POST", "PATCH", "PUT", "DELETE")]
         for operation in (*by_method, start(engine, marking=Marking(retry=False))):
             assert store.read_request(operation.id) is None
@@ -307,7 +307,7 @@ class TestKeeping(EngineTests):
         self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
-            "raincheck.handler._known_markings", {Marking(retry=True)}
+            "raincheck.handler.marking._known_markings", {Marking(retry=True)}
         )  # another has
         said = Marking(is_said=True)
         assert store.read_request(start(engine, "POST", marking=said).id) is None

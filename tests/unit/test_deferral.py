@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from raincheck.engine.deferral import FATES, Fate, Moment, Where
 from raincheck.engine.engine import Engine
+from raincheck.engine.fate import FATES, Fate, Moment, Where
 from raincheck.errors import OperationCancelled
 from raincheck.handler import Marking
 from raincheck.operations.operation import Progress, Reason, State
 from tests.unit.deferrals import attached, engine_on, make, record
 from tests.unit.engines import FaultyStore, Time, stored
 
-OPEN, HELD, KEPT, ANSWERED, DEFERRED = Fate
+OPEN, HELD, KEPT, ANSWERED, DEFERRED, LEFT = Fate
 NEVER = None
 
-# fate before: after its budget is over, it is recorded, it is refused, a response, its end
+# fate before: after its budget is over, it is recorded, refused, a response, its end, it is left
 TABLE = {
-    OPEN: (HELD, DEFERRED, KEPT, ANSWERED, ANSWERED),
-    HELD: (HELD, DEFERRED, KEPT, HELD, HELD),
-    KEPT: (KEPT, NEVER, KEPT, ANSWERED, ANSWERED),
-    ANSWERED: (ANSWERED, NEVER, ANSWERED, ANSWERED, ANSWERED),
-    DEFERRED: (DEFERRED, NEVER, DEFERRED, DEFERRED, DEFERRED),
+    OPEN: (HELD, DEFERRED, KEPT, ANSWERED, ANSWERED, LEFT),
+    HELD: (HELD, DEFERRED, KEPT, HELD, HELD, HELD),
+    KEPT: (KEPT, NEVER, KEPT, ANSWERED, ANSWERED, KEPT),
+    ANSWERED: (ANSWERED, NEVER, ANSWERED, ANSWERED, ANSWERED, ANSWERED),
+    DEFERRED: (DEFERRED, NEVER, DEFERRED, DEFERRED, DEFERRED, LEFT),
+    LEFT: (LEFT, NEVER, LEFT, LEFT, LEFT, LEFT),
 }
 PAIRS = [
     (before, moment, after)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from raincheck.engine.deferral import Where
 from raincheck.engine.engine import Engine
+from raincheck.engine.fate import Where
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.start import Key, Start
 from raincheck.errors import RaincheckError, StoreUnavailable

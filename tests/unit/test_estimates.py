@@ -203,3 +203,19 @@ def test_all_answers_of_one_that_runs_say_when_to_come_again() -> None:
         views.key_in_use(look),
     ]
     assert [answer.header(b"retry-after") for answer in answers] == [b"8"] * 5
+
+
+def test_what_must_not_begin_yet_is_expected_after_that_and_polled_no_sooner() -> None:
+    waiting = running(state=State.ACCEPTED, queue="nightly", not_before=BEGUN + 1000, fence=0)
+    assert asked(waiting, None, 0, 400, 999.5) == [1000, 600, 1]
+    assert asked(replace(waiting, not_before=BEGUN + 86_400), REGULAR, 0) == [3600]
+    assert expected(waiting, None, 0) == 1000
+    assert expected(waiting, REGULAR, 0) == 1008
+    assert expected(waiting, None, 1001) is None  # nobody knows when a worker will come
+
+
+def test_what_has_waited_for_a_worker_is_expected_from_its_handlers_begin_on() -> None:
+    begun = running(queue="nightly", started=BEGUN + 500)
+    assert expected(begun, REGULAR, 501) == 508
+    assert asked(begun, REGULAR, 500) == [8]
+    assert asked(begun, None, 500, 520) == [1, 2]

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, get_type_hints
@@ -41,6 +41,11 @@ class FakeRequest:
     def defer(self, marking: Marking) -> None:
         self.deferred += 1
         self.marking = marking
+
+    def hand_over(
+        self, marking: Marking, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> BaseException | None:
+        return None
 
     def enter(self) -> None:
         self.inside += 1

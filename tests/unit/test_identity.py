@@ -178,7 +178,7 @@ class TestOneStore(EngineTests):
         engine = Engine(Settings(**options), store, "asgi", lambda: app, sleep=time.sleep)
         engine.heartbeat = NoHeartbeat(engine)
         engine.recovery.rerunner = Rerunner()
-        engine.come_in_at("")
+        engine.application.come_in_at("")
         # As all modules are loaded now, and another one of that name may be later.
         assert engine.application.name
         assert engine.application.code

@@ -32,11 +32,13 @@ from raincheck.operations.transitions import (
     Ended,
     Event,
     Forgotten,
+    HandedOver,
     Marked,
     Polled,
     Released,
     Renewed,
     Responded,
+    Told,
     advance,
 )
 from raincheck.stores.memory import MemoryStore
@@ -144,6 +146,8 @@ EVENTS: list[Event] = [
     Responded(RESULT),
     Ended(Reason.INTERRUPTED),
     Released(),
+    HandedOver("nightly", 1.0),
+    Told(1.0),
     Marked(repeatable=True),
     Polled(),
     Forgotten(60.0),

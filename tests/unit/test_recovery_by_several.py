@@ -81,7 +81,7 @@ class TestMany(EngineTests):
             left.append(lost(first, start(first, root_path=place)))
         rerunner, find, looks = Rerunner(), store.find, list[Filter]()
         other.recovery.rerunner = rerunner
-        other.come_in_at("")
+        other.application.come_in_at("")
         other.recovery.let_go()
 
         def find_slowly(which: Filter, **more: Any) -> Any:

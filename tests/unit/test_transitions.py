@@ -26,11 +26,13 @@ from raincheck.operations.transitions import (
     Ended,
     Event,
     Forgotten,
+    HandedOver,
     Marked,
     Polled,
     Released,
     Renewed,
     Responded,
+    Told,
     advance,
     after_loss,
 )
@@ -73,6 +75,7 @@ ROWS: list[tuple[State, Event, State, dict[str, Any]]] = [
         OVER | {"reason": Reason.EXPIRED_BEFORE_START},
     ),
     (State.ACCEPTED, Polled(), State.ACCEPTED, {"polled": NOW}),
+    (State.ACCEPTED, Told(NOW + 60), State.ACCEPTED, {"lease": NOW + 60}),
     (State.RUNNING, Renewed(LEASE), State.RUNNING, {"lease": NOW + LEASE}),
     (
         State.RUNNING,
@@ -98,6 +101,14 @@ ROWS: list[tuple[State, Event, State, dict[str, Any]]] = [
         for reason in (Reason.EXCEPTION, Reason.TIMEOUT)
     ),
     (State.RUNNING, Released(), State.ACCEPTED, {"worker": None, "lease": None} | UPDATED),
+    (
+        State.RUNNING,
+        HandedOver("nightly", NOW + 60, NOW + 90),
+        State.ACCEPTED,
+        {"queue": "nightly", "lease": NOW + 60, "not_before": NOW + 90, "worker": None}
+        | {"unbegun": 1}
+        | UPDATED,
+    ),
     (State.RUNNING, Marked(True), State.RUNNING, {}),
     (State.RUNNING, Marked(False), State.RUNNING, {"repeatable": False, "captured": False}),
     (State.RUNNING, Polled(), State.RUNNING, {"polled": NOW}),
@@ -139,6 +150,8 @@ EVENTS: list[Event] = [
     Responded(response(200)),
     Ended(Reason.EXCEPTION),
     Released(),
+    HandedOver("q", 1.0),
+    Told(1.0),
     Marked(True),
     Polled(),
     Forgotten(500.0),
@@ -178,6 +191,26 @@ def test_nothing_else_can_happen(state: State, event: Event) -> None:
         assert type(event).__name__ in str(raised.value)
     with pytest.raises(InvalidTransition):
         advance(at(state, forgotten=True), event, NOW)
+
+
+def test_what_waits_in_a_queue_is_due_as_soon_as_its_worker_is_gone() -> None:
+    released = advance(at(State.RUNNING, queue="nightly"), Released(), NOW)
+    assert (released.state, released.queue, released.lease) == (State.ACCEPTED, "nightly", NOW)
+
+
+def test_a_handler_in_a_queue_begins_when_a_worker_first_claims_it() -> None:
+    first = advance(at(State.ACCEPTED, queue="q"), Claimed("v", LEASE), NOW)
+    again = advance(replace(first, state=State.ACCEPTED), Claimed("w", LEASE), NOW + 50)
+    assert (first.started, again.started, again.begun) == (NOW, NOW, NOW)
+    assert at(State.ACCEPTED).begun == 1000.0
+
+
+def test_what_was_handed_over_before_it_began_has_one_attempt_less() -> None:
+    left = advance(at(State.RUNNING, fence=1), HandedOver("q", NOW), NOW)
+    claimed = advance(left, Claimed("v", LEASE), NOW)
+    assert (left.attempts, claimed.fence, claimed.attempts) == (0, 2, 1)
+    assert isinstance(after_loss(claimed, Reason.INTERRUPTED, 2), Released)
+    assert isinstance(after_loss(claimed, Reason.INTERRUPTED, 1), Ended)
 
 
 def test_progress_from_before_the_first_claim_is_kept_by_it() -> None:

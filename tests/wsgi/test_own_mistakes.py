@@ -9,7 +9,7 @@ import pytest
 
 from raincheck.config.policy import Candidate
 from raincheck.http.messages import Request
-from raincheck.operations.operation import Reason, State
+from raincheck.operations.operation import Operation, Reason, State
 from raincheck.wsgi.arrival import Arrival
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.race import Race
@@ -54,7 +54,7 @@ def test_an_operation_ends_although_handling_its_request_has_failed(
     race = Broken(app._gateway, SHORT)
     assert race.start()
     operation = race.outcome()
-    assert operation is not None
+    assert isinstance(operation, Operation)
     race.go.set()
     until(lambda: not app._gateway.running)
     ended = engine_of(app).look(operation.id)

@@ -37,6 +37,7 @@ class AcceptedFirst(Exchange):
     _refusal: Response | None = None
     _broken: Exception | None = None  # raised when a part of the response had been passed on
     _other: Operation | None = None  # that another request has become before
+    _queued: Operation | None = None  # that workers run
 
     def __init__(
         self,
@@ -65,10 +66,12 @@ class AcceptedFirst(Exchange):
             self._leave_alone()
             raise
         if not is_read:
-            has_room = not isinstance(self.upload, Upload) or self.upload.has_room
+            has_room = self._has_room
             limits = self.gateway.engine.limits
-            self._refusal = refuse_unread(self.candidate, self._sharing, limits, has_room=has_room)
-            if self.client_is_gone and self._sharing is not None:
+            given = (self.candidate, self._sharing, limits)
+            queue = self.candidate.queue
+            self._refusal = refuse_unread(*given, has_room=has_room, queue=queue)
+            if self.client_is_gone and (self._sharing is not None or queue is not None):
                 await self._close_upload()
                 return  # it has not come whole, and nobody is there to be told
         if self._refusal is not None:
@@ -77,6 +80,9 @@ class AcceptedFirst(Exchange):
         elif self._other is not None:
             await self._close_upload()
             await self._answer(self._other)
+        elif self._queued is not None:
+            await self._close_upload()
+            await self._send_accepted(self._queued)
         elif self.operation is None:
             self.ensure_deferral().keep()
             with self.gateway.engine.health.stay():
@@ -103,12 +109,15 @@ class AcceptedFirst(Exchange):
     async def _record(self) -> None:
         try:
             accepted = await self._create(self._sharing)
-            if accepted.is_new:
+            if accepted.is_new and self.candidate.queue is not None:
+                self._queued = accepted.operation
+            elif accepted.is_new:
                 await self._begin(accepted.operation)
             else:
                 self._other = accepted.operation
         except Exception as error:
-            self._refusal = refuse_unaccepted(error, self._sharing, self.path)
+            queue = self.candidate.queue
+            self._refusal = refuse_unaccepted(error, self._sharing, self.path, queue)
         self._is_deciding = False
         self._wake()
 

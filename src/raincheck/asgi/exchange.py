@@ -9,9 +9,9 @@ then messages go straight between application and server. What becomes of the re
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from asgiref.sync import markcoroutinefunction
@@ -21,15 +21,19 @@ from raincheck.asgi.capture import Capture
 from raincheck.asgi.gateway import Gateway
 from raincheck.asgi.handler_side import HandlerSide
 from raincheck.asgi.translation import extensions_of, send_response
+from raincheck.asgi.upload import Upload
 from raincheck.config.policy import Candidate
-from raincheck.engine.deferral import Deferral, Where
+from raincheck.engine.deferral import Deferral
+from raincheck.engine.fate import Where
 from raincheck.engine.idempotency import Sharing
+from raincheck.engine.refusals import refuse_unaccepted, refuse_unread
 from raincheck.engine.start import Accepted
 from raincheck.errors import RaincheckError
 from raincheck.handler import CURRENT, REQUEST, outside
-from raincheck.http.messages import Request
+from raincheck.http.messages import Request, Response
 from raincheck.monitor.links import fill
 from raincheck.operations.operation import Operation
+from raincheck.runners.leaving import is_exit
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from raincheck.asgi.loops import Awaits, Loop, Task
 
 logger = logging.getLogger("raincheck")
+
+_T = TypeVar("_T")
 
 
 class Exchange(HandlerSide):
@@ -49,6 +55,7 @@ class Exchange(HandlerSide):
     _is_deciding = False
     _server_left = False
     _is_concluded = False
+    _handed_over: Operation | None = None
 
     def __init__(
         self,
@@ -84,14 +91,14 @@ class Exchange(HandlerSide):
         """Do for the server what calling the application would, or send a 202."""
         budget = self.candidate.budget
         self.task: Task = self.loop.spawn(self._run(), eager=True)
-        if not self.over or self._is_held:  # a marked one may be both
+        if not self.over or self._is_wanted:  # a marked one may be both
             self.waiter = waiter = self.loop.waiter()
             if budget:
                 self._watched = self.loop.watch(self, budget)
             try:
-                if self.deferral is None or not self.deferral.is_held:
+                if self.deferral is None or not self._is_wanted:
                     await waiter
-                if not self.over or (self.deferral is not None and self.deferral.is_held):
+                if not self.over or (self.deferral is not None and self._is_wanted):
                     await self._promote()
             except BaseException as error:
                 await self._leave(error)
@@ -107,8 +114,13 @@ class Exchange(HandlerSide):
                     self.error = None  # or its traceback would keep this object alive
 
     @property
-    def _is_held(self) -> bool:
-        return self.deferral is not None and self.deferral.is_held
+    def _is_wanted(self) -> bool:
+        """Whether the server's task is to answer, and not the application."""
+        return self.deferral is not None and (self.deferral.is_held or self._is_left)
+
+    @property
+    def _is_left(self) -> bool:
+        return self.deferral is not None and self.deferral.is_handed_over
 
     async def _leave(self, error: BaseException) -> None:
         """End the application as the server ends this task; after the 202, leave it alone."""
@@ -136,13 +148,49 @@ class Exchange(HandlerSide):
         if is_left_alone(self.gateway.engine.policy, self.arrived):
             await self._go_on()
             return
-        if await self._read_ahead() and not self._needs_no_202() and self.ensure_deferral().hold():
+        is_read = await self._read_ahead()
+        if is_read and not self._needs_no_202() and self.ensure_deferral().hold():
             await self._accept()
+        if self._is_left:
+            await self._leave_to_workers(is_read=is_read)
+            return
         if self.operation is not None:
             await self._send_accepted(self.operation)
             return
         with self.gateway.engine.health.stay():
             await self._go_on()
+
+    async def _leave_to_workers(self, *, is_read: bool) -> None:
+        """Answer for a handler that has been left: what its framework makes of that is nothing."""
+        deferral, refusal = self.ensure_deferral(), None
+        if is_read:
+            refusal = await self._decide(self._record_for_workers)
+        elif not self.client_is_gone:
+            limits, room = self.gateway.engine.limits, self._has_room
+            given = (self.candidate, None, limits)
+            refusal = refuse_unread(*given, has_room=room, queue=deferral.queue)
+        if refusal is not None:
+            await self.gateway.status.refuse(self.arrived, self.server_send, refusal)
+        elif (operation := self._handed_over) is not None:
+            await send_response(self.arrived, self.server_send, self._started(operation))
+        while not self.over:
+            await self._pause()
+        self._stop_reading()
+        await self._close_upload()
+        if self.error is not None and not is_exit(self.error):
+            self._log_error()
+        self.error = None
+
+    @property
+    def _has_room(self) -> bool:
+        return not isinstance(self.upload, Upload) or self.upload.has_room
+
+    async def _record_for_workers(self) -> Response | None:
+        try:
+            self._handed_over = (await self._create()).operation
+        except Exception as error:
+            return refuse_unaccepted(error, None, self.path, self.ensure_deferral().queue)
+        return None
 
     async def _go_on(self) -> None:
         """Wait for the application's end: its response is the client's."""
@@ -156,13 +204,24 @@ class Exchange(HandlerSide):
         self.ensure_deferral().keep()
         self._let_decided_go_on()
 
-    async def _accept(self) -> None:
+    async def _decide(self, record: Callable[[], Awaitable[_T]]) -> _T | None:
+        """Have something recorded, and return what comes of it."""
         # In a task of its own: a server that cancels this one must not come between the record
         # of an operation and the handler that works on it.
-        self._is_deciding = True
-        self.loop.spawn(self._record())
+        self._is_deciding, found = True, list[_T]()
+
+        async def decide() -> None:
+            found.append(await record())
+            self._is_deciding = False
+            self._wake()
+
+        self.loop.spawn(decide())
         while self._is_deciding:
             await self._pause()
+        return found[0] if found else None
+
+    async def _accept(self) -> None:
+        await self._decide(self._record)
 
     async def _record(self) -> None:
         try:
@@ -205,10 +264,11 @@ class Exchange(HandlerSide):
         send = self.server_send
         # The server's objects for this request can go.
         del self.server_send, self.server_receive
-        path = fill(self.template, operation.id)
-        started, applied = self.gateway.monitor.started, self.candidate.applied
-        response = started(operation, self.describe(), applied, path)
-        await send_response(self.arrived, send, response)
+        await send_response(self.arrived, send, self._started(operation))
+
+    def _started(self, operation: Operation) -> Response:
+        path, applied = fill(self.template, operation.id), self.candidate.applied
+        return self.gateway.monitor.started(operation, self.describe(), applied, path)
 
     def budget_is_over(self) -> None:
         """Let the server's task promote the request, unless its response has started."""
@@ -226,7 +286,7 @@ class Exchange(HandlerSide):
 
     def _needs_no_202(self) -> bool:
         # Who is marked gets a 202 however fast the handler fails.
-        return self.started or (self.over and not self._is_held)
+        return self.started or (self.over and not self._is_wanted)
 
     def _let_decided_go_on(self) -> None:
         if self._decision is not None:
@@ -261,11 +321,8 @@ class Exchange(HandlerSide):
         try:
             if self.stopping is not None:
                 await self.stopping.until_outside()
-            if not capture.has_started:
-                await self._find_owner()
-            is_exit = isinstance(error, (KeyboardInterrupt, SystemExit))
-            is_exit = is_exit or self.loop.has_cancelled(self.task, error)
-            await capture.conclude(error, is_cancelled=self.is_cancelled, is_exit=is_exit)
+            if not self._is_left:  # then the operation is for workers to end
+                await self._record_end(capture, error)
         finally:
             self.gateway.running.release(self)
             del self.task  # as above: a cycle
@@ -274,6 +331,13 @@ class Exchange(HandlerSide):
             await self._close_upload()
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
+
+    async def _record_end(self, capture: Capture, error: BaseException | None) -> None:
+        if not capture.has_started:
+            await self._find_owner()
+        exits = isinstance(error, (KeyboardInterrupt, SystemExit))
+        exits = exits or self.loop.has_cancelled(self.task, error)
+        await capture.conclude(error, is_cancelled=self.is_cancelled, is_exit=exits)
 
     # Not `async def`: handing back the server's own coroutine is cheaper.
     def send(self, message: Message) -> Awaitable[None]:
@@ -301,7 +365,7 @@ class Exchange(HandlerSide):
                 self.started = True
                 self._wake()
             await self.server_send(message)
-        elif self.capture is not None:
+        elif where is Where.STORE and self.capture is not None:
             await self._record_message(self.capture, message)
 
     async def _record_message(self, capture: Capture, message: Message) -> None:

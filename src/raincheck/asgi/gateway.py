@@ -57,7 +57,7 @@ class Gateway:
         loop = self.running.running_loop()
         # Later may be too late: applications that are mounted change a scope in place.
         self.surroundings.know(scope)
-        self.engine.come_in_at(scope.get("root_path", ""))
+        self.engine.application.come_in_at(scope.get("root_path", ""))
         lifespan = find_lifespan(loop.coroutines(), scope)
         if lifespan is not None and self.surroundings.know_lifespan(lifespan.scope):
             self.running.begin()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from raincheck.asgi.candidate import is_left_alone
 from raincheck.asgi.handler_end import HandlerEnd
 from raincheck.asgi.request_body import Receiving
 from raincheck.config.policy import Candidate
 from raincheck.engine.deferral import Deferral
 from raincheck.handler import Marking
 from raincheck.operations.operation import Operation, Progress, Reason
+from raincheck.runners.leaving import native_exit
 
 if TYPE_CHECKING:
     from raincheck.asgi.loops import Task
@@ -90,6 +93,16 @@ class HandlerSide(Receiving):
     def defer(self, marking: Marking) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
         self.ensure_deferral().defer(marking)
+
+    def hand_over(
+        self, marking: Marking, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> BaseException | None:
+        """Have workers run the handler; see `Deferrable`."""
+        if is_left_alone(self.gateway.engine.policy, self.arrived):
+            self.defer(marking)
+        elif self.ensure_deferral().hand_over(marking):
+            return native_exit(args, kwargs, self.scope)
+        return None
 
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""

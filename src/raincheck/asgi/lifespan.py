@@ -47,7 +47,7 @@ async def run_lifespan(gateway: Gateway, scope: Scope, receive: Receive, send: S
     running.begin()
     running.is_told_of_shutdown = True
     gateway.surroundings.know(scope)
-    gateway.engine.come_in_at("")  # what is mounted has no lifespan of its own
+    gateway.engine.application.come_in_at("")  # what is mounted has no lifespan of its own
     try:
         await gateway.app(scope, messages.receive, messages.send)
     finally:

@@ -79,7 +79,7 @@ class RaincheckMiddleware:
         if root_path:
             path = route_path(path, root_path)
             if root_path not in self._roots:
-                self._gateway.engine.come_in_at(root_path)
+                self._gateway.engine.application.come_in_at(root_path)
         template = None
         # `in` costs far less than `startswith`, and says no to almost all.
         if self._below in path:

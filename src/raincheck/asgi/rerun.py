@@ -9,6 +9,7 @@ this very request: what is around may send requests of its own. No client can pu
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from typing import IO, TYPE_CHECKING
 
 from raincheck.asgi.exchange import Exchange
@@ -42,6 +43,15 @@ class Rerunner:
         loop = self._gateway.running.loop
         return loop is not None and loop.is_alive and not self._gateway.running.is_stopping
 
+    def begin(self) -> None:
+        """Take note of the running event loop: no server may ever come in here."""
+        self._gateway.running.running_loop()
+        self._gateway.engine.heartbeat.ensure()
+
+    def drain(self) -> Awaitable[None]:
+        """Wait for what runs, within bounds, and record how the rest has ended."""
+        return self._gateway.running.drain()
+
     def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Rerun:
         """Begin to run a request; from any thread.
 
@@ -59,8 +69,6 @@ class Rerunner:
 class Rerun(Exchange):
     """A request that is run again; nobody waits for its response but the store."""
 
-    is_rerun = True
-
     def __init__(
         self,
         gateway: Gateway,
@@ -72,6 +80,7 @@ class Rerun(Exchange):
         scope = to_scope(request)
         gateway.surroundings.add_to(scope)
         super().__init__(gateway, scope, _nothing, _nowhere, Candidate(None), loop=loop)
+        self.is_rerun = operation.attempts > 1
         self.capture = self._resume(operation, request)
         self._stored = StoredUpload(body)
         self._is_inside = False

@@ -64,7 +64,7 @@ class Status:
         root_path: str | None = None,
     ) -> None:
         """Answer a request to the status monitor."""
-        self.monitor.engine.come_in_at(
+        self.monitor.engine.application.come_in_at(
             scope.get("root_path", "") if root_path is None else root_path
         )
 

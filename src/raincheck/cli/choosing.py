@@ -69,7 +69,7 @@ def add_choice_to(parser: argparse.ArgumentParser) -> None:
         help="path as in `include`: /exports/*, /reports/**, /users/{id}; may be repeated",
     )
     add("--owner", help="the principal that it belongs to")
-    add("--queue", help="the queue that it waits in")
+    add("--queue", help="the queue that it waits in; '' for none")
     add("--application", metavar="NAME", help="the service of that name (option `application`)")
     what = "begun that long ago, such as 90s, 10m, 2h, 3d"
     add("--older-than", type=age, metavar="AGE", help=what)

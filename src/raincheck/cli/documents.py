@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from raincheck.cli.plain import duration, plain, size
 from raincheck.http.dates import timestamp
 from raincheck.http.messages import field_value
-from raincheck.operations.operation import Operation, Progress, Result
+from raincheck.operations.operation import CLAIMED, Operation, Progress, Result
 
 SHOWN_OF_AN_ID = 8  # characters, in tables
 LEGEND = (
@@ -36,11 +36,13 @@ def document(operation: Operation) -> dict[str, Any]:
         "queue": operation.queue,
         "created": moment(operation.created),
         "updated": moment(operation.updated),
+        "not_before": moment(operation.not_before),
+        "started": moment(operation.started),
         "expires": moment(operation.expires),
         "forgotten": operation.forgotten,
         "worker": operation.worker,
         "lease": moment(_lease(operation)),
-        "attempts": operation.fence,
+        "attempts": operation.attempts,
         "repeatable": operation.repeatable,
         "captured": _is_captured(operation),
         "progress": _progress(operation.progress),
@@ -70,7 +72,7 @@ def webhook(operation: Operation) -> str | None:
 
 
 def _lease(operation: Operation) -> float | None:
-    return None if operation.is_terminal else operation.lease  # then it is the webhook's
+    return operation.lease if operation.state in CLAIMED else None  # else it is no runner's
 
 
 def _is_captured(operation: Operation) -> bool:
@@ -137,7 +139,7 @@ def details(operation: Operation, now: float) -> list[tuple[str, str]]:
     """Return all that an operator is told of one, by name."""
     result = operation.result
     may_run_again = operation.repeatable and _is_captured(operation)
-    attempts = f"{operation.fence}{', may be run again' if may_run_again else ''}"
+    attempts = f"{operation.attempts}{', may be run again' if may_run_again else ''}"
     rows = [
         ("id", operation.id),
         ("state", str(operation.state)),
@@ -147,6 +149,8 @@ def details(operation: Operation, now: float) -> list[tuple[str, str]]:
         ("queue", operation.queue),
         ("created", _ago(operation.created, now)),
         ("updated", _ago(operation.updated, now)),
+        ("not before", _ago(operation.not_before, now)),
+        ("started", _ago(operation.started, now)),
         ("progress", described_progress(operation.progress)),
         ("worker", operation.worker),
         ("lease", _ago(_lease(operation), now)),

@@ -13,6 +13,8 @@ from contextlib import suppress
 from raincheck.cli import cancel, listing, purge, show, store
 from raincheck.cli.exits import FAILED, OK, UNUSABLE, complain, ended
 from raincheck.cli.fetch import add_to as add_fetch_to
+from raincheck.cli.work import add_to as add_work_to
+from raincheck.cli.work import run as run_work
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("fetch", help="curl that waits: follow a 202 to its end")
     add_fetch_to(fetch)
     fetch.set_defaults(run=_fetch)
+    work = commands.add_parser("work", help="run what waits in queues, without a server")
+    add_work_to(work)
+    work.set_defaults(run=run_work)
     for add_to in (listing.add_to, show.add_to, cancel.add_to, purge.add_to, store.add_to):
         add_to(commands)
     printed = commands.add_parser(

@@ -19,6 +19,7 @@ from raincheck.config.page_options import check_page
 from raincheck.config.policy import Mode, Policy
 from raincheck.config.secret_options import check_url_lifetime, encryption_keys, url_secrets
 from raincheck.config.webhook_options import check_webhook
+from raincheck.config.worker_options import Workers, check_workers
 from raincheck.errors import ConfigurationError
 from raincheck.http.urls import Location
 from raincheck.operations.store import Store
@@ -52,6 +53,8 @@ class Options(TypedDict, total=False):
     timeout: float | None
     retry: Mapping[str, bool] | None
     max_attempts: int
+    runners: Mapping[str, str] | None
+    workers: Workers | None
     abandon_after: float | None
     idempotency_keys: bool
     identity_headers: Iterable[str] | None
@@ -126,6 +129,13 @@ class Settings:
             and not otherwise.
         max_attempts: How often a handler may be begun, the first time included; 1: none is ever
             run again. Default 3.
+        runners: Names of workers by path pattern, such as `{"/reports/**": "workers"}`: nothing of
+            the application runs in the process that is asked, which answers 202 at once; the first
+            that matches wins. `@long_running(runner=...)` does so when the handler is called.
+            Default: none.
+        workers: How workers are told that an operation waits for them, by their name: a callable
+            (operation id), such as those of `raincheck.runners`. Workers of other names look into
+            the store themselves (`python -m raincheck work`). Default: none.
         abandon_after: Seconds without a poll after which a running operation is cancelled, unless a
             webhook waits for it; at least 15. Default None: never.
         idempotency_keys: Whether `Idempotency-Key` is honoured on POST, PUT, PATCH and DELETE
@@ -185,6 +195,8 @@ class Settings:
     timeout: float | None = None
     retry: Mapping[str, bool] | None = None
     max_attempts: int = 3
+    runners: Mapping[str, str] | None = None
+    workers: Workers | None = field(default=None, repr=False)
     abandon_after: float | None = None
     idempotency_keys: bool = True
     identity_headers: Iterable[str] | None = None
@@ -238,6 +250,7 @@ class Settings:
             raise ConfigurationError(f"application must be a str, not {self.application!r}")
         _check_attempts(self.max_attempts)
         _check_retry(self.retry)
+        check_workers(self.runners, self.workers, self.application)
         _check_choice("mode", self.mode, get_args(Mode))
         _check_choice("location", self.location, get_args(Location))
         _check_choice("dialect", self.dialect, get_args(DialectName))
@@ -296,6 +309,7 @@ class Settings:
             max_attempts=self.max_attempts,
             coalesce=self.coalesce,
             left_alone=self.left_alone,
+            runners=self.runners,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from raincheck.config.left_alone import KINDS, LeftAlone
@@ -36,11 +36,14 @@ class Candidate:
         applied: What the 202 says in `Preference-Applied`.
         in_person: Whether its client takes nothing but the response itself: it is recorded under
             its key, and never deferred.
+        queue: Where it waits for workers, without its handler being called here; None: it does
+            not.
     """
 
     budget: float | None
     applied: str | None = None
     in_person: bool = False
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Policy:
         max_attempts: How often a handler may be begun; 1: none is ever run again.
         coalesce: Patterns of paths where identical safe requests share one operation.
         left_alone: Kinds of requests that are never deferred.
+        runners: The workers that run the handlers of patterns; the first that matches wins.
 
     Raises:
         ConfigurationError: A pattern doesn't begin with a slash or an asterisk.
@@ -111,6 +115,7 @@ class Policy:
         max_attempts: int = 1,
         coalesce: Iterable[str] = (),
         left_alone: Iterable[str] = tuple(KINDS),
+        runners: Mapping[str, str] | None = None,
     ) -> None:
         self._is_unasked = mode != "prefer"
         self._max_wait = max_wait
@@ -126,6 +131,7 @@ class Policy:
             (_compile([pattern]), Candidate(None if mode == "marked" else value))
             for pattern, value in (budgets or {}).items()
         ]
+        self._runners = [(_compile([each]), name) for each, name in (runners or {}).items()]
         self.unasked = Decisions(self._decide_unasked)
 
     def decide(
@@ -187,6 +193,9 @@ class Policy:
         return self._include is None or self._include(path) is not None
 
     def _by_path(self, path: str) -> Candidate:
+        for matches, queue in self._runners:
+            if matches is not None and matches(path):
+                return Candidate(0, queue=queue)
         for matches, candidate in self._overrides:
             if matches is not None and matches(path):
                 return candidate
@@ -196,6 +205,10 @@ class Policy:
         """Apply RFC 7240 §4.1 and §4.3: async at once, or what isn't done within the wait."""
         wait = None if preferences.wait is None else min(preferences.wait, self._max_wait)
         is_marked_only = by_path.budget is None
+        if by_path.queue is not None:
+            applied = "respond-async" if preferences.respond_async else None
+            is_wanted = self._is_unasked or preferences.respond_async
+            return replace(by_path, applied=applied) if is_wanted else None
         if preferences.respond_async:
             return Candidate(None if is_marked_only else (wait or 0), "respond-async")
         if not self._is_unasked:

@@ -54,6 +54,7 @@ from raincheck.monitor.feed import Feed
 from raincheck.monitor.links import Mount, Place, Resource, fill, parse_target
 from raincheck.monitor.poll import Answer as Looked
 from raincheck.monitor.poll import Poll
+from raincheck.runners.leaving import django_response
 from raincheck.stores.default import store_from
 from raincheck.wsgi.accepted_first import AcceptedFirst
 from raincheck.wsgi.candidate import decide, sharing_of
@@ -170,6 +171,8 @@ class RaincheckMiddleware:
             return True
         if decision.in_person:
             return not self._sharing_policy.has_keys
+        if decision.queue is not None:
+            return False
         if decision.budget is None and not self._marked(_environ(request)):
             return True
         return self._async_gateway is None and self._stays_here(_environ(request))
@@ -187,8 +190,8 @@ class RaincheckMiddleware:
     def _serve(
         self, request: HttpRequest, decision: Candidate | Refusal, template: str | None
     ) -> HttpResponseBase:
-        engine = self._gateway.engine
-        engine.come_in_at(get_script_prefix())
+        engine, get_response = self._gateway.engine, self.get_response
+        engine.application.come_in_at(get_script_prefix())
         admitted = self._admit(request, decision)
         if isinstance(admitted, Response):
             return self._refuse(request, admitted)
@@ -200,7 +203,7 @@ class RaincheckMiddleware:
             )
         except Unread as unread:
             refusal = unread.refusal(candidate, sharing, engine.limits)
-            return self._pass(request) if refusal is None else self._refuse(request, refusal)
+            return get_response(request) if refusal is None else self._refuse(request, refusal)
         method, path = str(request.method), request.path_info
         exchange = threads.Exchange(self._gateway, candidate, method, path)
         exchange.bind(request, body, self._handle)
@@ -217,17 +220,15 @@ class RaincheckMiddleware:
                     leave_alone(request, answer)
                 return exchange.told(answer)
         if not exchange.start():
-            return self._pass(request)
+            return get_response(request)
         operation = exchange.outcome()
         if operation is None:
             return exchange.response()
+        if isinstance(operation, Response):
+            return exchange.told(self._refuse(request, operation))
         path, started = fill(template, operation.id), self._gateway.monitor.started
         told = started(operation, described, candidate.applied, path)
         return exchange.told(to_response(told))
-
-    def _pass(self, request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = self.get_response(request)
-        return response
 
     async def _serve_in_loop(
         self,
@@ -244,6 +245,10 @@ class RaincheckMiddleware:
     def _admit(self, request: HttpRequest, decision: Candidate | Refusal) -> Admitted | Response:
         share = partial(sharing_of, self._sharing_policy, request.META, request.path_info)
         return admit(decision, self._gateway.engine, share)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """End quietly what a view has begun whose handler is left to workers."""
+        return django_response(error)
 
     # --- polling -------------------------------------------------------------------------------
 
@@ -314,7 +319,7 @@ class RaincheckMiddleware:
         described = to_request(request)
         if self._is_compressed:
             described = replace(described, headers=without(described.headers, _RANGES))
-        self._gateway.engine.come_in_at(described.root_path)
+        self._gateway.engine.application.come_in_at(described.root_path)
         return Poll(described, operation_id, resource, owner, path)
 
     def _ask_owner(self, request: HttpRequest) -> str | None:

@@ -196,6 +196,10 @@ class Exchange(Race):
         except BaseException as error:
             self._error = error
         writer = self.settle()
+        if self.is_left:
+            self.until_recorded()
+            self._close()
+            return
         if writer is not None:
             self._record(writer, source)
             return

@@ -12,10 +12,17 @@ from raincheck.engine.admission import Admission
 from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.errands import Pulse
 from raincheck.engine.process import Process
+from raincheck.engine.queues import Queues
 from raincheck.engine.running import Run, RunningOperation
 from raincheck.engine.start import Accepted, Captured, Key, Start
-from raincheck.errors import Overloaded, StoreError, StoreUnavailable
-from raincheck.handler import UNMARKED, Marking, may_be_repeatable
+from raincheck.errors import (
+    Overloaded,
+    RaincheckError,
+    StoreError,
+    StoreUnavailable,
+    WorkersUnavailable,
+)
+from raincheck.handler import UNMARKED, Marking, may_be_handed_over, may_be_repeatable
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, State, is_stale
 from raincheck.operations.transitions import Claimed, Marked, advance
@@ -28,6 +35,7 @@ class Accepting:
         requests: Where requests that may be run again are kept.
         ensure_heartbeat: Has the heartbeat's thread run.
         let_go: Ends an operation of which nobody has heard.
+        queues: Where operations wait for workers.
         new_id: Returns an id with at least 128 random bits.
     """
 
@@ -38,6 +46,7 @@ class Accepting:
         *,
         ensure_heartbeat: Callable[[], None],
         let_go: Callable[[Operation], object],
+        queues: Queues,
         new_id: Callable[[], str],
     ) -> None:
         self.admission = Admission(
@@ -54,6 +63,7 @@ class Accepting:
         self._policy = process.policy
         self._ensure_heartbeat = ensure_heartbeat
         self._let_go = let_go
+        self._queues = queues
         self._new_id = new_id
 
     def accept(self, run: Run, start: Start) -> Accepted:
@@ -66,6 +76,7 @@ class Accepting:
             Overloaded: Too many are in flight.
             StoreError: It could not be recorded; or it was, and the store's answer was lost: then
                 nobody hears its id, and it is ended.
+            WorkersUnavailable: Those of its queue could not be told; it is ended.
         """
         # What the store has no part in comes first: it must not look like one that hangs.
         self._process.application.come_in_at(start.root_path)
@@ -83,7 +94,16 @@ class Accepting:
             if pulse.is_left:
                 self._process.note_unanswered(fresh)
         self._check_is_kept(accepted.operation)
+        if accepted.is_new and start.queue is not None:
+            self._tell(accepted.operation)
         return accepted
+
+    def _tell(self, operation: Operation) -> None:
+        try:
+            self._queues.tell(operation)
+        except WorkersUnavailable:
+            self._process.health.writes.run(lambda: self._queues.refuse(operation))
+            raise
 
     def _describe(self, start: Start, captured: Captured | None) -> Operation:
         return Operation(
@@ -95,6 +115,8 @@ class Accepting:
             method=start.method,
             route=start.route,
             owner=start.owner,
+            queue=start.queue,
+            not_before=start.not_before,
             unbound=self._is_unbound(start),
             progress=start.progress,
             repeatable=self._may_repeat(start, start.marking),
@@ -114,7 +136,11 @@ class Accepting:
         if holder is not None:
             return Accepted(holder, is_new=False)
         now = self._store.now()
-        return self._begin(run, replace(fresh, created=now, updated=now), start, captured, pulse)
+        fresh = replace(fresh, created=now, updated=now)
+        if start.queue is not None:
+            due = self._queues.due(start.queue, now, start.not_before)
+            return self._leave_to_workers(replace(fresh, lease=due), start, captured, pulse)
+        return self._begin(run, fresh, start, captured, pulse)
 
     def _check_is_kept(self, operation: Operation) -> None:
         """Raise StoreUnavailable for what another request has become too late: it is taken back."""
@@ -128,6 +154,22 @@ class Accepting:
             self._process.note_unanswered(accepted.operation)
             self._let_go(accepted.operation)
 
+    def _leave_to_workers(
+        self, fresh: Operation, start: Start, captured: Captured | None, pulse: Pulse
+    ) -> Accepted:
+        """Record an operation that no handler here works on."""
+        if captured is None:
+            raise RaincheckError("its body is gone, which its workers would need")
+        request = self._requests.keep(fresh.id, captured, pulse.beat)
+        if pulse.is_left:
+            raise StoreError("nobody waits for it any more")
+        stored = self._create(fresh, request, self._name(start.key) if start.key else None)
+        if stored.id != fresh.id:
+            self._store.discard(fresh.id)
+            return Accepted(stored, is_new=False)
+        self.admission.count(start.owner)
+        return Accepted(stored)
+
     def _admit(self, start: Start) -> Operation | None:
         """Look at the limits; over them return what another request has become under the key.
 
@@ -135,7 +177,7 @@ class Accepting:
             Overloaded: Nothing has.
         """
         try:
-            self.admission.check(start.owner)
+            self.admission.check(start.owner, runs_here=start.queue is None)
         except Overloaded:
             holder = self._store.holder(self._name(start.key)) if start.key is not None else None
             if holder is None or self._is_over(holder, start.owner):
@@ -152,13 +194,15 @@ class Accepting:
 
     def _capture(self, start: Start) -> Captured | None:
         is_needed = self.may_need_again(start.method, start.route, start.marking)
-        return start.capture() if is_needed else None
+        return start.capture() if is_needed or start.queue is not None else None
 
     def may_need_again(self, method: str, route: str, marking: Marking = UNMARKED) -> bool:
         """Tell whether a request may have to be run again, as far as is known yet.
 
         A handler that has not been called may be marked `retry=True`.
         """
+        if not marking.is_said and may_be_handed_over():
+            return True
         if not marking.is_said and marking.retry is None and may_be_repeatable():
             marking = Marking(retry=True)
         return self._policy.may_repeat(method, route, marking.retry)

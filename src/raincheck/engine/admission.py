@@ -62,14 +62,18 @@ class Admission:
             self._running.drop(running)
             raise Overloaded("operations", self._limits.operations)
 
-    def check(self, owner: str | None) -> None:
+    def check(self, owner: str | None, *, runs_here: bool = True) -> None:
         """Look at all limits.
+
+        Args:
+            owner: Whose the operation is to be.
+            runs_here: Whether it is one more for this process.
 
         Raises:
             Overloaded: A limit is reached.
             StoreError: The store can't be asked.
         """
-        if self.is_full:
+        if runs_here and self.is_full:
             raise Overloaded("operations", self._limits.operations)
         if owner is not None:
             self.check_owner(owner)

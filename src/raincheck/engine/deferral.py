@@ -1,6 +1,6 @@
 """What becomes of one request that may be deferred, for every gateway.
 
-Where its response goes is a table of states. Beside that: what an operation is made of, what is
+Where its response goes is the table of `fate`. Beside that: what an operation is made of, what is
 said of it by its handler, and whose it is. Nothing here waits for a handler, a client or a clock:
 a gateway tells what happens, from any thread, and waits itself for what it is told by `wake`.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from enum import Enum, auto
 from typing import Any, Protocol
 
 from raincheck.config.policy import Candidate
 from raincheck.engine.engine import Engine
+from raincheck.engine.fate import FATES, WHERE, Fate, Moment, Where
 from raincheck.engine.idempotency import Sharing
 from raincheck.engine.ownership import find_owner
 from raincheck.engine.refusals import key_for, may_pass
@@ -24,46 +24,6 @@ from raincheck.errors import OperationCancelled, RaincheckError
 from raincheck.handler import UNMARKED, Marking
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Progress, Reason
-
-
-class Fate(Enum):
-    """What is known of where the response to a request goes."""
-
-    OPEN = "to the client, if it begins now"
-    HELD = "it may not begin: the operation is being recorded"
-    KEPT = "to the client, however late it is"
-    ANSWERED = "to the client: it has begun, or its handler is over"
-    DEFERRED = "into the store"
-
-
-class Moment(Enum):
-    """What happens to a request."""
-
-    DUE = "its budget is over, or its handler is marked"
-    RECORDED = "it has become an operation"
-    REFUSED = "it becomes none"
-    RESPONSE = "its response is about to begin"
-    OVER = "its handler is over"
-
-
-class Where(Enum):
-    """Where the response goes that is about to begin."""
-
-    CLIENT = auto()
-    STORE = auto()
-    WAIT = auto()  # until it is decided
-
-
-_O, _H, _K, _A, _D = Fate
-FATES: dict[Moment, dict[Fate, Fate]] = {
-    Moment.DUE: {_O: _H, _H: _H, _K: _K, _A: _A, _D: _D},
-    Moment.RECORDED: {_O: _D, _H: _D},  # what has been answered can't become an operation
-    Moment.REFUSED: {_O: _K, _H: _K, _K: _K, _A: _A, _D: _D},
-    Moment.RESPONSE: {_O: _A, _H: _H, _K: _A, _A: _A, _D: _D},
-    # Who is marked is answered 202, however fast the handler fails.
-    Moment.OVER: {_O: _A, _H: _H, _K: _A, _A: _A, _D: _D},
-}
-_WHERE = {_H: Where.WAIT, _D: Where.STORE}
 
 
 class Context(Protocol):
@@ -138,6 +98,7 @@ class Deferral:
         self._is_reached = False  # its handler has been called, as far as can be told
         self._is_due = False  # its handler has said that it is slow, or it has taken its time
         self._is_attended = False  # its client waits for the response itself
+        self._is_resumed = False  # another process has accepted it
 
     def let_go(self) -> None:
         """Refer to nothing of the request and its gateway any more: it is over."""
@@ -162,7 +123,7 @@ class Deferral:
 
     def respond(self) -> Where:
         """Settle where a response goes that is about to begin."""
-        return _WHERE.get(self._note(Moment.RESPONSE), Where.CLIENT)
+        return WHERE.get(self._note(Moment.RESPONSE), Where.CLIENT)
 
     def end(self) -> None:
         """Take note that its handler is over."""
@@ -171,7 +132,17 @@ class Deferral:
     @property
     def where(self) -> Where:
         """Where the response would go now."""
-        return _WHERE.get(self.fate, Where.CLIENT)
+        return WHERE.get(self.fate, Where.CLIENT)
+
+    @property
+    def queue(self) -> str | None:
+        """Where it waits, or will, for workers; None: its handler runs here."""
+        return self._marking.queue if self.is_handed_over else self.candidate.queue
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether workers are to run its handler, which has been left."""
+        return self.fate is Fate.HANDED_OVER
 
     @property
     def is_held(self) -> bool:
@@ -206,6 +177,8 @@ class Deferral:
             webhook=self._context.webhook(next(source.askable())),
             is_reached=self._is_reached or source.is_authenticated,
             is_attended=may_pass(self.candidate, sharing),
+            queue=self.queue,
+            not_before=marking.moment(),
         )
 
     def _present(self) -> Source:
@@ -265,7 +238,8 @@ class Deferral:
         self._recorded = marking
 
     def resume(self, operation: Operation, request: Request) -> ResponseWriter:
-        """Be another run of an operation whose first run was lost; return where it records."""
+        """Run what an earlier process was to run; return where it records."""
+        self._is_resumed = True
         with self._lock:
             return self._belong_to(operation, request)
 
@@ -324,6 +298,29 @@ class Deferral:
         if writer.is_given_up:
             raise OperationCancelled("the operation has ended before its handler was called")
         self._context.engine.mark(operation, marking)
+
+    def hand_over(self, marking: Marking) -> bool:
+        """Leave the handler to workers, before it begins; may block on the store.
+
+        Returns:
+            False if it is to run here, and is marked as any other: this is a worker, its client
+            waits for the response itself, or it is too late.
+        """
+        if self._is_resumed or self.candidate.in_person:
+            self.defer(marking)
+            return False
+        self.reach()
+        with self._lock:
+            operation, self._marking, self._is_due = self.operation, marking, True
+            is_left = operation is None and self._note(Moment.LEFT) is Fate.HANDED_OVER
+        if operation is not None and marking.queue is not None:
+            queues, moment = self._context.engine.queues, marking.moment()
+            is_left = queues.hand_over(operation, marking.queue, moment) is not None
+            if is_left:
+                self._note(Moment.LEFT)
+        if not is_left:
+            self.defer(marking)
+        return is_left
 
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""

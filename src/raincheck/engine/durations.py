@@ -44,8 +44,8 @@ class Durations:
     def learn(self, ended: Operation) -> None:
         """Take note of an operation that a handler has just answered."""
         is_whole = ended.state in (State.SUCCEEDED, State.FAILED) and ended.result is not None
-        if is_whole and ended.fence == 1:  # or the time in which nobody ran it would count
-            seconds = ended.updated - ended.created
+        if is_whole and ended.attempts == 1:  # or the time in which nobody ran it would count
+            seconds = ended.updated - ended.begun
             self._here.get().learn(self._key(ended), seconds, ended.updated)
 
     def of(self, operation: Operation) -> Sketch | None:

@@ -24,6 +24,7 @@ from raincheck.engine.leases import Leases
 from raincheck.engine.outbox import Ending, Outbox, if_unexpected
 from raincheck.engine.process import Process
 from raincheck.engine.purging import Purge
+from raincheck.engine.queues import Queues
 from raincheck.engine.recovery import Recovery
 from raincheck.engine.running import Run, each
 from raincheck.engine.start import Accepted, Start
@@ -86,12 +87,14 @@ class Engine:
         self.chunk_size: int = getattr(store, "chunk_size", CHUNK_SIZE)
         requests = CapturedRequests(store, self.chunk_size, sealing_with(settings.encryption_key))
         self.recovery = Recovery(process, requests)
+        self.queues = Queues(process, self.recovery)
         self.leases = Leases(process, self.cancel)
         self._accepting = Accepting(
             process,
             requests,
             ensure_heartbeat=lambda: self.heartbeat.ensure(),
             let_go=self.recovery.let_go_of,
+            queues=self.queues,
             new_id=new_id,
         )
         self.admission = self._accepting.admission
@@ -123,10 +126,6 @@ class Engine:
     def mark(self, operation: Operation, marking: Marking, *, in_time: bool = False) -> None:
         """Take what a handler says of itself after its operation was accepted; see `Accepting`."""
         self._accepting.mark(operation, marking, in_time=in_time)
-
-    def come_in_at(self, root_path: str) -> None:
-        """Take note of where the application is mounted: what waits for it there may be run."""
-        self.application.come_in_at(root_path)
 
     def may_need_again(self, method: str, route: str) -> bool:
         """Tell whether a request may have to be run again, as far as is known yet."""
@@ -358,10 +357,12 @@ class Engine:
         """Let go of what nobody runs any more, and run here what waits; return how many."""
 
         def take_up() -> int:
+            if self.queues.served:  # a worker is for what waits in its queues
+                return 0
             with self.health.noticing():
                 return self.recovery.take_up(self.limits.operations - len(self.running))
 
-        steps = (self.recovery.let_go, take_up, self.webhooks.look_for_due)
+        steps = (self.recovery.let_go, take_up, self.queues.look, self.webhooks.look_for_due)
         let_go = each(lambda step: step(), steps)[0]
         if self.recovery.has_more:
             self.heartbeat.recover_soon()

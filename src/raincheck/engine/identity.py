@@ -69,8 +69,9 @@ class Application:
         self._start = f"{name_of(kind, prefix)} in {_directory()}"
         self._place = place
         self._wrapped = wrapped or (lambda: None)
-        with _LOCK:
-            _KNOWN.add(self)
+        if wrapped is not None:  # what is around nothing is no other application's twin
+            with _LOCK:
+                _KNOWN.add(self)
 
     @cached_property
     def name(self) -> str:
@@ -89,6 +90,11 @@ class Application:
         if len(self.roots) >= ROOTS_REMEMBERED:
             self.roots.clear()
         self.roots.add(root_path.rstrip("/"))
+
+    def come_in_with(self, name: str | None) -> None:
+        """Take note of where it is mounted elsewhere, as an operation's name of it tells."""
+        if name is not None and "\n" in name and self.is_of(name):
+            self.come_in_at(name.rpartition("\n")[2])
 
     def at(self, root_path: str) -> str:
         """Return its name where it is mounted."""
@@ -182,8 +188,10 @@ class Application:
 
     def _is_mistakable_at(self, root: str) -> bool:
         """Tell whether another application of this process has the same name there."""
-        others = [one for one in list(_KNOWN) if one._place == self._place and root in one.roots]
-        return any(one.name == self.name and one._kin != self._kin for one in others)
+        known = list(_KNOWN)
+        others = [one for one in known if one._place == self._place and root in one.roots]
+        is_around = self in known
+        return is_around and any(one.name == self.name and one._kin != self._kin for one in others)
 
     @cached_property
     def _kin(self) -> object:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import IO, Protocol
 
@@ -21,7 +21,14 @@ from raincheck.engine.repository import Walk
 from raincheck.engine.running import Run, RunningOperation, each
 from raincheck.errors import NewerRecord, StoreError, StoreUnavailable, WrongKey
 from raincheck.http.messages import Request
-from raincheck.operations.operation import CLAIMED, Operation, Reason, State, is_abandoned
+from raincheck.operations.operation import (
+    CLAIMED,
+    Operation,
+    Reason,
+    State,
+    has_waited_in_vain,
+    is_abandoned,
+)
 from raincheck.operations.store import Filter
 from raincheck.operations.transitions import Claimed, Ended, Event, Released, after_loss
 
@@ -77,6 +84,18 @@ class Rerunner(Protocol):
     @property
     def is_ready(self) -> bool:
         """Whether it can now."""
+        ...
+
+    def begin(self) -> None:
+        """Take note that requests may be run in this thread's event loop, without a server."""
+        ...
+
+    def drain(self) -> Awaitable[None] | None:
+        """Wait for what runs, within bounds, and record how the rest has ended.
+
+        Returns:
+            What is to be awaited in the event loop, if there is one.
+        """
         ...
 
     def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Run:
@@ -195,6 +214,8 @@ class Recovery:
             return None
         if self._process.is_unheard_of(operation):
             return Ended(Reason.INTERRUPTED)  # nobody heard of it: its request went on without
+        if self._process.is_unanswered(operation) and operation.queue is not None:
+            return self._not_begun(operation)
         return self._by_loss(operation)
 
     def _by_loss(self, operation: Operation) -> Event:
@@ -212,7 +233,7 @@ class Recovery:
         taken = self._take_ours(most) if may_take else 0
         if self._all is None and time.monotonic() - self._looked >= LOOK:
             self._looked = time.monotonic()
-            self._all = self._repository.walk(Filter(states=_WAITING))
+            self._all = self._repository.walk(Filter(states=_WAITING, queue=""))
         if self._all is not None:
             self._look_at(self._all)
         return taken
@@ -230,7 +251,7 @@ class Recovery:
 
         def take(operation: Operation) -> None:
             nonlocal taken
-            taken += self._take(operation)
+            taken += self.take(operation)
 
         try:
             each(take, self._in_turn(walk, lambda: taken < most))
@@ -240,7 +261,8 @@ class Recovery:
 
     def _begin_round(self) -> Walk:
         application = self._process.application.name
-        walk = self._repository.walk(Filter(states=_WAITING, application=application))
+        which = Filter(states=_WAITING, queue="", application=application)
+        walk = self._repository.walk(which)
         self._ours.begin(walk)
         return walk
 
@@ -258,7 +280,8 @@ class Recovery:
         is_ready = self.rerunner is not None and self.rerunner.is_ready
         return is_ready and not is_frozen_between_requests()
 
-    def _take(self, operation: Operation) -> bool:
+    def take(self, operation: Operation) -> bool:
+        """Run here what waits for a process of this application; False if it can't be now."""
         rerunner = self.rerunner
         if not self._may_take(operation) or rerunner is None or not rerunner.is_ready:
             return False
@@ -267,9 +290,9 @@ class Recovery:
     def _may_take(self, operation: Operation) -> bool:
         """Tell whether it may be run here; what has waited too long is ended."""
         # What is left of an earlier run here must be out of the way of the next one.
-        if operation.queue is not None or self._process.has(operation.id):
+        if self._process.has(operation.id):
             return False
-        if self._has_waited(operation, operation.retention):
+        if has_waited_in_vain(operation, self._store.now()):
             self._end(operation, Reason.EXPIRED_BEFORE_START)
             return False
         return self._is_ours(operation)
@@ -349,7 +372,8 @@ class Recovery:
             if left is not None:
                 self._process.clear(left)
             return False
-        logger.warning("operation %s is run again (%d)", operation.shown, operation.fence)
+        level = logging.WARNING if operation.attempts > 1 else logging.INFO
+        logger.log(level, "operation %s is run (%d)", operation.shown, operation.attempts)
         return True
 
     def _not_begun(self, operation: Operation) -> Event:

@@ -54,7 +54,7 @@ def admit(
     # Where another one may have become the same operation, nothing need be called.
     if decision.budget != 0 or _has_key(sharing):
         return Admitted(decision, sharing)
-    if engine.is_full and sharing is None:
+    if engine.is_full and sharing is None and decision.queue is None:
         return _overloaded(Overloaded("operations", engine.limits.operations))
     return _unrecordable() if engine.is_cut_off else Admitted(decision, sharing)
 
@@ -111,37 +111,44 @@ def refuse_unread(
     *,
     has_room: bool,
     is_late: bool = False,
+    queue: str | None = None,
 ) -> Response | None:
     """Refuse a request whose body could not be read ahead; None if it may go on as it is.
 
     Args:
         has_room: Whether there was room for what was read.
         is_late: Whether it does not come.
+        queue: Whose workers were to run its handler; None: it runs here.
     """
-    if not has_room and is_accepted_first(candidate, sharing):
+    if not has_room and (queue is not None or is_accepted_first(candidate, sharing)):
         return _overloaded(Overloaded("spooled", limits.spooled))
-    if not _has_key(sharing):
+    if queue is None and not _has_key(sharing):
         return None
     if is_late:
         close = ((b"connection", b"close"),)  # RFC 9110 §15.5.9
         return problem(408, "request-timeout", "The request did not come whole.", close)
-    return problem(413, "request-too-large", "The request is too large to have a key.")
+    what = "be kept for a worker" if queue is not None else "have a key"
+    return problem(413, "request-too-large", f"The request is too large to {what}.")
 
 
-def refuse_unaccepted(error: Exception, sharing: Sharing | None, path: str) -> Response | None:
+def refuse_unaccepted(
+    error: Exception, sharing: Sharing | None, path: str, queue: str | None = None
+) -> Response | None:
     """Refuse a request that has become no operation; None if it may go on as it is.
 
     Args:
         error: Why it has not.
         path: The request's, for the log.
+        queue: Whose workers were to run its handler; None: it runs here.
     """
     if isinstance(error, Overloaded):
         return _overloaded(error)
     unexpected = None if isinstance(error, RaincheckError) else error
-    outcome = "is refused" if _has_key(sharing) else "stays synchronous"
-    logger.warning("%r %s: %s", path, outcome, error, exc_info=unexpected)
     # Under a key, another request might be handled as well.
-    return _unrecordable() if _has_key(sharing) else None
+    is_refused = queue is not None or _has_key(sharing)
+    outcome = "is refused" if is_refused else "stays synchronous"
+    logger.warning("%r %s: %s", path, outcome, error, exc_info=unexpected)
+    return _unrecordable() if is_refused else None
 
 
 def _overloaded(error: Overloaded) -> Response:

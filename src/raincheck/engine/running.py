@@ -85,6 +85,13 @@ class RunningOperation:
     is_over: bool = False
     lingers: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _gone: threading.Event | None = None  # few are waited for
+
+    def gone(self) -> threading.Event:
+        """Return what is set when its handler is over, and its end recorded as far as can be."""
+        with self.lock:
+            self._gone = self._gone or threading.Event()
+            return self._gone
 
     @property
     def is_late(self) -> bool:
@@ -137,11 +144,16 @@ def name_process() -> str:
 
 
 class RunningOperations:
-    """Those of this process; a fork has none of the handlers, and must not speak for them."""
+    """Those of this process; a fork has none of the handlers, and must not speak for them.
+
+    Attributes:
+        at_end: Called whenever one does not run here any more.
+    """
 
     def __init__(self) -> None:
         self._of = PerProcess(dict[str, RunningOperation])
         self._name = PerProcess(name_process)
+        self.at_end: Callable[[], object] | None = None
 
     @property
     def worker(self) -> str:
@@ -172,6 +184,15 @@ class RunningOperations:
         """Take note of an operation that runs here; False if it does already."""
         return self._here.setdefault(running.operation.id, running) is running
 
+    def wait_for(self, operation_id: str, seconds: float | None = None) -> bool:
+        """Wait until an operation does not run here any more; False if it still does then."""
+        running = self.get(operation_id)
+        if running is None:
+            return True
+        gone = running.gone()
+        # It may have been dropped before anybody could see that somebody waits.
+        return self.get(operation_id) is not running or gone.wait(seconds)
+
     def is_within(self, running: RunningOperation, most: int) -> bool:
         """Tell whether an operation is among the oldest `most`."""
         here = self._here
@@ -181,6 +202,10 @@ class RunningOperations:
         """Forget an operation, if it is there."""
         if running is not None and self._here.get(running.operation.id) is running:
             del self._here[running.operation.id]
+            if running._gone is not None:
+                running._gone.set()
+            if self.at_end is not None:
+                self.at_end()
 
     @property
     def _here(self) -> dict[str, RunningOperation]:

@@ -125,6 +125,8 @@ class Start:
         webhook: The URL that is to be told of its end.
         is_reached: Whether its handler is, so that who is known as nobody by now is nobody.
         is_attended: Whether its client waits for the response itself, as long as the budget lasts.
+        queue: Where it waits for workers; None: this process runs it.
+        not_before: When they may begin, in seconds since the epoch; None: now.
     """
 
     method: str
@@ -138,6 +140,8 @@ class Start:
     webhook: str | None = None
     is_reached: bool = False
     is_attended: bool = False
+    queue: str | None = None
+    not_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

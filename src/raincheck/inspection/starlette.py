@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -52,6 +53,8 @@ class StarletteDirectory:
 
 def _flat(routes: Iterable[Any]) -> Iterable[Any]:
     """Open what FastAPI's `include_router` made, which can't be seen from outside."""
+    if "fastapi" not in sys.modules:  # to import it takes a second
+        return routes
     try:
         from fastapi.routing import iter_route_contexts
     except ImportError:  # no FastAPI, or one that includes routes as they are

@@ -219,6 +219,8 @@ class StatusMonitor:
             return Answer(views.repeated(view, repeat.first))
         in_person = repeat.candidate.in_person
         patience = self.engine.settings.max_wait if in_person else repeat.candidate.budget or 0
+        if operation.queue is not None:  # its own client was told at once, too
+            patience = 0
         wait = patience if self._has_room else 0
         if has_waited or not wait:  # whoever began it may have left unnoticed
             self.engine.leave_alone(operation)

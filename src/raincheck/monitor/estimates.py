@@ -17,6 +17,7 @@ from raincheck.operations.durations import Sketch
 from raincheck.operations.operation import Operation, State
 
 SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER = 1, 30  # seconds: an end is to be seen soon enough
+LONGEST_BEFORE_BEGIN = 3600  # seconds: until then nothing ends but by being cancelled
 FEWEST = 3  # durations that tell something
 POLL = 0.05  # what a poll costs: as much as to lose this share of the duration
 LAG = 0.01  # seconds by which polls come later than they are told to, at least
@@ -74,7 +75,9 @@ def retry_after(operation: Operation, now: float, past: Sketch | None) -> int:
         now: Seconds since the epoch by the store's clock.
         past: What is known of its route.
     """
-    blind = math.ceil((now - operation.created) / 10)
+    if (rest := _before_begin(operation, now)) > 0:
+        return math.ceil(min(rest, LONGEST_BEFORE_BEGIN))
+    blind = math.ceil((now - operation.begun) / 10)
     blind = max(SHORTEST_RETRY_AFTER, min(LONGEST_RETRY_AFTER, blind))
     since, outlook = begun(operation), _outlook(operation, past)
     if since is None or outlook is None or not 0 <= now - since < outlook.known:
@@ -89,11 +92,18 @@ def estimate(operation: Operation, now: float, past: Sketch | None) -> float | N
 
     The same for as long as nothing is learned, and it is not refuted.
     """
-    since, outlook = begun(operation), _outlook(operation, past)
+    is_early, outlook = _before_begin(operation, now) > 0, _outlook(operation, past)
+    since = operation.not_before if is_early else begun(operation)
     if since is None or outlook is None:
-        return None
+        return since if is_early else None
     expected = (_rounded(outlook.sketch.quantile(share)) for share in SHARES)
     return next((since + seconds for seconds in expected if since + seconds > now), None)
+
+
+def _before_begin(operation: Operation, now: float) -> float:
+    """Return the seconds for which workers must not begin yet."""
+    is_waiting = operation.state is State.ACCEPTED and operation.not_before is not None
+    return (operation.not_before or now) - now if is_waiting else 0.0
 
 
 def _rounded(seconds: float) -> float:
@@ -107,8 +117,8 @@ def begun(operation: Operation) -> float | None:
     A handler begins before its operation is recorded. One that waits to be run again, or is, has
     lost a process: its age tells nothing.
     """
-    is_first = operation.state is State.RUNNING and operation.fence <= 1
-    return operation.created if is_first else None
+    is_first = operation.state is State.RUNNING and operation.attempts <= 1
+    return operation.begun if is_first else None
 
 
 def _outlook(operation: Operation, past: Sketch | None) -> Outlook | None:

@@ -105,9 +105,13 @@ class Operation:
     the store has the request to run it from. `fingerprint` is that of a request under a key, which
     is let go if it was `coalesced`: at the end, or seconds later if a 202 was sent. `application`
     is the one whose processes show it and may run the handler, `code` the fingerprint of its
-    source. `webhook` is the URL that is still to be told of the end, after so many `deliveries`;
-    then `lease` is the time from which the next may be made. `polled` is about when somebody last
-    asked for it, where that counts. `form_token` is what the forms of its page must send.
+    source. `queue` is where it waits for workers; None: for processes of its application. Until it
+    is claimed, `lease` is when it may be taken up, or its workers told again; not `not_before`.
+    `started` is when its handler was first begun there, `unbegun` the number of claims under which
+    it was not. `webhook` is the URL that is still to be told of the end, after so many
+    `deliveries`; then `lease` is the time from which the next may be made. `polled` is about when
+    somebody last asked for it, where that counts. `form_token` is what the forms of its page must
+    send.
     """
 
     id: str
@@ -139,12 +143,25 @@ class Operation:
     deliveries: int = 0
     polled: float | None = None
     form_token: str | None = None
+    not_before: float | None = None
+    started: float | None = None
+    unbegun: int = 0
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_terminal(self) -> bool:
         """Whether nothing will change the outcome any more."""
         return self.state in TERMINAL
+
+    @property
+    def attempts(self) -> int:
+        """How often its handler was begun."""
+        return self.fence - self.unbegun
+
+    @property
+    def begun(self) -> float:
+        """When its handler was begun first; before that, when it was accepted."""
+        return self.created if self.started is None else self.started
 
     @property
     def application_name(self) -> str | None:
@@ -167,6 +184,17 @@ def is_mere_renewal(old: Operation, new: Operation) -> bool:
     """Tell whether a change is one that nobody who reads the operation would see."""
     same = replace(new, version=old.version, lease=old.lease, polled=old.polled)
     return new.updated == old.updated and old == same
+
+
+def is_due(operation: Operation, now: float) -> bool:
+    """Tell whether workers may begin an operation that waits for them."""
+    return operation.not_before is None or operation.not_before <= now
+
+
+def has_waited_in_vain(operation: Operation, now: float) -> bool:
+    """Tell whether an operation has waited to be run as long as its response would be kept."""
+    begun = max(operation.updated, operation.not_before or 0.0)
+    return now - begun > operation.retention
 
 
 def is_abandoned(operation: Operation, now: float, *, is_dead: bool) -> bool:

@@ -30,8 +30,12 @@ _NUMBER, _TEXT = (int, float), (str, type(None))
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("id", "state", "method", "route"), str),
     **dict.fromkeys(("created", "updated", "retention", "completed"), _NUMBER),
-    **dict.fromkeys(("lease", "expires", "polled", "total"), (*_NUMBER, type(None))),
-    **dict.fromkeys(("version", "fence", "deliveries", "status", "length", "chunk_size"), int),
+    **dict.fromkeys(
+        ("lease", "expires", "polled", "total", "not_before", "started"), (*_NUMBER, type(None))
+    ),
+    **dict.fromkeys(
+        ("version", "fence", "unbegun", "deliveries", "status", "length", "chunk_size"), int
+    ),
     **dict.fromkeys(("owner", "queue", "worker", "reason", "fingerprint", "application"), _TEXT),
     **dict.fromkeys(("code", "webhook", "form_token"), _TEXT),
     **dict.fromkeys(("message", "error_code", "error_message"), _TEXT),

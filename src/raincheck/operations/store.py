@@ -36,7 +36,7 @@ class Filter:
         states: The states looked for.
         owner: Exactly this owner.
         worker: Exactly this worker.
-        queue: Exactly this queue.
+        queue: Exactly this queue; empty: in none.
         lease_before: A lease that ends at or before this time (seconds since the epoch).
         expires_before: An expiry at or before this time (seconds since the epoch).
         forgotten: Whether the response was given up.
@@ -58,7 +58,7 @@ class Filter:
             (self.states is None or operation.state in self.states)
             and (self.owner is None or operation.owner == self.owner)
             and (self.worker is None or operation.worker == self.worker)
-            and (self.queue is None or operation.queue == self.queue)
+            and (self.queue is None or (operation.queue or "") == self.queue)
             and _is_due(operation.lease, self.lease_before)
             and _is_due(operation.expires, self.expires_before)
             and (self.forgotten is None or operation.forgotten == self.forgotten)

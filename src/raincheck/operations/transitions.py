@@ -59,6 +59,26 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The handler was reached and not begun: it is for workers of `queue`, and not for this one.
+
+    Attributes:
+        due: When they may take it up, or are told again.
+    """
+
+    queue: str
+    due: float
+    not_before: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The workers of its queue are told of it, and will be again from `due` on."""
+
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
 class Marked:
     """The handler itself says whether it may be run again."""
 
@@ -100,6 +120,8 @@ Event = (
     | Responded
     | Ended
     | Released
+    | HandedOver
+    | Told
     | Marked
     | Polled
     | Forgotten
@@ -116,11 +138,13 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State | None] = {
     (State.ACCEPTED, CancelRequested): State.CANCELLED,
     (State.ACCEPTED, Ended): State.FAILED,
     (State.ACCEPTED, Polled): State.ACCEPTED,
+    (State.ACCEPTED, Told): State.ACCEPTED,
     (State.RUNNING, Renewed): State.RUNNING,
     (State.RUNNING, CancelRequested): State.CANCELLING,
     (State.RUNNING, Responded): BY_EVENT,
     (State.RUNNING, Ended): State.FAILED,
     (State.RUNNING, Released): State.ACCEPTED,
+    (State.RUNNING, HandedOver): State.ACCEPTED,
     (State.RUNNING, Marked): State.RUNNING,
     (State.RUNNING, Polled): State.RUNNING,
     (State.CANCELLING, Renewed): State.CANCELLING,
@@ -175,12 +199,14 @@ def _state_by(event: Event) -> State:
 
 def _apply(
     operation: Operation,
-    event: Claimed | Renewed | CancelRequested | Released | Marked | Polled,
+    event: Claimed | Renewed | CancelRequested | Released | HandedOver | Told | Marked | Polled,
     now: float,
 ) -> Operation:
     match event:
         case Claimed(worker, lease):
             claimed = replace(operation, worker=worker, lease=now + lease, updated=now)
+            if operation.queue is not None and operation.started is None:
+                claimed = replace(claimed, started=now)
             # How far an earlier run came says nothing about this one.
             progress = None if operation.fence else operation.progress
             return replace(claimed, fence=operation.fence + 1, progress=progress)
@@ -190,7 +216,13 @@ def _apply(
         case CancelRequested():
             return replace(operation, updated=now)
         case Released():
-            return replace(operation, worker=None, lease=None, updated=now)
+            due = None if operation.queue is None else now
+            return replace(operation, worker=None, lease=due, updated=now)
+        case HandedOver(queue, due, not_before):
+            waiting = replace(operation, queue=queue, not_before=not_before, worker=None, lease=due)
+            return replace(waiting, unbegun=operation.unbegun + 1, updated=now)
+        case Told(due):
+            return replace(operation, lease=due)
         case Marked(repeatable):
             captured = operation.captured and repeatable
             return replace(operation, repeatable=repeatable, captured=captured)
@@ -235,7 +267,9 @@ def after_loss(operation: Operation, reason: Reason, max_attempts: int) -> Relea
         reason: Why it fails if it can't be run again.
         max_attempts: How often its handler may be begun.
     """
-    may_run_again = operation.repeatable and operation.captured and operation.fence < max_attempts
+    may_run_again = (
+        operation.repeatable and operation.captured and operation.attempts < max_attempts
+    )
     if operation.state is State.RUNNING and may_run_again:
         return Released()
     return Ended(reason)

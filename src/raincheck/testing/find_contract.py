@@ -27,9 +27,11 @@ class FindContract:
             (Filter(owner=""), ""),
             (Filter(worker="w"), "a"),
             (Filter(queue="q"), "ad"),
-            (Filter(lease_before=100.0), "a"),
-            (Filter(lease_before=99.9), ""),
-            (Filter(lease_before=150.0), "ae"),
+            (Filter(queue=""), "bce"),
+            (Filter(states=frozenset({State.ACCEPTED}), queue="q", lease_before=50.0), "d"),
+            (Filter(lease_before=100.0), "ad"),
+            (Filter(lease_before=49.9), ""),
+            (Filter(lease_before=150.0), "ade"),
             (Filter(expires_before=200.0), "b"),
             (Filter(expires_before=300.0), "bc"),
             (Filter(forgotten=True), "c"),
@@ -44,7 +46,7 @@ class FindContract:
         """In order of creation; `Filter.matches` says what meets the conditions."""
         for operation in (
             make_operation("e", created=5.0, state=State.CANCELLING, worker="v", lease=150.0),
-            make_operation("d", created=4.0, state=State.ACCEPTED, queue="q"),
+            make_operation("d", created=4.0, state=State.ACCEPTED, queue="q", lease=50.0),
             make_operation("a", created=1.0, owner="ann", worker="w", queue="q", lease=100.0),
             make_operation("b", created=2.0, state=State.SUCCEEDED, owner="bob", expires=200.0),
             replace(forgotten("c", expires=300.0), created=3.0, owner="ann"),

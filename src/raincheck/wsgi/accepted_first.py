@@ -51,6 +51,9 @@ class AcceptedFirst:
         if not accepted.is_new:
             race.drop()
             return self._answer(accepted.operation)
+        if race.deferral.queue is not None:
+            race.drop()
+            return self._started(accepted.operation)
         if not race.start():
             race.deferral.stop_attending()  # nobody would take it meanwhile
             copy_context().run(race.run)  # in this thread: it has been accepted
@@ -64,7 +67,8 @@ class AcceptedFirst:
 
     def _refuse(self, error: Exception) -> Response | None:
         self._race.deferral.keep()
-        refusal = refuse_unaccepted(error, self._sharing, self._race.path)
+        queue = self._race.deferral.queue
+        refusal = refuse_unaccepted(error, self._sharing, self._race.path, queue)
         if refusal is None:
             return None
         self._race.drop()

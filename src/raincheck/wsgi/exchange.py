@@ -16,6 +16,7 @@ from raincheck.config.policy import Candidate
 from raincheck.engine.response_writer import ResponseWriter
 from raincheck.errors import OperationCancelled
 from raincheck.handler import REQUEST
+from raincheck.runners.leaving import is_exit
 from raincheck.wsgi.arrival import EnvironArrival
 from raincheck.wsgi.channel import Channel, Outlet
 from raincheck.wsgi.race import Race
@@ -108,11 +109,14 @@ class Exchange(Race):
         try:
             result = self.gateway.app(self._environ, self._start_response)
             self._has_returned = True
-            self._send_all(result)
+            if not self.is_left:
+                self._send_all(result)
         except BaseException as raised:
             error = raised
         writer = self.settle()
-        if writer is None:
+        if self.is_left:
+            self._leave(_close(result) or error)
+        elif writer is None:
             self._leave_to_server(result, error)
         else:
             self._exc_info = None
@@ -121,6 +125,20 @@ class Exchange(Race):
             self.conclude(writer, error)
             self.cut(self._channel, error)
         del error  # its traceback refers to this frame
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Let go of a request that workers are to handle."""
+        self._exc_info = None
+        if error is not None and not is_exit(error):
+            logger.error("%r raised after it was left to workers", self.path, exc_info=error)
+        self.until_recorded()
+        let_go(self._body, is_over=True)
+        self._channel.end()
+
+    @property
+    def scope(self) -> WSGIEnvironment:
+        """The environ that the application was given."""
+        return self._environ
 
     def _leave_to_server(self, result: Iterable[bytes], error: BaseException | None) -> None:
         """Have the server take the rest, and close the iterable when it wants that."""
@@ -154,6 +172,8 @@ class Exchange(Race):
 
     def _send(self, data: bytes) -> bool:
         """Send a piece; False if nobody wants any more."""
+        if self.is_left:
+            return False
         if not data and not self._sent:
             # Header fields may still change before the first byte (PEP 3333).
             self._held = min(self._held + 1, MOST_HELD)

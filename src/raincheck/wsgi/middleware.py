@@ -113,7 +113,7 @@ class RaincheckMiddleware:
             if refusal is not None:
                 return self._gateway.status.refuse(environ, start_response, refusal)
             return self.app(environ, start_response)
-        engine.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
+        engine.application.come_in_at(decoded(environ.get("SCRIPT_NAME", "")))
         exchange = Exchange(self._gateway, environ, path, body, candidate)
         if is_accepted_first(candidate, sharing):
             request = to_request(environ)
@@ -142,6 +142,8 @@ class RaincheckMiddleware:
                 return exchange.response(start_response)
             finally:
                 at_response()
+        if isinstance(operation, Response):
+            return self._gateway.status.refuse(environ, start_response, operation)
         where, applied = fill(template, operation.id), exchange.candidate.applied
         request = to_request(environ)
         response = self._gateway.monitor.started(operation, request, applied, where)
@@ -152,6 +154,8 @@ class RaincheckMiddleware:
             return True
         if candidate.in_person:
             return not self._sharing_policy.has_keys
+        if candidate.queue is not None:
+            return False
         if candidate.budget is None and not self._is_marked(environ):
             return True
         return self._is_frozen or self._stays_here(environ)

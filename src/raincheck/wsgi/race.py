@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from functools import partial
+from typing import Any
 
 from raincheck.config.policy import Candidate
-from raincheck.engine.deferral import Deferral, Fate, Where
+from raincheck.engine.deferral import Deferral
+from raincheck.engine.fate import Fate, Where
 from raincheck.engine.idempotency import Sharing
+from raincheck.engine.refusals import refuse_unaccepted
 from raincheck.engine.response_writer import ResponseWriter
 from raincheck.engine.start import Accepted, Source
 from raincheck.errors import RaincheckError
 from raincheck.handler import CURRENT, Marking
-from raincheck.http.messages import Headers, Request
+from raincheck.http.messages import Headers, Request, Response
 from raincheck.operations.operation import Operation, Progress, Reason
+from raincheck.runners.leaving import native_exit
 from raincheck.wsgi.gateway import Gateway
 from raincheck.wsgi.passing import Passing
 from raincheck.wsgi.waiting import PATIENCE
@@ -61,6 +65,7 @@ class Race(Passing):
         )
         self.sign = object()  # in the environ that the application is given
         self.over = False  # the handler's thread is done with the request
+        self._is_recorded = False  # for workers, or refused
         self._thread: int | None = None  # its handler's
 
     # --- what the two kinds of races do of their own -------------------------------------------
@@ -94,16 +99,20 @@ class Race(Passing):
             logger.warning("no thread for %r: %s", self.path, error)
             return False
 
-    def outcome(self) -> Operation | None:
+    def outcome(self) -> Operation | Response | None:
         """Wait until it is settled where the response goes.
 
         Returns:
-            The operation if it goes to the store; None if it goes to the server.
+            The operation if it goes to the store, or nowhere, as workers run the handler; what is
+            to be answered if those can't; None if it goes to the server.
         """
         try:
             if self.deferral.fate is not Fate.KEPT:
                 self._wait_for_budget(self._is_decided)
-                if not self.deferral.hold():
+                is_held = self.deferral.hold()
+                if self.is_left:
+                    return self._leave_to_workers()
+                if not is_held:
                     return None
                 self._promote()
             if self.operation is None:
@@ -114,6 +123,25 @@ class Race(Passing):
             self.deferral.keep()
             self.abandon()
             raise
+
+    @property
+    def is_left(self) -> bool:
+        """Whether workers run the handler, which has been left before it began."""
+        return self.deferral.is_handed_over
+
+    def _leave_to_workers(self) -> Operation | Response | None:
+        try:
+            return self.accept().operation
+        except Exception as error:
+            return refuse_unaccepted(error, None, self.path, self.deferral.queue)
+        finally:
+            self._is_recorded = True
+            self._wake()
+
+    def until_recorded(self) -> None:
+        """Wait until nothing of the request is needed any more, whose handler has been left."""
+        if self.operation is None:
+            self._wait(lambda: self._is_recorded, None)
 
     def is_answered_in_time(self) -> bool:
         """Wait for the response as long as its handler may take to begin it; a marked one may not.
@@ -176,7 +204,7 @@ class Race(Passing):
             StoreError: It could not be recorded.
         """
         accepted = self.deferral.record(self, self.deferral.prepare(sharing))
-        if accepted.is_new:
+        if accepted.is_new and self.deferral.queue is None:
             while not self._attach(accepted.operation):
                 self.deferral.mark_again(accepted.operation)
             self.detached()
@@ -192,7 +220,7 @@ class Race(Passing):
 
     def resume(self, operation: Operation, request: Request) -> None:
         """Be another run of an operation whose first run was lost."""
-        self.is_rerun = True
+        self.is_rerun = operation.attempts > 1
         self.deferral.resume(operation, request)
         self.gateway.running.adopt(self)
 
@@ -222,12 +250,12 @@ class Race(Passing):
         """Wait until it is settled where the response goes.
 
         Returns:
-            Where to record it; None if it goes to the server.
+            Where to record it; None if it goes to the server, or nowhere (`is_left`).
         """
         with self.changed:
-            while self.deferral.respond() is Where.WAIT:
+            while (where := self.deferral.respond()) is Where.WAIT:
                 self.changed.wait()
-            return self.deferral.writer
+            return self.deferral.writer if where is Where.STORE else None
 
     def begin(self, writer: ResponseWriter, status: int, headers: Headers) -> None:
         """Record the beginning of the response, once it is known whose it is."""
@@ -278,6 +306,18 @@ class Race(Passing):
     def defer(self, marking: Marking) -> None:
         """Have the request answered 202, unless it has been answered or is over."""
         self.deferral.defer(marking)
+
+    def hand_over(
+        self, marking: Marking, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> BaseException | None:
+        """Have workers run the handler; see `Deferrable`."""
+        is_left = self.deferral.hand_over(marking)
+        return native_exit(args, kwargs, self.scope) if is_left else None
+
+    @property
+    def scope(self) -> Mapping[str, Any] | None:
+        """What the application was given with the request, if it is known."""
+        return None
 
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""

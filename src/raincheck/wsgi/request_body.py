@@ -52,7 +52,12 @@ class Unread(Exception):
     ) -> Response | None:
         """Return what is to be answered; None if the request may go on as it is."""
         return refuse_unread(
-            candidate, sharing, limits, has_room=self.has_room, is_late=self.is_late
+            candidate,
+            sharing,
+            limits,
+            has_room=self.has_room,
+            is_late=self.is_late,
+            queue=candidate.queue,
         )
 
 

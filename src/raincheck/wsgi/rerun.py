@@ -28,6 +28,14 @@ class Rerunner:
         """Whether this process goes on."""
         return not self._gateway.running.is_stopping
 
+    def begin(self) -> None:
+        """Have this process keep its promises, although no server may ever come in here."""
+        self._gateway.engine.heartbeat.ensure()
+
+    def drain(self) -> None:
+        """Wait for what runs, within bounds, and record how the rest has ended."""
+        self._gateway.running.drain()
+
     def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Race:
         """Begin to run a request; from any thread.
 

@@ -99,7 +99,7 @@ class Status:
     ) -> Response | EventStream:
         path, request = fill(template, operation_id), to_request(environ)
         root_path = request.root_path if root_path is None else root_path
-        self.monitor.engine.come_in_at(root_path)
+        self.monitor.engine.application.come_in_at(root_path)
         owner = cache(partial(self._owner, environ))
         poll = Poll(request, operation_id, resource, owner, path, root_path)
         return self.follow(poll, self.monitor.look(poll))

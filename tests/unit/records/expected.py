@@ -82,6 +82,9 @@ DISCARDED = replace(
 # What was added to records while their version stayed 1, and what it is in those without it.
 ADDED = {
     "form_token": None,
+    "not_before": None,
+    "started": None,
+    "unbegun": 0,
     "application": None,
     "repeatable": False,
     "captured": False,

@@ -161,10 +161,12 @@ class Statements:
             # Spelled out: of a parameter it is not known which index has all that it may be.
             states = ", ".join(f"'{State(state)}'" for state in sorted(which.states))
             conditions.append(f"state IN ({states})" if states else "false")
-        texts = {name: getattr(which, name) for name in ("owner", "worker", "queue")}
-        for name, text in {**texts, "application_name": which.application}.items():
+        texts = {name: getattr(which, name) for name in ("owner", "worker")}
+        texts |= {"application_name": which.application, "coalesce(queue, '')": which.queue}
+        for column, text in texts.items():
             if text is not None:
-                conditions.append(f"{name} = %({name})s")
+                name = f"text{len(values)}"
+                conditions.append(f"{column} = %({name})s")
                 values[name] = as_key(text)
         if which.forgotten is not None:
             conditions.append("forgotten" if which.forgotten else "NOT forgotten")

@@ -121,9 +121,11 @@ def to_select(which: Filter) -> tuple[str, list[Any]]:
         # An owner may have ended much, but has little to run.
         has_few = index is None and which.states is not None and not which.states & TERMINAL
         require(f"{'+' if has_few else ''}owner = ?", which.owner)
-    for name in ("worker", "queue", "forgotten"):
+    for name in ("worker", "forgotten"):
         if (value := getattr(which, name)) is not None:
             require(f"{name} = ?", value)
+    if which.queue is not None:
+        require("coalesce(queue, '') = ?", which.queue)
     if which.application is not None:
         require("application_name = ?", which.application)
     for name in ("lease", "expires"):

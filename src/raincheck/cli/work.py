@@ -1,0 +1,130 @@
+"""`work`: run operations that wait in queues, in processes without a server."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+DONE, FAILED, UNUSABLE = 0, 1, 2
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PAUSE = 1.0  # seconds until a process that has ended by itself is begun anew
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add what the command understands."""
+    parser.add_argument("application", metavar="module:app", help="or module:factory()")
+    parser.add_argument(
+        "--queue",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="whose operations to run: a runner or a queue of the application; may be repeated",
+    )
+    parser.add_argument(
+        "--once", action="store_true", help="run what is due, then end: for cron and its like"
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="operations at a time in each process (%(default)s)",
+    )
+    parser.add_argument(
+        "--processes", type=_count, default=1, metavar="N", help="processes (%(default)s)"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command, and return the process's exit status."""
+    if options.processes > 1:
+        return _Processes(_command(options), options.processes, is_once=options.once).run()
+    return _work(options)
+
+
+def _work(options: argparse.Namespace) -> int:
+    from raincheck.errors import ConfigurationError, StoreError
+    from raincheck.inspection.check import NotLoadedError
+    from raincheck.runners.lifespan import LifespanFailed
+    from raincheck.runners.loop import WorkLoop
+    from raincheck.runners.worker import Worker
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    worker = Worker(options.application, options.queue)
+    loop = WorkLoop(worker, options.concurrency)
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: loop.stop())
+    try:
+        if options.once:
+            ended = loop.run_due()
+            print(_told(ended.total(), {state.value: n for state, n in ended.items()}))
+        else:
+            loop.run()
+    except (ConfigurationError, NotLoadedError, LifespanFailed) as error:
+        print(error, file=sys.stderr)
+        return UNUSABLE
+    except StoreError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    finally:
+        worker.close()
+    return DONE
+
+
+def _told(total: int, states: dict[str, int]) -> str:
+    if not total:
+        return "Nothing was due"
+    how = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"{total} run: {how}"
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """Return what one of several processes is started with."""
+    queues = [part for name in options.queue for part in ("--queue", name)]
+    once = ["--once"] if options.once else []
+    own = ["--concurrency", str(options.concurrency), *queues, *once]
+    return [sys.executable, "-m", "raincheck", "work", options.application, *own]
+
+
+class _Processes:
+    """Several processes that do the same; one that ends by itself is begun anew."""
+
+    def __init__(self, command: Sequence[str], number: int, *, is_once: bool) -> None:
+        self._command = command
+        self._number = number
+        self._is_once = is_once
+        self._stop = threading.Event()
+
+    def run(self) -> int:
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: self._stop.set())
+        processes = [self._begin() for _ in range(self._number)]
+        while not self._stop.wait(PAUSE) and any(each.poll() is None for each in processes):
+            if not self._is_once:
+                processes = [self._renewed(each) for each in processes]
+        for each in processes:
+            if each.poll() is None:
+                each.terminate()
+        return max(abs(each.wait()) for each in processes)
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        # A group of their own: a Ctrl-C is told to them by this process, once.
+        return subprocess.Popen(self._command, process_group=0)  # noqa: S603 - this very program
+
+    def _renewed(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        status = process.poll()
+        if status is None or status == UNUSABLE:
+            return process
+        print(f"a worker has ended with {status}: another one begins", file=sys.stderr)
+        return self._begin()

@@ -1,0 +1,227 @@
+"""Operations that wait for workers: handed to them, told to them again, and taken up here.
+
+What waits in a queue is `accepted`, has no worker, and its `lease` is the moment from which it may
+be looked at: by workers, who take it up, or by who tells them again. A message that tells of it is
+a doorbell and nothing more: lost, late or twice, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import weakref
+from collections.abc import Iterator
+from enum import Enum
+
+from raincheck.engine.process import Process
+from raincheck.engine.recovery import Recovery, Rerunner
+from raincheck.engine.running import each
+from raincheck.engine.telling import Telling
+from raincheck.errors import WorkersUnavailable
+from raincheck.operations.operation import (
+    TERMINAL,
+    Operation,
+    Reason,
+    State,
+    has_waited_in_vain,
+    is_due,
+)
+from raincheck.operations.store import Filter
+from raincheck.operations.transitions import Ended, Event, HandedOver, Told
+
+logger = logging.getLogger("raincheck")
+
+# Seconds until workers are told again, at least: as long again as it has waited, so that a queue
+# that is long is not made longer by what tells of it.
+AGAIN = 60.0
+LOOK = 15.0  # seconds between looks for what is to be told again
+TURN = 1.0  # seconds of each: there are leases to renew, too
+_WAITING = frozenset({State.ACCEPTED})
+_KNOWN: weakref.WeakSet[Queues] = weakref.WeakSet()
+
+
+class Take(Enum):
+    """What becomes of an operation that a worker was told of."""
+
+    BEGUN = "its handler runs here now"
+    OVER = "it has ended, or there is none"
+    ELSEWHERE = "another worker runs it"
+    EARLY = "it is not due yet"
+    REFUSED = "it can't be run here now; it stays in its queue"
+
+
+class Queues:
+    """What one process does for the operations of one application that wait in queues.
+
+    Attributes:
+        served: Names of those that this process is a worker of.
+        running: What runs in this process.
+    """
+
+    def __init__(self, process: Process, recovery: Recovery) -> None:
+        self.served = frozenset[str]()
+        self._process = process
+        self._store = process.store
+        self._recovery = recovery
+        self._telling = Telling(process.settings.workers or {})
+        self._looked = -math.inf
+        self.running = process.running
+        _KNOWN.add(self)
+
+    @property
+    def rerunner(self) -> Rerunner | None:
+        """Who can run a captured request here; None: nobody."""
+        return self._recovery.rerunner
+
+    # --- handing over --------------------------------------------------------------------------
+
+    def due(self, queue: str, now: float, not_before: float | None) -> float:
+        """Return the moment from which an operation that begins to wait may be looked at.
+
+        Where workers are told of it, that is when they are to be told again.
+        """
+        if not_before is not None and not_before > now:
+            return not_before
+        return now + AGAIN if queue in self._telling.queues else now
+
+    def tell(self, operation: Operation) -> None:
+        """Tell workers of an operation that they may run now.
+
+        Raises:
+            WorkersUnavailable: They could not be told; `refuse` it, unless somebody was promised.
+        """
+        if is_due(operation, self._store.now()):
+            self._telling.tell(operation)
+
+    def refuse(self, operation: Operation) -> None:
+        """End what its workers could not be told of, before anybody has heard of it."""
+        ended = Ended(Reason.INTERRUPTED)
+        change = self._process.repository.change
+        left = change(operation.id, ended, fence=operation.fence, drop_dedupe=True)
+        if left is not None:
+            self._process.clear(left)
+
+    def hand_over(
+        self, operation: Operation, queue: str, not_before: float | None
+    ) -> Operation | None:
+        """Let workers of a queue run what this process was to run, and has not begun.
+
+        Returns:
+            None if it has ended, or this process has lost it.
+        """
+        due = self.due(queue, self._store.now(), not_before)
+        handed = HandedOver(queue, due, not_before)
+
+        def hand_over(stored: Operation) -> Event | None:
+            return handed if stored.captured else None
+
+        left = self._process.repository.change(operation.id, hand_over, fence=operation.fence)
+        if left is not None:
+            self.running.drop(self.running.of(operation))
+            self._tell_in_vain_or_not(left)
+        return left
+
+    def _tell_in_vain_or_not(self, operation: Operation) -> None:
+        """Tell workers of what was promised: if that fails, they are told again later."""
+        try:
+            self.tell(operation)
+        except WorkersUnavailable as error:
+            logger.warning("operation %s waits to be told of: %s", operation.shown, error)
+
+    # --- telling again -------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Tell workers again of what waits too long, and end what has waited in vain."""
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        with self._process.health.noticing():
+            end, now = time.monotonic() + TURN, self._store.now()
+            retention = self._process.settings.retention
+            stale = Filter(states=_WAITING, lease_before=now - retention)
+            each(self._end_if_stale, self._find(stale, end))
+            for queue in sorted(self._telling.queues):
+                each(self._tell_again, self._find(self._waiting(queue, now), end))
+
+    def _waiting(self, queue: str, now: float) -> Filter:
+        name = self._process.application.name
+        return Filter(states=_WAITING, queue=queue, application=name, lease_before=now)
+
+    def _find(self, which: Filter, end: float) -> Iterator[Operation]:
+        for operation in self._process.repository.find_all(which):
+            if time.monotonic() > end:
+                return
+            yield operation
+
+    def _end_if_stale(self, operation: Operation) -> bool:
+        """End what nobody has taken up for as long as its response would have been kept."""
+        if not has_waited_in_vain(operation, self._store.now()):
+            return False
+        ended = Ended(Reason.EXPIRED_BEFORE_START)
+        left = self._process.repository.change(operation.id, ended, fence=operation.fence)
+        if left is not None:
+            self._process.clear(left)
+            logger.warning("operation %s has found no worker", operation.shown)
+        return left is not None
+
+    def _tell_again(self, operation: Operation) -> None:
+        now = self._store.now()
+        if self._end_if_stale(operation) or not is_due(operation, now):
+            return
+        waited = now - max(operation.updated, operation.not_before or 0.0)
+        told = Told(now + max(AGAIN, waited))
+
+        def tell(stored: Operation) -> Event | None:
+            is_same = stored.lease == operation.lease and stored.queue == operation.queue
+            return told if is_same else None  # else another process has told them
+
+        if (again := self._process.repository.change(operation.id, tell)) is not None:
+            self._tell_in_vain_or_not(again)
+
+    # --- taking up -----------------------------------------------------------------------------
+
+    def take_due(self, most: int) -> list[str]:
+        """Begin here what waits in the queues that this process serves; return the ids.
+
+        Args:
+            most: How many at most.
+        """
+        begun: list[str] = []
+        for queue in sorted(self.served):
+            waiting = self._process.repository.find_all(self._waiting(queue, self._store.now()))
+            while len(begun) < most and (operation := next(waiting, None)) is not None:
+                # As it is now: other workers have begun with the same page.
+                if self.take(operation.id) is Take.BEGUN:
+                    begun.append(operation.id)
+        return begun
+
+    def take(self, operation_id: str) -> Take:
+        """Begin here the operation of an id that this process was told of."""
+        operation = self._store.get(operation_id)
+        if operation is None or operation.state in TERMINAL:
+            return Take.OVER
+        if operation.state is not State.ACCEPTED:
+            return Take.ELSEWHERE
+        return self._take(operation)
+
+    def state_of(self, operation_id: str) -> State | None:
+        """Return where an operation stands; None: there is none."""
+        operation = self._store.get(operation_id)
+        return None if operation is None else operation.state
+
+    def _take(self, operation: Operation) -> Take:
+        if not is_due(operation, self._store.now()):
+            return Take.EARLY
+        self._process.application.come_in_with(operation.application)
+        if self._recovery.take(operation):
+            return Take.BEGUN
+        stored = self._store.get(operation.id)
+        if stored is None or stored.state in TERMINAL:
+            return Take.OVER
+        return Take.REFUSED if stored.state is State.ACCEPTED else Take.ELSEWHERE
+
+
+def queues_here() -> list[Queues]:
+    """Return those of this process, one for each middleware."""
+    return list(_KNOWN)

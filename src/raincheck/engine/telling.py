@@ -1,0 +1,91 @@
+"""Telling the workers of a queue that an operation waits for them: by an id, within a deadline.
+
+The store keeps the promise, and not what carries the id: who was told may never hear of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from functools import partial
+
+from raincheck.engine.threads import Threads
+from raincheck.errors import WorkersUnavailable
+from raincheck.operations.operation import Operation
+
+logger = logging.getLogger("raincheck")
+
+BOUND = 5.0  # seconds that telling may take: a client waits for it
+DOUBT = 5.0  # seconds for which who did not answer is left alone
+
+Tell = Callable[[str], object]
+_THREADS = Threads(name="raincheck-tell")
+
+
+class Telling:
+    """Tells the workers of each queue, as the option `workers` says.
+
+    Args:
+        tells: What is called with an operation's id, by the name of its queue.
+    """
+
+    def __init__(self, tells: Mapping[str, Tell]) -> None:
+        self._tells = dict(tells)
+        self._doubted: dict[str, float] = {}  # until when, by the name of a queue
+
+    @property
+    def queues(self) -> frozenset[str]:
+        """Those whose workers are told; those of others look into the store themselves."""
+        return frozenset(self._tells)
+
+    def tell(self, operation: Operation) -> None:
+        """Tell the workers of an operation's queue; who looks for itself need not be told.
+
+        Raises:
+            WorkersUnavailable: They could not be told in time.
+        """
+        queue = operation.queue or ""
+        if (tell := self._tells.get(queue)) is None:
+            return
+        if time.monotonic() < self._doubted.get(queue, 0.0):
+            raise WorkersUnavailable(f"the workers of {queue!r} could not be told a moment ago")
+        errand = _Errand(partial(tell, operation.id))
+        try:
+            errand.run_within(BOUND)
+        except Exception as error:
+            self._doubted[queue] = time.monotonic() + DOUBT
+            raise WorkersUnavailable(f"the workers of {queue!r} can't be told: {error}") from error
+        self._doubted.pop(queue, None)
+
+
+class _Errand:
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._is_over = threading.Event()
+        self._is_left = False
+        self._error: BaseException | None = None
+
+    def run_within(self, seconds: float) -> None:
+        """Have it done in a thread of its own, as brokers' clients may hang for ever."""
+        try:
+            _THREADS.run(partial(copy_context().run, self._run))
+        except RuntimeError:  # the system allows no more threads
+            self._run()
+        if not self._is_over.wait(seconds):
+            self._is_left = True
+            raise TimeoutError(f"no answer within {seconds:g} s")
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+            if self._is_left:
+                logger.warning("workers could not be told: %s", error)
+        self._is_over.set()

@@ -1,0 +1,1 @@
+"""Who runs an operation elsewhere: what the process that was asked does, and what a worker does."""

@@ -1,0 +1,70 @@
+"""What a worker does that nobody tells of operations: it looks into the store for them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+
+from raincheck.errors import StoreUnavailable
+from raincheck.operations.operation import State
+from raincheck.runners.worker import Worker
+
+logger = logging.getLogger("raincheck")
+
+LOOK = 0.5  # seconds between looks, while there is room for more
+
+
+class WorkLoop:
+    """Runs what waits in a worker's queues, so many operations at a time.
+
+    Args:
+        concurrency: How many at most.
+    """
+
+    def __init__(self, worker: Worker, concurrency: int) -> None:
+        self._worker = worker
+        self._concurrency = concurrency
+        self._is_stopping = False
+        self._news = threading.Event()
+
+    def stop(self) -> None:
+        """Begin nothing any more; from a signal handler, too."""
+        self._is_stopping = True
+        self._news.set()
+
+    def run(self) -> None:
+        """Run what comes, until `stop`."""
+        self._worker.start(at_end=self._news.set)
+        is_away = False
+        while not self._is_stopping:
+            self._news.clear()
+            try:
+                self._take()
+                is_away = False
+            except StoreUnavailable as error:
+                if not is_away:
+                    logger.warning("the worker goes on trying: %s", error)
+                is_away = True
+            self._news.wait(LOOK)
+
+    def run_due(self) -> Counter[State]:
+        """Run what waits now, and what comes meanwhile; return how it ended, when nothing is left.
+
+        Raises:
+            StoreError: The store can't be asked.
+        """
+        self._worker.start(at_end=self._news.set)
+        seen: list[str] = []
+        while not self._is_stopping:
+            self._news.clear()
+            seen += (begun := self._take())
+            if not begun and not self._worker.running:
+                break
+            if not begun:
+                self._news.wait(LOOK)
+        return self._worker.states(seen)
+
+    def _take(self) -> list[str]:
+        room = self._concurrency - self._worker.running
+        return self._worker.take_due(room) if room > 0 else []

@@ -1,0 +1,192 @@
+"""A process that runs operations of an application, without a server.
+
+It has the same application with the same middleware, and the same store. What it runs goes through
+the application as a request that is run again does: from the outside in. An ASGI application has
+an event loop in a thread of its own, and its lifespan once in a process.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import anyio.to_thread
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from raincheck.engine.per_process import PerProcess
+from raincheck.engine.queues import Queues, Take, queues_here
+from raincheck.engine.recovery import Rerunner
+from raincheck.errors import ConfigurationError
+from raincheck.inspection.check import load
+from raincheck.operations.operation import State
+from raincheck.runners.lifespan import Lifespan
+
+
+class Worker:
+    """Runs operations of one application in each process that uses it; thread-safe.
+
+    Nothing is loaded before it is needed, and again in a process that was forked since.
+
+    Args:
+        application: The application, or `module:app`, or `module:factory()`.
+        queues: Names of those whose operations it may look for.
+    """
+
+    def __init__(self, application: str | object, queues: Iterable[str] = ()) -> None:
+        self._application = application
+        self._queues = frozenset(queues)
+        self._here = PerProcess(lambda: _Here(self._application, self._queues))
+
+    def start(self, at_end: Callable[[], object] | None = None) -> None:
+        """Load the application and start it up, if this process has not yet.
+
+        Args:
+            at_end: Called whenever an operation does not run here any more.
+
+        Raises:
+            ConfigurationError: It can't be loaded, or no raincheck is around it.
+            LifespanFailed: It could not be started up.
+        """
+        here = self._here.get()
+        here.start()
+        for queues in here.all if at_end is not None else ():
+            queues.running.at_end = at_end
+
+    def run(self, operation_id: str) -> Take:
+        """Run an operation that this process was told of; return when its handler is over.
+
+        Returns:
+            What has become of that: nothing, if another one runs it, or has.
+
+        Raises:
+            StoreError: The store can't be asked. It stays in its queue, and is told of again.
+        """
+        here = self._here.get()
+        here.start()
+        taken = Take.OVER
+        for queues in here.all:
+            taken = queues.take(operation_id)
+            if taken is Take.BEGUN:
+                queues.running.wait_for(operation_id)
+            if taken is not Take.REFUSED:
+                break
+        return taken
+
+    async def arun(self, operation_id: str) -> Take:
+        """Do the same without keeping an event loop."""
+        return await anyio.to_thread.run_sync(self.run, operation_id, abandon_on_cancel=True)
+
+    def take_due(self, most: int) -> list[str]:
+        """Begin what waits in the queues; return the ids.
+
+        Args:
+            most: How many at most.
+
+        Raises:
+            StoreError: The store can't be asked.
+        """
+        here, begun = self._here.get(), list[str]()
+        here.start()
+        for queues in here.all:
+            begun += queues.take_due(most - len(begun))
+        return begun
+
+    def states(self, operation_ids: Iterable[str]) -> Counter[State]:
+        """Count in which states operations are by now."""
+        here = self._here.get()
+        states = (queues.state_of(each) for each in operation_ids for queues in here.all[:1])
+        return Counter(state for state in states if state is not None)
+
+    @property
+    def running(self) -> int:
+        """How many operations run in this process."""
+        return sum(len(queues.running) for queues in self._here.get().all)
+
+    def wait_for(self, operation_id: str) -> None:
+        """Wait until an operation does not run here any more."""
+        for queues in self._here.get().all:
+            queues.running.wait_for(operation_id)
+
+    def close(self) -> None:
+        """Let what runs here end, within the option `drain`, and release the rest."""
+        here = self._here.take()
+        if here is not None:
+            here.close()
+
+
+class _Here:
+    """What one process has of it."""
+
+    def __init__(self, application: str | object, names: frozenset[str]) -> None:
+        self.all: list[Queues] = []
+        self._application = application
+        self._names = names
+        self._lock = threading.Lock()
+        self._is_started = False
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._lifespan: Lifespan | None = None
+
+    def start(self) -> None:
+        with self._lock:
+            if self._is_started:
+                return
+            app: Any = self._application
+            app = load(app) if isinstance(app, str) else app
+            if _is_asgi(app):
+                self._begin_loop(app)
+            self._find_queues()
+            self._is_started = True
+
+    def _begin_loop(self, app: Any) -> None:
+        self._portal = self._stack.enter_context(start_blocking_portal())
+        self._lifespan = self._portal.call(Lifespan, app)
+        self._portal.start_task_soon(self._lifespan.run)
+        self._portal.call(self._lifespan.start)
+
+    def _find_queues(self) -> None:
+        for queues in queues_here():
+            if (rerunner := queues.rerunner) is not None:
+                self._call(rerunner.begin)
+                queues.served = self._names
+                self.all.append(queues)
+        if not self.all:
+            raise ConfigurationError(
+                f"there is no raincheck around {self._application!r}: give the application as the "
+                "server is given it, with the middleware"
+            )
+
+    def close(self) -> None:
+        with self._lock, self._stack:
+            if self._portal is not None and self._lifespan is not None:
+                self._portal.call(self._lifespan.stop)
+            for queues in self.all:
+                self._drain(queues.rerunner)
+
+    def _drain(self, rerunner: Rerunner | None) -> None:
+        if rerunner is None:
+            return
+
+        async def drain() -> None:
+            if (draining := rerunner.drain()) is not None:
+                await draining
+
+        if self._portal is None:
+            rerunner.drain()
+        else:
+            self._portal.call(drain)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        """Call it where the application runs."""
+        if self._portal is None:
+            function()
+        else:
+            self._portal.call(function)
+
+
+def _is_asgi(app: Any) -> bool:
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
