@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,18 @@ def test_show_has_what_an_operator_needs(store: Store, raincheck: Commands) -> N
         *("worker-1", "(in 29s)", "1, may be run again"),
     ):
         assert shown in out
+
+
+def test_show_says_what_waits_for_workers_and_until_when(store: Store, raincheck: Commands) -> None:
+    later = time.time() + 3_600
+    keep(store, ID, State.ACCEPTED, 60.0, queue="slow", not_before=later, lease=later)
+    out = raincheck("show", ID).out
+    assert re.search(r"^not before .* \(in 59m 5\ds\)$", out, re.MULTILINE)
+    assert "lease" not in out, "nobody runs it"
+    keep(store, "begun", State.RUNNING, fence=3, unbegun=1, started=time.time() - 10)
+    [document] = raincheck("show", "begun", "--json").documents
+    assert document["attempts"] == 2
+    assert document["started"] is not None
 
 
 def test_show_says_why_there_is_no_response(store: Store, raincheck: Commands) -> None:
