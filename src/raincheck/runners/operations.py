@@ -190,7 +190,7 @@ class Work:
 class _Given:
     """Takes what is claimed here, and has it handed to the program."""
 
-    is_ready = True
+    is_ready, needs_loop = True, False
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

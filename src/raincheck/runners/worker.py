@@ -150,7 +150,9 @@ class _Here:
 
     def _find_queues(self) -> None:
         for queues in queues_here():
-            if (rerunner := queues.rerunner) is not None:
+            rerunner = queues.rerunner
+            # A WSGI application may be imported beside an ASGI one, which is none of its parts.
+            if rerunner is not None and (self._portal is not None or not rerunner.needs_loop):
                 self._call(rerunner.begin)
                 queues.served = self._names
                 self.all.append(queues)
