@@ -140,6 +140,11 @@ def test_a_web_process_may_finish_what_it_has_accepted_itself(
     assert application.may_run(stored.application)
 
 
-def test_it_has_to_know_of_which_application(store: MemoryStore) -> None:
+def test_it_has_to_know_of_which_application_and_where(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAINCHECK_STORE", raising=False)
+    with pytest.raises(ConfigurationError, match="give the store"):
+        Operations(application="shop")
     with pytest.raises(ConfigurationError, match="application must be the name"):
         Operations(store, application="")

@@ -10,6 +10,7 @@ while (work := operations.claim("nightly")) is not None:
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -34,13 +35,14 @@ class Operations:
     """Takes operations out of queues, for a program that finishes them itself. Thread-safe.
 
     Args:
-        store: Its URL, or the store; None: as for the middleware.
+        store: Its URL, or the store. Default: `RAINCHECK_STORE`.
         application: The option of that name of the application that accepts.
         options: Others of its options that matter here: `retention`, `encryption_key`, `timeout`,
             `max_attempts`, `bodies`, `webhook_secret`.
 
     Raises:
-        ConfigurationError: An option is unknown or has a wrong value.
+        ConfigurationError: An option is unknown or has a wrong value, or no store is named: the
+            one that an application has without being told is not that of another program.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class Operations:
     ) -> None:
         if not application:
             raise ConfigurationError("application must be the name that the application has")
+        if store is None and not os.environ.get("RAINCHECK_STORE"):
+            raise ConfigurationError("give the store that the application has, or RAINCHECK_STORE")
         settings = Settings.build({**options, "store": store, "application": application})
         self._engine = Engine(settings, store_from(settings), "")
         self._engine.recovery.rerunner = self._given = _Given(self._engine)
