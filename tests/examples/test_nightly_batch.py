@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.examples.running import SLOW, commands, documented, prepare, serve
+from tests.examples.running import EXAMPLES, SLOW, commands, documented, prepare, serve
 from tests.support.processes import ServerProcess
 
 NAME = "nightly_batch/app.py"
 ONCE = "python -m raincheck work app:app --queue nightly --once"
 LABELS = "python labels.py"
+FILES = ("app.py", "labels.py")
 
 pytestmark = pytest.mark.server
 
@@ -54,6 +56,15 @@ def run(line: str, directory: Path) -> str:
         check=True,
     )
     return ended.stdout
+
+
+def test_the_guide_shows_what_is_in_the_example() -> None:
+    guide = (EXAMPLES / "batch.md").read_text()
+    example = "".join((EXAMPLES / "nightly_batch" / name).read_text() for name in FILES)
+    marks, program = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    for line in [*marks.splitlines()[:2], *program.splitlines()]:
+        assert line in example
+    assert f"```sh\n{ONCE}\n```" in guide
 
 
 def test_statements_are_made_when_cron_says_so(client: httpx.Client, directory: Path) -> None:
