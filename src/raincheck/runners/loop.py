@@ -26,6 +26,7 @@ class WorkLoop:
         self._worker = worker
         self._concurrency = concurrency
         self._is_stopping = False
+        self._has_looked_round = False
         self._news = threading.Event()
 
     def stop(self) -> None:
@@ -67,4 +68,8 @@ class WorkLoop:
 
     def _take(self) -> list[str]:
         room = self._concurrency - self._worker.running
-        return self._worker.take_due(room) if room > 0 else []
+        begun = self._worker.take_due(room) if room > 0 else []
+        if not begun and not self._worker.running and not self._has_looked_round:
+            self._has_looked_round = True
+            self._worker.look_for_strangers()
+        return begun

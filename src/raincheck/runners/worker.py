@@ -95,6 +95,11 @@ class Worker:
             begun += queues.take_due(most - len(begun))
         return begun
 
+    def look_for_strangers(self) -> None:
+        """Say, once, that something waits in the queues, but for an application of another name."""
+        for queues in self._here.get().all:
+            queues.look_for_strangers()
+
     def states(self, operation_ids: Iterable[str]) -> Counter[State]:
         """Count in which states operations are by now."""
         here = self._here.get()
