@@ -20,6 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from raincheck.engine.per_process import PerProcess
 from raincheck.engine.queues import Queues, Take, queues_here
 from raincheck.engine.recovery import Rerunner
+from raincheck.engine.threads import at_end
 from raincheck.errors import ConfigurationError
 from raincheck.inspection.check import load
 from raincheck.operations.operation import State
@@ -131,7 +132,7 @@ class _Here:
         self._application = application
         self._names = names
         self._lock = threading.Lock()
-        self._is_started = False
+        self._is_started = self._is_closed = False
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         self._lifespan: Lifespan | None = None
@@ -146,6 +147,7 @@ class _Here:
                 self._begin_loop(app)
             self._find_queues()
             self._is_started = True
+            at_end(self.close)  # or the thread of its event loop would be waited for for ever
 
     def _begin_loop(self, app: Any) -> None:
         self._portal = self._stack.enter_context(start_blocking_portal())
@@ -168,6 +170,9 @@ class _Here:
             )
 
     def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         with self._lock, self._stack:
             if self._portal is not None and self._lifespan is not None:
                 self._portal.call(self._lifespan.stop)
