@@ -37,6 +37,7 @@ logger = logging.getLogger("raincheck")
 AGAIN = 60.0
 LOOK = 15.0  # seconds between looks for what is to be told again
 TURN = 1.0  # seconds of each: there are leases to renew, too
+REST = 50.0  # times as long as a look has taken, if that is longer
 _WAITING = frozenset({State.ACCEPTED})
 PAGE = 100
 REFUSED = (
@@ -74,7 +75,7 @@ class Queues:
         self._store = process.store
         self._recovery = recovery
         self._telling = Telling(process.settings.workers or {})
-        self._looked = -math.inf
+        self._looks_at = -math.inf
         self._said = set[str]()
         self.running = process.running
         _KNOWN.add(self)
@@ -143,9 +144,10 @@ class Queues:
 
     def look(self) -> None:
         """Tell workers again of what waits too long, and end what has waited in vain."""
-        if time.monotonic() - self._looked < LOOK:
+        begin = time.monotonic()
+        if begin < self._looks_at:
             return
-        self._looked = time.monotonic()
+        self._looks_at = begin + LOOK
         with self._process.health.noticing():
             end, now = time.monotonic() + TURN, self._store.now()
             retention = self._process.settings.retention
@@ -153,6 +155,8 @@ class Queues:
             each(self._end_if_stale, self._find(stale, end))
             for queue in sorted(self._telling.queues):
                 each(self._tell_again, self._find(self._waiting(queue, now), end))
+        # Some stores have to look at all that waits, and there may be much that is not due.
+        self._looks_at = max(self._looks_at, begin + REST * (time.monotonic() - begin))
 
     def _waiting(self, queue: str, now: float) -> Filter:
         name = self._process.application.name
