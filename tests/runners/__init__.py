@@ -1,0 +1,1 @@
+"""Operations that workers run: real engines, brokers, kills and deploys."""

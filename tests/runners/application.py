@@ -1,0 +1,118 @@
+"""An application whose handlers run on Celery's workers, for ASGI and for WSGI.
+
+Each handler of `/report?name=…` notes `started`, `over` and more in the journal, with its name and
+its process. With `&seconds=…` it takes so long, with progress; with `&gate=…` it waits for a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+from flask import Flask
+from flask import Response as FlaskResponse
+from flask import request as flask_request
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from raincheck import current_operation, is_rerun, long_running
+from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
+from raincheck.runners.celery import CeleryWorkers
+from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
+from tests.runners.material import QUEUE, shorten
+from tests.servers.material import OPTIONS, content, note
+
+shorten()
+WORKERS = {"workers": CeleryWorkers("tests.runners.celery_app:celery", queue=QUEUE)}
+
+
+def say(what: str, name: str) -> None:
+    """Note what a handler does, and in which process."""
+    note(f"{what} {name} {os.getpid()}{' again' if is_rerun() else ''}")
+
+
+async def report(request: Request) -> Response:
+    """Build a report of so many bytes."""
+    asked, body = request.query_params, await request.body()
+    name, operation = asked.get("name", ""), current_operation()
+    say("started", name)
+    try:
+        await _work(float(asked.get("seconds", 0)), asked.get("gate"))
+    finally:
+        say("over", name)
+    operation.progress(10, total=10, message="done")
+    made = content(1, int(asked.get("size", 1000))) + body
+    response = Response(made, 201, media_type="application/x-report")
+    response.headers.append("x-twice", "1")
+    response.headers.append("x-twice", "\xff2")
+    response.headers["x-state"] = request.state.greeting
+    return response
+
+
+async def _work(seconds: float, gate: str | None) -> None:
+    operation, end = current_operation(), time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 or (gate and not await anyio.Path(gate).exists()):
+        if seconds:
+            operation.progress(round(min(seconds, seconds - left), 1), total=seconds)
+        await anyio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_: Starlette) -> AsyncIterator[dict[str, str]]:
+    """Note when it begins and ends."""
+    note(f"up {os.getpid()}")
+    yield {"greeting": "hello"}
+    note(f"down {os.getpid()}")
+
+
+async def here(request: Request) -> Response:
+    """Build the same report, in the web process."""
+    return await report(request)
+
+
+both = ["GET", "POST"]
+starlette = Starlette(
+    routes=[
+        Route("/report", long_running(runner="workers")(report), methods=both),
+        Route("/by-path", report, methods=both),
+        Route("/here", here, methods=both),
+    ],
+    lifespan=lifespan,
+)
+asgi = ASGIMiddleware(
+    starlette, application="tested", workers=WORKERS, runners={"/by-path": "workers"}, **OPTIONS
+)
+
+flask = Flask(__name__)
+
+
+@flask.route("/by-path", methods=both)
+@flask.route("/here", methods=both)
+def flask_report() -> FlaskResponse:
+    """Build a report of so many bytes."""
+    asked, body = flask_request.args, flask_request.get_data()
+    name, gate = asked.get("name", ""), asked.get("gate")
+    say("started", name)
+    try:
+        end = time.monotonic() + float(asked.get("seconds", 0))
+        while time.monotonic() < end or (gate and not Path(gate).exists()):
+            current_operation().raise_if_cancelled()
+            time.sleep(0.02)
+    finally:
+        say("over", name)
+    made = content(1, int(asked.get("size", 1000))) + body
+    response = FlaskResponse(made, 201, mimetype="application/x-report")
+    response.headers.add("X-Twice", "1")
+    response.headers.add("X-Twice", "\xff2")
+    return response
+
+
+wsgi = WSGIMiddleware(
+    flask, application="tested", workers=WORKERS, runners={"/by-path": "workers"}, **OPTIONS
+)
