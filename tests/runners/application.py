@@ -1,7 +1,8 @@
 """An application whose handlers run on Celery's workers, for ASGI and for WSGI.
 
 Each handler of `/report?name=…` notes `started`, `over` and more in the journal, with its name and
-its process. With `&seconds=…` it takes so long, with progress; with `&gate=…` it waits for a file.
+its process. With `&seconds=…` it takes so long, with progress; with `&gate=…` it waits for a file;
+with `&who` the body is the id of its process.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ async def report(request: Request) -> Response:
         say("over", name)
     operation.progress(10, total=10, message="done")
     made = content(1, int(asked.get("size", 1000))) + body
+    if "who" in asked:
+        made = b"%d" % os.getpid()
     response = Response(made, 201, media_type="application/x-report")
     response.headers.append("x-twice", "1")
     response.headers.append("x-twice", "\xff2")
@@ -86,7 +89,7 @@ starlette = Starlette(
     lifespan=lifespan,
 )
 asgi = ASGIMiddleware(
-    starlette, application="tested", workers=WORKERS, runners={"/by-path": "workers"}, **OPTIONS
+    starlette, application="asgi", workers=WORKERS, runners={"/by-path": "workers"}, **OPTIONS
 )
 
 flask = Flask(__name__)
@@ -114,5 +117,5 @@ def flask_report() -> FlaskResponse:
 
 
 wsgi = WSGIMiddleware(
-    flask, application="tested", workers=WORKERS, runners={"/by-path": "workers"}, **OPTIONS
+    flask, application="wsgi", workers=WORKERS, runners={"/by-path": "workers"}, **OPTIONS
 )

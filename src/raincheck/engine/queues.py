@@ -48,12 +48,13 @@ class Queues:
     """What one process does for the operations of one application that wait in queues.
 
     Attributes:
-        served: Names of those that this process is a worker of.
+        served: Names of those that this process looks into; None: it is no worker, and runs again
+            what other processes have lost.
         running: What runs in this process.
     """
 
     def __init__(self, process: Process, recovery: Recovery) -> None:
-        self.served = frozenset[str]()
+        self.served: frozenset[str] | None = None
         self._process = process
         self._store = process.store
         self._recovery = recovery
@@ -181,7 +182,7 @@ class Queues:
             most: How many at most.
         """
         begun: list[str] = []
-        for queue in sorted(self.served):
+        for queue in sorted(self.served or ()):
             waiting = self._process.repository.find_all(self._waiting(queue, self._store.now()))
             while len(begun) < most and (operation := next(waiting, None)) is not None:
                 if self._take(operation) is Take.BEGUN:
