@@ -74,6 +74,11 @@ class CeleryWorkers:
                 **self._options,
             )
 
+    def close(self) -> None:
+        """Close the connections of this process; the next operation opens others."""
+        if (producers := self._producers.take()) is not None:
+            producers.connections.force_close_all()
+
     def _app(self) -> Any:
         return load(self._celery) if isinstance(self._celery, str) else self._celery
 

@@ -30,7 +30,7 @@ OPTIONS = {
 }
 PREFETCHED = "worker_prefetch_multiplier"  # what a worker keeps from the others while it is busy
 _SHUTDOWN = Shutdown()
-_APPLICATIONS: dict[str, object] = {}  # by the name of the task
+_RUNNERS: dict[str, _Runner] = {}  # by the name of the task
 
 
 def add_task(application: str | object, celery: Any = None, *, name: str = TASK) -> Any:
@@ -49,18 +49,15 @@ def add_task(application: str | object, celery: Any = None, *, name: str = TASK)
     Raises:
         ConfigurationError: A task of that name runs another application.
     """
-    if _APPLICATIONS.setdefault(name, application) != application:
+    # Celery knows a task by its function: one that is added again has to be the same.
+    runner = _RUNNERS.setdefault(name, _Runner(application))
+    if runner.application != application:
         raise ConfigurationError(
-            f"the task {name!r} runs {_APPLICATIONS[name]!r}: give that of {application!r} another "
+            f"the task {name!r} runs {runner.application!r}: give that of {application!r} another "
             "name, here and in CeleryWorkers(task=…)"
         )
-    runner = _Runner(application)
-
-    def run(task: Any, operation_id: str) -> str:
-        return runner.run(task, operation_id)
-
     decorate = shared_task if celery is None else celery.task
-    return decorate(name=name, **OPTIONS)(run)
+    return decorate(name=name, **OPTIONS)(runner.task)
 
 
 def _prefetch_one(conf: Any, **_: Any) -> None:
@@ -73,16 +70,25 @@ signals.celeryd_init.connect(_prefetch_one)
 
 
 class _Runner:
-    """Runs operations in the processes of a Celery worker, until these are to end."""
+    """Runs operations in the processes of a Celery worker, until these are to end.
+
+    Attributes:
+        task: The function of Celery's task.
+    """
 
     def __init__(self, application: str | object) -> None:
+        def run(task: Any, operation_id: str) -> str:
+            return self._run(task, operation_id)
+
+        self.application = application
+        self.task = run  # no method: Celery would have it bound to its task
         self._worker = Worker(application)
         self._closing = PerProcess(threading.Lock)
         self._watcher = PerProcess(self._watch)
-        signals.worker_process_shutdown.connect(self._close, weak=False)
-        signals.worker_shutdown.connect(self._close, weak=False)
+        signals.worker_process_shutdown.connect(self._close)
+        signals.worker_shutdown.connect(self._close)
 
-    def run(self, task: Any, operation_id: str) -> str:
+    def _run(self, task: Any, operation_id: str) -> str:
         if _SHUTDOWN.has_begun():
             raise task.retry(countdown=0)  # by another worker: this one listens no more
         self._watcher.get()
