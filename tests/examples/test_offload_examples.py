@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.examples.running import SLOW, commands, documented, prepare, serve
+from tests.examples.running import EXAMPLES, SLOW, commands, documented, prepare, serve
 from tests.support.polling import poll
 from tests.support.processes import ServerProcess
 from tests.support.real_servers import RedisServer
@@ -47,6 +48,24 @@ def offloading(
             httpx.Client(base_url=server.url, timeout=SLOW) as client,
         ):
             yield client, worker
+
+
+def test_the_blocks_of_the_guide_run_a_handler_on_a_celery_worker(tmp_path: Path) -> None:
+    guide = (EXAMPLES / "workers.md").read_text()
+    web, tasks = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    line = re.search(r"^    python (-m celery .*)$", guide, re.MULTILINE)
+    assert line is not None
+    with RedisServer() as redis:
+        url = redis.url.removesuffix("/0")
+        for name, text in (("web", web), ("tasks", tasks)):
+            (tmp_path / f"{name}.py").write_text(text.replace("redis://localhost:6379", url))
+        worker = Worker([*line[1].split(), "-l", "INFO"], cwd=tmp_path)
+        server = ServerProcess(["-m", "uvicorn", "web:app", "--port", "{port}"], cwd=tmp_path)
+        with server, worker, httpx.Client(base_url=server.url, timeout=SLOW) as client:
+            accepted = client.post("/invoices/2026")
+            assert accepted.status_code == 202
+            done = poll(client, accepted.headers["location"], timeout=SLOW)
+            assert (done.status_code, done.json()) == (200, {"year": 2026})
 
 
 def status_of(client: httpx.Client, accepted: httpx.Response) -> str:

@@ -118,7 +118,9 @@ TOLD = next(text for text in PYTHON if "webhook_secret" in text)
 RECEIVER = next(text for text in PYTHON if "standardwebhooks" in text)
 LISTENER = next(text for text in PYTHON if "connect_sse" in text)
 CLIENTS = [text for text in PYTHON if "raincheck.client" in text]
+TASKS = next(text for text in PYTHON if "add_task" in text)  # test_offload_examples runs them
 NOT_SERVED_ALONE = (
+    TASKS,
     *(LISTENER, *CLIENTS),
     *(*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST),
     *(RUN_AGAIN, TOLD, RECEIVER, READY_MADE, OF_ONES_OWN),

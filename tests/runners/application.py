@@ -7,6 +7,7 @@ with `&who` the body is the id of its process.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -30,6 +31,7 @@ from tests.runners.material import QUEUE, shorten
 from tests.servers.material import OPTIONS, content, note
 
 shorten()
+IMPORTED = os.getpid()  # a pool of connections that is made here must not be shared with a fork
 WORKERS = {"workers": CeleryWorkers("tests.runners.celery_app:celery", queue=QUEUE)}
 
 
@@ -54,7 +56,8 @@ async def report(request: Request) -> Response:
     response = Response(made, 201, media_type="application/x-report")
     response.headers.append("x-twice", "1")
     response.headers.append("x-twice", "\xff2")
-    response.headers["x-state"] = request.state.greeting
+    response.headers["x-state"] = await greeted(request)
+    response.headers["x-imported"] = "here" if os.getpid() == IMPORTED else "before a fork"
     return response
 
 
@@ -67,11 +70,26 @@ async def _work(seconds: float, gate: str | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def lifespan(_: Starlette) -> AsyncIterator[dict[str, str]]:
-    """Note when it begins and ends."""
+async def lifespan(_: Starlette) -> AsyncIterator[dict[str, asyncio.Queue[asyncio.Future[str]]]]:
+    """Note when it begins and ends; greet whoever asks, in this event loop."""
     note(f"up {os.getpid()}")
-    yield {"greeting": "hello"}
+    asked = asyncio.Queue[asyncio.Future[str]]()
+
+    async def greet() -> None:
+        while True:
+            (await asked.get()).set_result("hello")
+
+    greeting = asyncio.create_task(greet())
+    yield {"asked": asked}
+    greeting.cancel()
     note(f"down {os.getpid()}")
+
+
+async def greeted(request: Request) -> str:
+    """Ask what belongs to the event loop of the lifespan; in another one it would never answer."""
+    answer = asyncio.get_running_loop().create_future()
+    request.state.asked.put_nowait(answer)
+    return str(await asyncio.wait_for(answer, 5))
 
 
 async def here(request: Request) -> Response:

@@ -141,6 +141,37 @@ def test_workers_are_replaced_while_operations_come_and_all_of_them_end(site: Si
     assert started_once(site, [f"n{n}" for n in range(len(paths))])
 
 
+def test_a_signal_to_the_whole_group_of_a_worker_lets_others_run_what_it_ran(
+    tmp_path: Path, server: RealServer
+) -> None:
+    queue = f"q{tmp_path.name}"
+    with Site(tmp_path, server.url, queue=queue, periods=SHORT, drain=1.0) as site:
+        with site.worker("prefork") as worker:
+            asked = {"name": "get", "gate": str(site.gate("get"))}
+            get = location(site.client.get("/report", params=asked))
+            site.wait_for("started", "get")
+            os.killpg(worker.pid, signal.SIGTERM)  # as systemd does
+            worker.wait(30.0)
+        with site.worker("threads"):
+            site.wait_for("started", "get", times=2)
+            site.gate("get").touch()
+            assert site.end(get).status_code == 201
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_an_application_is_imported_and_started_once_in_each_process(site: Site, pool: str) -> None:
+    with site.worker(pool) as worker:
+        for n in range(10):
+            ended = site.end(site.start(f"n{n}"))
+            assert ended.status_code == 201
+            assert (ended.headers["x-state"], ended.headers["x-imported"]) == ("hello", "here")
+        worker.terminate()
+        ran = {process for n in range(10) for process in site.noted("started", f"n{n}")}
+    for process in ran:
+        assert site.journal().count(f"up {process}") == 1
+        assert site.journal().count(f"down {process}") == 1
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_a_shutdown_waits_for_the_drain_and_others_run_what_is_left(
     tmp_path: Path, server: RealServer, pool: str
