@@ -1,4 +1,4 @@
-"""An application whose handlers run on Celery's workers, for ASGI and for WSGI.
+"""An application whose handlers run on Celery's workers, for ASGI or for WSGI.
 
 Each handler of `/report?name=…` notes `started`, `over` and more in the journal, with its name and
 its process. With `&seconds=…` it takes so long, with progress; with `&gate=…` it waits for a file;
@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 from flask import Flask
@@ -27,7 +28,7 @@ from raincheck import current_operation, is_rerun, long_running
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
 from raincheck.runners.celery import CeleryWorkers
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
-from tests.runners.material import QUEUE, shorten
+from tests.runners.material import APP, QUEUE, shorten
 from tests.servers.material import OPTIONS, content, note
 
 shorten()
@@ -106,9 +107,6 @@ starlette = Starlette(
     ],
     lifespan=lifespan,
 )
-asgi = ASGIMiddleware(
-    starlette, application="asgi", workers=WORKERS, runners={"/by-path": "workers"}, **OPTIONS
-)
 
 flask = Flask(__name__)
 
@@ -122,6 +120,7 @@ def flask_report() -> FlaskResponse:
     say("started", name)
     try:
         end = time.monotonic() + float(asked.get("seconds", 0))
+        current_operation().progress(1, total=2)
         while time.monotonic() < end or (gate and not Path(gate).exists()):
             current_operation().raise_if_cancelled()
             time.sleep(0.02)
@@ -134,6 +133,16 @@ def flask_report() -> FlaskResponse:
     return response
 
 
-wsgi = WSGIMiddleware(
-    flask, application="wsgi", workers=WORKERS, runners={"/by-path": "workers"}, **OPTIONS
-)
+marked = long_running(runner="workers")(flask_report)
+flask.add_url_rule("/report", "marked", marked, methods=both)
+
+options: dict[str, Any] = {
+    "application": "tested",
+    "workers": WORKERS,
+    "runners": {"/by-path": "workers"},
+}
+app: ASGIMiddleware | WSGIMiddleware
+if APP == "asgi":
+    app = ASGIMiddleware(starlette, **options, **OPTIONS)
+else:
+    app = WSGIMiddleware(flask, **options, **OPTIONS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from celery import Celery
 
 from raincheck.runners.celery import add_task
@@ -16,4 +14,4 @@ celery.conf.update(
     broker_connection_retry_on_startup=True,
     worker_enable_remote_control=False,
 )
-add_task(f"tests.runners.application:{os.environ.get('TEST_APP', 'asgi')}", celery)
+add_task("tests.runners.application:app", celery)

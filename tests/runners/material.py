@@ -11,6 +11,7 @@ import os
 from raincheck.engine import process, queues, recovery
 
 BROKER = os.environ.get("TEST_BROKER", "memory://")
+APP = os.environ.get("TEST_APP", "asgi")  # or wsgi
 QUEUE = os.environ.get("TEST_QUEUE", "celery")
 
 

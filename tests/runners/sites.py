@@ -14,6 +14,7 @@ import httpx
 from tests.servers.servers import UVICORN, http_client, wait_until
 from tests.support.processes import ServerProcess, children, free_port
 
+APPLICATION = "tests.runners.application:app"
 GUNICORN = "-m gunicorn {app} --bind 127.0.0.1:{port} --worker-class gthread --threads 8"
 SERVERS = {"asgi": UVICORN, "wsgi": f"{GUNICORN} --log-level warning --no-control-socket"}
 POOLS = {
@@ -82,8 +83,7 @@ class Site:
             "RAINCHECK_STORE": store or f"sqlite://{directory / 'operations.db'}",
             **{f"TEST_{name.upper()}": str(value) for name, value in (periods or {}).items()},
         }
-        target = f"tests.runners.application:{app}"
-        command = [part.replace("{app}", target) for part in SERVERS[app].split()]
+        command = [part.replace("{app}", APPLICATION) for part in SERVERS[app].split()]
         self.web = ServerProcess(command, env=self.environment)
 
     def __enter__(self) -> Site:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raincheck.engine.telling import BOUND
 from tests.runners.sites import CeleryWorker, Site, location
 from tests.servers.servers import wait_until
 from tests.support.processes import children
@@ -103,6 +105,37 @@ def test_while_the_broker_is_dead_nothing_is_accepted_and_nothing_runs(
         )
         site.wait_for("over", "after")
         assert site.noted("started", "dead") + site.noted("started", "still") == []
+
+
+def test_a_broker_that_hangs_is_given_up_and_nothing_runs(site: Site, server: RealServer) -> None:
+    with site.worker():
+        assert site.end(site.start("before")).status_code == 201
+        server.pause()
+        try:
+            began = time.monotonic()
+            refused = site.client.post("/report", params={"name": "hung"})
+            assert refused.status_code == 503, refused.text
+            assert time.monotonic() - began < 2 * BOUND
+        finally:
+            server.resume()
+        wait_until(
+            lambda: site.client.post("/report", params={"name": "after"}).status_code == 202,
+            "the broker is used again",
+        )
+        site.wait_for("over", "after")
+        assert site.noted("started", "hung") == []  # although its message may have come
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_handler_on_a_worker_has_its_time_and_no_more(
+    tmp_path: Path, server: RealServer, pool: str
+) -> None:
+    queue = f"q{tmp_path.name}"
+    with Site(tmp_path, server.url, queue=queue, timeout=1.0) as site, site.worker(pool):
+        late = site.end(site.start("late", seconds=60))
+        assert (late.status_code, late.json()["code"]) == (500, "timeout")
+        site.wait_for("over", "late")
+        assert site.end(site.start("quick")).status_code == 201
 
 
 def test_what_an_emptied_broker_has_lost_is_told_again(site: Site, server: RealServer) -> None:

@@ -8,22 +8,26 @@ import httpx
 import pytest
 
 from tests.runners.sites import Site, location
+from tests.servers.servers import wait_until
 from tests.support.real_servers import RedisServer
+from tests.support.slow import others_slow
 
 pytestmark = pytest.mark.server
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    directory = tmp_path_factory.mktemp("celery")
-    with RedisServer() as broker, Site(directory, broker.url) as site, site.worker():
+@pytest.fixture(scope="module", params=others_slow(["asgi", "wsgi"]))
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    directory, app = tmp_path_factory.mktemp("celery"), str(request.param)
+    with RedisServer() as broker, Site(directory, broker.url, app=app) as site, site.worker():
         yield site
 
 
 def shown(response: httpx.Response) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """Return what a handler has sent, without what belongs to this very exchange."""
     own = (b"date", b"server", b"operation-status", b"etag", b"cache-control", b"accept-ranges")
-    kept = [(name, value) for name, value in response.headers.raw if name.lower() not in own]
+    kept = [(n.lower(), value) for n, value in response.headers.raw if n.lower() not in own]
     return response.status_code, response.content, kept
 
 
@@ -42,8 +46,7 @@ def test_a_celery_worker_answers_byte_for_byte_as_the_web_process_does(site: Sit
 def test_progress_of_a_celery_worker_is_shown_and_a_cancel_reaches_it(site: Site) -> None:
     path = site.start("long", seconds=60)
     site.wait_for("started", "long")
-    while "progress" not in site.status(path):
-        pass
+    wait_until(lambda: "progress" in site.status(path), "progress")
     assert site.client.delete(path).status_code == 202
     assert site.end(path).status_code == 410
     site.wait_for("over", "long")
