@@ -76,7 +76,7 @@ def site(**options: Any) -> RaincheckMiddleware:
         Route("/jobs/{id}", ask),
         Route("/quick", quick),
     ]
-    given = {"application": "offload", "budget": 0.5, "include": ["/here"]} | options
+    given: dict[str, Any] = {"application": "offload", "budget": 0.5, "include": ["/here"]} | options
     return RaincheckMiddleware(Starlette(routes=routes), **given)
 
 

@@ -65,12 +65,13 @@ class Queues:
     """What one process does for the operations of one application that wait in queues.
 
     Attributes:
-        served: Names of those that this process is a worker of.
+        served: Names of those that this process looks into; None: it is no worker, and runs again
+            what other processes have lost.
         running: What runs in this process.
     """
 
     def __init__(self, process: Process, recovery: Recovery) -> None:
-        self.served = frozenset[str]()
+        self.served: frozenset[str] | None = None
         self._process = process
         self._store = process.store
         self._recovery = recovery
@@ -202,7 +203,7 @@ class Queues:
             most: How many at most.
         """
         begun: list[str] = []
-        for queue in sorted(self.served):
+        for queue in sorted(self.served or ()):
             waiting = self._process.repository.find_all(self._waiting(queue, self._store.now()))
             while len(begun) < most and (operation := next(waiting, None)) is not None:
                 # As it is now: other workers have begun with the same page.
@@ -219,7 +220,7 @@ class Queues:
         Its application may be called otherwise here only because it was started otherwise.
         """
         name, now = self._process.application.name, self._store.now()
-        for queue in sorted(self.served):
+        for queue in sorted(self.served or ()):
             due = Filter(states=_WAITING, queue=queue, lease_before=now)
             page, _ = self._store.find(due, limit=PAGE)
             theirs = {each.application_name for each in page} - {name}
