@@ -35,10 +35,7 @@ def work(seconds: float, spins: int) -> dict[str, Any]:
     return {"begun": begun, "total": total, "payload": PAYLOAD}
 
 
-@celery.task
-def by_hand_task(seconds: float, spins: int) -> dict[str, Any]:
-    """Do it on a worker, as people write it."""
-    return work(seconds, spins)
+by_hand: Any = celery.task(work)  # as people write it
 
 
 def arguments(request: Request) -> tuple[float, int]:
@@ -53,7 +50,7 @@ def here(request: Request) -> Response:
 
 def begin(request: Request) -> Response:
     """Hand a task over, and say where to ask."""
-    result = by_hand_task.delay(*arguments(request))
+    result = by_hand.delay(*arguments(request))
     return JSONResponse({"id": result.id}, 202, {"location": f"/jobs/{result.id}"})
 
 
