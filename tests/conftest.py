@@ -13,7 +13,16 @@ from tests.support.asgi import BACKENDS
 
 LONG = [
     Path(__file__).parent / name
-    for name in ("gateways", "stores/failing", "torture", "servers", "examples", "django", "stores")
+    for name in (
+        "gateways",
+        "stores/failing",
+        "torture",
+        "servers",
+        "runners",
+        "examples",
+        "django",
+        "stores",
+    )
 ]
 OF_FRAMEWORKS = [Path(__file__).parent / name for name in ("frameworks", "handlers", "django")]
 

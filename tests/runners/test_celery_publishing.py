@@ -30,7 +30,7 @@ ID = "0123456789abcdef"
 QUICK = 5.0  # seconds; telling is given up then
 
 
-@pytest.fixture(params=BROKERS)
+@pytest.fixture(scope="module", params=BROKERS)
 def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
     with request.param() as broker:
         yield broker

@@ -11,16 +11,16 @@ from raincheck.errors import ConfigurationError, abbreviate
 from raincheck.inspection.check import TARGET, load
 from raincheck.runners.celery.task import TASK
 
+# A connection of before may be gone; without a policy kombu goes on trying for six seconds.
+ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 CONNECTIONS = 10  # to the broker, of one process; more who tell at a time wait for each other
 PATIENCE = 4.0  # seconds that they wait
 # Without these a client of Redis waits for ever for a server that hangs, and one of RabbitMQ does
 # not learn that a message was refused. What the Celery app says of its own counts.
 BOUNDS: dict[str, dict[str, Any]] = {
-    "redis": {"socket_timeout": 2.0, "socket_connect_timeout": 2.0},
-    "amqp": {"confirm_publish": True, "read_timeout": 4.0, "write_timeout": 4.0},
+    "redis": {"socket_timeout": 2.0, "socket_connect_timeout": 2.0, **ONCE_MORE},
+    "amqp": {"confirm_publish": True, "read_timeout": 4.0, "write_timeout": 4.0, **ONCE_MORE},
 }
-# A connection of before may be gone; without a policy kombu goes on trying for six seconds.
-ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 
 
 class CeleryWorkers:
