@@ -73,7 +73,11 @@ def site(**options: Any) -> RaincheckMiddleware:
         Route("/jobs/{id}", ask),
         Route("/quick", quick),
     ]
-    given: dict[str, Any] = {"application": "offload", "budget": 0.5, "include": ["/here"]} | options
+    given: dict[str, Any] = {
+        "application": "offload",
+        "budget": 0.5,
+        "include": ["/here"],
+    } | options
     return RaincheckMiddleware(Starlette(routes=routes), **given)
 
 

@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(300)]
 
 BROKERS = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
 OPERATIONS = int(os.environ.get("TEST_OPERATIONS", "200"))
+# What is the workers' own is the same whatever tells them.
+ON_REDIS = pytest.mark.parametrize("server", ["redis"], indirect=True, scope="module")
 SHORT = {"again": 3.0, "look": 1.0}
 LEASE = {"lease": 4.0, "steady": 3.0, **SHORT}
 
@@ -59,6 +61,7 @@ def test_operations_over_three_workers_run_once_each(site: Site) -> None:
     assert started_once(site, names)
 
 
+@ON_REDIS
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_what_a_killed_worker_ran_is_run_again_if_it_may_be(site: Site, pool: str) -> None:
     with site.worker(pool) as worker:
@@ -77,6 +80,7 @@ def test_what_a_killed_worker_ran_is_run_again_if_it_may_be(site: Site, pool: st
     assert len(site.noted("started", "post")) == 1
 
 
+@ON_REDIS
 def test_a_killed_child_of_a_prefork_worker_costs_what_it_ran(site: Site) -> None:
     with site.worker("prefork") as worker:
         post = site.start("post", gate=str(site.gate("post")))
@@ -126,6 +130,7 @@ def test_a_broker_that_hangs_is_given_up_and_nothing_runs(site: Site, server: Re
         assert site.noted("started", "hung") == []  # although its message may have come
 
 
+@ON_REDIS
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_handler_on_a_worker_has_its_time_and_no_more(
     tmp_path: Path, server: RealServer, pool: str
@@ -149,6 +154,7 @@ def test_what_an_emptied_broker_has_lost_is_told_again(site: Site, server: RealS
     assert started_once(site, names)
 
 
+@ON_REDIS
 def test_workers_are_replaced_while_operations_come_and_all_of_them_end(site: Site) -> None:
     paths: list[str] = []
     is_over = threading.Event()
@@ -174,6 +180,7 @@ def test_workers_are_replaced_while_operations_come_and_all_of_them_end(site: Si
     assert started_once(site, [f"n{n}" for n in range(len(paths))])
 
 
+@ON_REDIS
 def test_a_signal_to_the_whole_group_of_a_worker_lets_others_run_what_it_ran(
     tmp_path: Path, server: RealServer
 ) -> None:
@@ -191,6 +198,7 @@ def test_a_signal_to_the_whole_group_of_a_worker_lets_others_run_what_it_ran(
             assert site.end(get).status_code == 201
 
 
+@ON_REDIS
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_an_application_is_imported_and_started_once_in_each_process(site: Site, pool: str) -> None:
     with site.worker(pool) as worker:
@@ -205,6 +213,7 @@ def test_an_application_is_imported_and_started_once_in_each_process(site: Site,
         assert site.journal().count(f"down {process}") == 1
 
 
+@ON_REDIS
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_a_shutdown_waits_for_the_drain_and_others_run_what_is_left(
     tmp_path: Path, server: RealServer, pool: str
@@ -223,6 +232,7 @@ def test_a_shutdown_waits_for_the_drain_and_others_run_what_is_left(
             assert site.end(get).status_code == 201
 
 
+@ON_REDIS
 def test_the_late_result_of_a_frozen_worker_is_refused(tmp_path: Path, server: RealServer) -> None:
     queue = f"q{tmp_path.name}"
     with (

@@ -327,7 +327,7 @@ class TestTakingUp(QueueTests):
         web.recovery.let_go_of(lost(worker, operation))
         released = stored(web, operation)
         assert (released.state, released.queue) == (State.ACCEPTED, "workers")
-        later(time, web, LOOK)
+        web.recover()  # they are told at once
         assert bell.rung == [operation.id] * 2
         assert worker.queues.take(operation.id) is Take.BEGUN
         assert [run[0].attempts for run in rerunner.runs] == [1, 2]

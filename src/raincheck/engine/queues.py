@@ -146,8 +146,9 @@ class Queues:
     def look(self) -> None:
         """Tell workers again of what waits too long, and end what has waited in vain."""
         begin = time.monotonic()
-        if begin < self._looks_at:
+        if begin < self._looks_at and not self._recovery.has_released:
             return
+        self._recovery.has_released = False
         self._looks_at = begin + LOOK
         with self._process.health.noticing():
             end, now = time.monotonic() + TURN, self._store.now()
@@ -207,11 +208,8 @@ class Queues:
             waiting = self._process.repository.find_all(self._waiting(queue, self._store.now()))
             while len(begun) < most and (operation := next(waiting, None)) is not None:
                 # As it is now: other workers have begun with the same page.
-                taken = self.take(operation.id)
-                if taken is Take.BEGUN:
+                if self.take(operation.id) is Take.BEGUN:
                     begun.append(operation.id)
-                elif taken is Take.REFUSED:
-                    self._say_once(REFUSED, operation.shown)
         return begun
 
     def look_for_strangers(self) -> None:
@@ -257,7 +255,10 @@ class Queues:
         stored = self._store.get(operation.id)
         if stored is None or stored.state in TERMINAL:
             return Take.OVER
-        return Take.REFUSED if stored.state is State.ACCEPTED else Take.ELSEWHERE
+        if stored.state is not State.ACCEPTED:
+            return Take.ELSEWHERE
+        self._say_once(REFUSED, operation.shown)
+        return Take.REFUSED
 
 
 def queues_here() -> list[Queues]:

@@ -123,12 +123,13 @@ class Recovery:
     Attributes:
         rerunner: Who can run a captured request here; None: nobody.
         has_more: Whether the last turn was too short for what there is to do.
+        has_released: Whether something went back into a queue, whose workers are not told yet.
     """
 
     def __init__(self, process: Process, requests: CapturedRequests) -> None:
         self.rerunner: Rerunner | None = None
         self.requests = requests
-        self.has_more = False
+        self.has_more = self.has_released = False
         self._suspects = deque[Operation]()  # of the last look
         self._looked = -math.inf
         self._all: Walk | None = None  # through what waits; a turn goes on where the last stopped
@@ -210,6 +211,7 @@ class Recovery:
         if left is None:
             return False
         self._process.clear(left)
+        self.has_released |= left.queue is not None and not left.is_terminal
         logger.warning(
             "operation %s lost its process and is %s", left.shown, left.reason or "to be run again"
         )
