@@ -43,6 +43,8 @@ async def report(request: Request) -> Response:
     response = Response(body, 201, {"x-by": request.state.engine}, "application/x-report")
     response.headers.append("x-twice", "1")
     response.headers.append("x-twice", "2")
+    if gate:
+        response.headers["x-process"] = str(os.getpid())
     return response
 
 

@@ -46,16 +46,21 @@ def waiting(operation_id: str, **more: Any) -> Operation:
 
 
 @contextmanager
-def database() -> Iterator[Database]:
-    """Supply a schema with Procrastinate's tables, and leave nothing of it."""
+def database(*, is_empty: bool = False) -> Iterator[Database]:
+    """Supply a schema with Procrastinate's tables, or empty, and leave nothing of it."""
     name = f"jobs_{secrets.token_hex(4)}"
     with psycopg.connect(postgresql_url(), autocommit=True) as admin:
         admin.execute(f"CREATE SCHEMA {name}".encode())
         try:
             url = f"{postgresql_url()}?options=-csearch_path%3D{name}"
-            app = App(connector=SyncPsycopgConnector(conninfo=url, min_size=1))
-            with app.open():
-                app.schema_manager.apply_schema()
+            if not is_empty:
+                _make_tables(url)
             yield Database(url)
         finally:
             admin.execute(f"DROP SCHEMA {name} CASCADE".encode())
+
+
+def _make_tables(url: str) -> None:
+    app = App(connector=SyncPsycopgConnector(conninfo=url, min_size=1))
+    with app.open():
+        app.schema_manager.apply_schema()
