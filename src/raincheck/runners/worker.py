@@ -8,6 +8,7 @@ an event loop in a thread of its own, and its lifespan once in a process.
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,10 +21,12 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from raincheck.engine.per_process import PerProcess
 from raincheck.engine.queues import Queues, Take, queues_here
 from raincheck.engine.recovery import Rerunner
-from raincheck.errors import ConfigurationError
+from raincheck.errors import ConfigurationError, abbreviate
 from raincheck.inspection.check import load
 from raincheck.operations.operation import State
 from raincheck.runners.lifespan import Lifespan
+
+logger = logging.getLogger("raincheck")
 
 
 class Worker:
@@ -74,7 +77,20 @@ class Worker:
                 queues.running.wait_for(operation_id)
             if taken is not Take.REFUSED:
                 break
+        self._warn_of(operation_id, taken)
         return taken
+
+    def _warn_of(self, operation_id: str, taken: Take) -> None:
+        """Say what may be a mistake of a worker's settings: its web process sees nothing of it."""
+        shown = abbreviate(operation_id)
+        if taken is Take.REFUSED:
+            logger.warning(
+                "operation %s can't be run here now: it waits to be told of again", shown
+            )
+        elif taken is Take.OVER and not self.states([operation_id]):
+            logger.warning(
+                "there is no operation %s here: workers need the store of the web processes", shown
+            )
 
     async def arun(self, operation_id: str) -> Take:
         """Do the same without keeping an event loop."""
