@@ -226,3 +226,20 @@ def test_the_late_result_of_a_frozen_worker_is_refused(engine: str, tmp_path: Pa
                 assert first != second
                 assert site.end(site.start("later")).status_code == 201
                 assert site.client.get(get).headers["x-process"] == str(second)
+
+
+@pytest.mark.slow
+def test_a_worker_of_procrastinate_that_may_wait_no_longer_ends_in_order(tmp_path: Path) -> None:
+    with open_place("procrastinate", tmp_path, periods=SHORT, drain=1) as place:
+        site, gate = place.site, place.site.gate("end")
+        with site.worker("--shutdown-graceful-timeout", "1") as worker:
+            get, post = site.start("get", "GET", gate=gate), site.start("post", gate=gate)
+            site.wait_for("started", "get")
+            pid = site.wait_for("started", "post")
+            printed = worker.terminate(60.0)
+            assert "RuntimeError" not in printed
+            assert f"down {pid}" in site.journal()
+        assert site.end(post).json()["code"] == "shutdown"
+        gate.touch()
+        with site.worker():
+            assert site.end(get).status_code == 201

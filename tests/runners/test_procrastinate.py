@@ -19,7 +19,7 @@ from raincheck.operations.operation import State
 from raincheck.runners.procrastinate import Jobs, ProcrastinateStore, ProcrastinateWorkers
 from tests.runners.engines.jobs import Database, database, waiting
 
-REQUEST = Request("POST", "/reports", b"", (), "http", "localhost", "", "")
+REQUEST = Request("POST", "/reports")
 
 
 @pytest.fixture

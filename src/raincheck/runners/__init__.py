@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["arun_operation", "run_operation"]
+__all__ = ["arun_operation", "close_applications", "run_operation"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ class _Workers:
 
     def __init__(self) -> None:
         self._of: dict[Hashable, Worker] = {}
+        self._closing = threading.Lock()
         _at_end(self.close)
 
     def of(self, application: str | object) -> Worker:
@@ -23,8 +24,9 @@ class _Workers:
         return self._of.setdefault(key, Worker(application))
 
     def close(self) -> None:
-        for worker in list(self._of.values()):
-            worker.close()
+        with self._closing:  # who comes second waits, or the process would end meanwhile
+            for worker in list(self._of.values()):
+                worker.close()
 
 
 def _at_end(function: Callable[[], None]) -> None:
@@ -51,7 +53,8 @@ def run_operation(application: str | object, operation_id: str, *, close: bool =
             started once in a process; or the application itself.
         operation_id: What the option `workers` was called with.
         close: Whether to shut the application down again, in a process that is made for one
-            operation and ends without saying so. Others do it when they end.
+            operation and ends without saying so; it can run no other one then. Others do it when
+            they end.
 
     Raises:
         ConfigurationError: The application can't be loaded, or no raincheck is around it.
@@ -79,3 +82,12 @@ async def arun_operation(application: str | object, operation_id: str) -> None:
         StoreError: The store can't be asked. The operation waits, and is told of again.
     """
     await _WORKERS.get().of(application).arun(operation_id)
+
+
+def close_applications() -> None:
+    """Let what runs here end, within the option `drain`, and shut all applications down.
+
+    A process does so by itself when it ends, where it can: some are killed soon, and from Python
+    3.12 on no thread can be started then.
+    """
+    _WORKERS.get().close()

@@ -100,9 +100,9 @@ class Site:
         self._stack.close()
 
     @contextmanager
-    def worker(self) -> Iterator[Worker]:
-        """Run a worker."""
-        with Worker(self._command.split(), env=self.environment) as worker:
+    def worker(self, *more: str) -> Iterator[Worker]:
+        """Run a worker, with more arguments."""
+        with Worker([*self._command.split(), *more], env=self.environment) as worker:
             yield worker
 
     def journal(self) -> list[str]:

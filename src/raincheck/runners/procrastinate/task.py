@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from raincheck.runners.by_id import arun_operation
+from procrastinate.job_context import AbortReason
+
+from raincheck.runners.by_id import arun_operation, close_applications
 from raincheck.runners.procrastinate.jobs import QUEUE, TASK
 
 
@@ -25,8 +28,14 @@ def add_task(
         Procrastinate's task.
     """
 
-    async def run(operation_id: str) -> None:
-        await arun_operation(application, operation_id)
+    async def run(context: Any, operation_id: str) -> None:
+        try:
+            await arun_operation(application, operation_id)
+        except asyncio.CancelledError:
+            if context.abort_reason() is AbortReason.SHUTDOWN:
+                # Not at the process's end: no thread can be started then, from Python 3.12 on.
+                await asyncio.shield(asyncio.to_thread(close_applications))
+            raise
 
     # No retry: who tells again is raincheck, once a lease has run out.
-    return procrastinate.task(name=name, queue=queue, retry=False)(run)
+    return procrastinate.task(name=name, queue=queue, retry=False, pass_context=True)(run)
