@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raincheck.runners.by_id import arun_operation, close_applications, run_operation
 
 __all__ = ["arun_operation", "close_applications", "run_operation"]
 
