@@ -170,6 +170,7 @@ class Rerunner:
     engine: Engine
     given: list[Operation] = field(default_factory=list)
     is_ready: bool = True
+    needs_loop: bool = False
 
     def begin(self) -> None: ...
 

@@ -15,8 +15,10 @@ import httpx
 import pytest
 
 from raincheck.cli.fetch.download import Broken, Download
-from raincheck.cli.fetch.showing import Nowhere, described, display, plain
+from raincheck.cli.fetch.showing import Display, described, display
 from raincheck.cli.main import main
+from raincheck.cli.plain import plain
+from raincheck.cli.progress import NoBar
 from raincheck.client import Progress
 from tests.client.rough_server import BIG, HALF, PATIENCE, RoughServer
 
@@ -168,7 +170,7 @@ def rest_of_ten(*parts: tuple[str, bytes, str]) -> bytes:
 
     file = io.BytesIO(b"0123")
     file.seek(4)
-    Download(file, Nowhere(), again, '"a"', 4, 10).run()
+    Download(file, Display(NoBar()), again, '"a"', 4, 10).run()
     return file.getvalue()
 
 
@@ -402,9 +404,9 @@ def test_fetch_shows_progress_without_rich(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_fetch_shows_nothing_to_a_file_or_who_does_not_want_it(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream, display(wanted=True, stream=stream) as shown:
-        assert isinstance(shown, Nowhere)
+        assert not shown.is_seen
     with display(wanted=False) as shown:
-        assert isinstance(shown, Nowhere)
+        assert not shown.is_seen
 
 
 def test_what_a_server_says_does_nothing_to_the_terminal() -> None:

@@ -14,7 +14,10 @@ import pytest
 from tests.examples.running import EXAMPLES, SLOW, asked, docstring, start
 from tests.support.polling import poll
 
-DESCRIBED = ["starlette_app.py", "fastapi_app.py", "flask_app.py", "django_project/manage.py"]
+DESCRIBED = [
+    *("starlette_app.py", "fastapi_app.py", "flask_app.py", "django_project/manage.py"),
+    "nightly_batch/app.py",
+]
 
 
 def serve(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:

@@ -119,8 +119,9 @@ TOLD = next(text for text in PYTHON if "webhook_secret" in text)
 RECEIVER = next(text for text in PYTHON if "standardwebhooks" in text)
 LISTENER = next(text for text in PYTHON if "connect_sse" in text)
 CLIENTS = [text for text in PYTHON if "raincheck.client" in text]
+WAITING = [text for text in PYTHON if 'queue="nightly"' in text or "raincheck.runners" in text]
 NOT_SERVED_ALONE = (
-    *(LISTENER, *CLIENTS),
+    *(LISTENER, *CLIENTS, *WAITING),
     *(*APPLICATIONS, CLIENT, GUNICORN, DRAINED, OWN_STORE, OWN_TEST),
     *(RUN_AGAIN, TOLD, RECEIVER, READY_MADE, OF_ONES_OWN),
 )

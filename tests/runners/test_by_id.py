@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import multiprocessing
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -131,6 +132,35 @@ def test_a_process_for_one_operation_runs_no_other_one() -> None:
         run_operation(site.app, operation_id, close=True)
     assert site.runs == [b""]
     assert [site.ask("GET", path).status_code for path in paths] == [201, 202]
+
+
+def fork(_: Request) -> PlainTextResponse:
+    """Do something in a fork, as what computes with `multiprocessing` does."""
+    child = multiprocessing.get_context("fork").Process(target=int)
+    child.start()
+    child.join(20)
+    child.kill()
+    return PlainTextResponse(str(child.exitcode))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_what_a_handler_has_forked_on_a_worker_ends() -> None:
+    told: list[str] = []
+    app = ASGIMiddleware(
+        Starlette(routes=[Route("/report", fork)]),
+        store=MemoryStore(),
+        workers={"workers": told.append},
+        **OPTIONS,
+    )
+
+    async def ask(path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+            return await client.get(path)
+
+    path = asyncio.run(ask("/report")).headers["location"]
+    run_operation(app, told[0])
+    assert asyncio.run(ask(path)).text == "0"
 
 
 def test_what_is_not_there_is_no_part_of_the_package() -> None:

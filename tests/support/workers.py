@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio.to_thread
@@ -24,3 +26,25 @@ async def run_in_loop(engine: Engine, operation_id: str) -> Take:
     rerunner: Any = engine.recovery.rerunner
     rerunner.begin()
     return await anyio.to_thread.run_sync(run_as_worker, engine, operation_id)
+
+
+class IsWorker:
+    """Whether what runs is to say that it is a worker, as one process is both in a test."""
+
+    def __init__(self) -> None:
+        self._is_worker = False
+
+    def __call__(self) -> bool:
+        return self._is_worker
+
+    @contextmanager
+    def set(self) -> Iterator[None]:
+        """Be a worker meanwhile."""
+        self._is_worker = True
+        try:
+            yield
+        finally:
+            self._is_worker = False
+
+
+is_worker = IsWorker()

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.torture.run import SERVERS, STORES, Plan, Report, torture
+from tests.torture.run import SERVERS, STORES, Report, plan_for, torture
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     reports = []
     for store, server in itertools.product(_all(asked.store, STORES), _all(asked.server, SERVERS)):
         directory = Path(tempfile.mkdtemp(prefix=f"raincheck-torture-{store}-{server}-"))
-        plan = Plan(store, server, asked.seed, seconds, directory, lease=asked.lease)
+        plan = plan_for(store, server, asked.seed, seconds, directory, lease=asked.lease)
         report = torture(plan)
         reports.append(report)
         if report.violations:

@@ -78,6 +78,7 @@ class Plan:
             "max_attempts": MAX_ATTEMPTS,
             "max_wait": 1.0,
             "limits": {"operations": 12},
+            **({"runners": {"/**": "workers"}} if self.server == "workers" else {}),
         }
 
     @property
@@ -99,6 +100,12 @@ class Plan:
         """What runs the same again."""
         names = ("store", "server", "seed", "seconds", "lease")
         return "python -m tests.torture " + " ".join(f"--{n} {getattr(self, n)}" for n in names)
+
+
+def plan_for(store: str, server: str, *given: Any, **more: Any) -> Plan:
+    """Return a plan in which workers that begin have the time to take up what waits for them."""
+    waits: dict[str, Any] = {"retention": 30.0} if server == "workers" else {}
+    return Plan(store, server, *given, **waits | more)
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,31 @@
-"""The servers that are tortured: three of uvicorn, or four workers of one gunicorn."""
+"""The servers that are tortured: three of uvicorn, or four workers of one gunicorn.
+
+Or three workers without a server, that run what one of uvicorn accepts, which is left in peace.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import TimeoutExpired
+from subprocess import STDOUT, Popen, TimeoutExpired
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tests.servers.servers import UVICORN
 from tests.servers.wsgi_servers import GTHREAD
-from tests.support.processes import ServerProcess, children
+from tests.support.processes import ROOT, ServerProcess, children
 from tests.torture.journal import HANDLERS, SERVERS
 
-KINDS = ("uvicorn", "gunicorn")
-PROCESSES = {"uvicorn": 3, "gunicorn": 4}
+KINDS = ("uvicorn", "gunicorn", "workers")
+PROCESSES = {"uvicorn": 3, "gunicorn": 4, "workers": 3}
 ENDS_WITHIN = 40.0  # seconds in which a server that was asked to end must have ended
 _MODULE = "tests.torture.applications"
 _COMMANDS = {
@@ -30,6 +34,11 @@ _COMMANDS = {
     "gunicorn": GTHREAD[0].command.replace("{app}", f"{_MODULE}:wsgi")
     + f" --threads 8 --workers {PROCESSES['gunicorn']} --timeout 600 --graceful-timeout 8",
 }
+
+WORK = [
+    *(sys.executable, "-m", "raincheck", "work", f"{_MODULE}:asgi"),
+    *("--queue", "workers", "--concurrency", "12"),
+]
 
 
 @dataclass(frozen=True)
@@ -198,13 +207,65 @@ class GunicornFleet(Fleet):
         _until(lambda: len(self.pids()) >= count, ENDS_WITHIN)
 
 
-FLEETS: dict[str, type[UvicornFleet] | type[GunicornFleet]] = {
+class WorkersFleet(Fleet):
+    """One port, and three workers that nobody replaces but this."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__("uvicorn", 1, surroundings)
+        self._environment = os.environ | surroundings.environment
+        self._workers: list[Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._workers = [self._begin() for _ in range(PROCESSES["workers"])]
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+        super().__exit__(*exc_info)
+
+    def _begin(self) -> Popen[bytes]:
+        with (self._directory / SERVERS).open("ab") as log:
+            return Popen(WORK, env=self._environment, stdout=log, stderr=STDOUT, cwd=ROOT)
+
+    def end(self) -> list[str]:
+        for worker in self._workers:
+            worker.terminate()
+        late = [str(worker.pid) for worker in self._workers if not _has_ended(worker)]
+        return late + super().end()
+
+    def pids(self) -> list[int]:
+        return [self._servers[0].pid, *(worker.pid for worker in self._workers)]
+
+    def pid(self, target: int) -> int:
+        return self._workers[target].pid
+
+    def kill(self, target: int, pid: int) -> None:
+        self._workers[target].kill()
+        self._workers[target].wait()
+
+    def terminate(self, target: int, pid: int) -> None:
+        worker = self._workers[target]
+        worker.terminate()
+        try:
+            worker.wait(ENDS_WITHIN)
+        finally:
+            self.kill(target, pid)
+
+    def revive(self, target: int) -> None:
+        self._workers[target] = self._begin()
+
+
+FLEETS: dict[str, type[UvicornFleet] | type[GunicornFleet] | type[WorkersFleet]] = {
     "uvicorn": UvicornFleet,
     "gunicorn": GunicornFleet,
+    "workers": WorkersFleet,
 }
 
 
-def _has_ended(server: ServerProcess) -> bool:
+def _has_ended(server: ServerProcess | Popen[bytes]) -> bool:
     try:
         server.wait(ENDS_WITHIN)
     except TimeoutExpired:

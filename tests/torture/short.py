@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.run import Plan, torture
+from tests.torture.run import plan_for, torture
 
 SEED = 20261122
 SECONDS = 15.0
@@ -26,7 +26,7 @@ MARKS = [
 
 def hold(store: str, server: str, directory: Path) -> None:
     """Torture one kind of server on one kind of store, and see that no promise is broken."""
-    report = torture(Plan(store, server, SEED, SECONDS, directory))
+    report = torture(plan_for(store, server, SEED, SECONDS, directory))
     gc.collect()  # what the clients have left, or it would be collected in another test
     if report.violations:
         kept = directory / "servers.log"

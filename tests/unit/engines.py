@@ -194,6 +194,7 @@ class Rerunner:
     """Remembers what it was given to run."""
 
     is_ready: bool = True
+    needs_loop: bool = False
     runs: list[tuple[Operation, Request, bytes]] = field(default_factory=list)
     error: RuntimeError | None = None
 

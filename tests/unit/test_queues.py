@@ -283,6 +283,29 @@ class TestTakingUp(QueueTests):
         assert worker.queues.take_due(9) == []
         assert not rerunner.runs
 
+    def test_a_worker_says_once_that_something_waits_for_an_application_of_another_name(
+        self, web: Engine, worker: Engine, time: Time, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        worker.queues.look_for_strangers()
+        wait_in(web, "nightly")
+        worker.queues.look_for_strangers()
+        assert not caplog.text
+        other = make_engine(worker.store, time, application="letters")  # type: ignore[arg-type]
+        wait_in(other, "nightly")
+        for _ in range(2):
+            worker.queues.look_for_strangers()
+        assert (
+            caplog.text.count("wait in queue 'nightly' for 'letters', and this is 'parcels'") == 1
+        )
+
+    def test_a_worker_says_that_it_can_run_nothing_of_what_waits(
+        self, web: Engine, worker: Engine, rerunner: Rerunner, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rerunner.is_ready = False
+        wait_in(web, "nightly")
+        assert worker.queues.take_due(1) == []
+        assert "stays in its queue" in caplog.text
+
     def test_before_its_time_no_worker_begins(
         self, web: Engine, worker: Engine, bell: Bell, time: Time
     ) -> None:

@@ -34,6 +34,8 @@ logger = logging.getLogger("raincheck")
 class Rerunner:
     """Runs captured requests in the event loop of one gateway."""
 
+    needs_loop = True
+
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 

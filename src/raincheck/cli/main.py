@@ -1,4 +1,4 @@
-"""What the command line understands, and what each command is run by."""
+"""What the command line understands; what a command does is in the file of its name."""
 
 from __future__ import annotations
 
@@ -6,40 +6,21 @@ import argparse
 import errno
 import os
 import socket
-import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
+from raincheck.cli import cancel, listing, purge, show, store
+from raincheck.cli.exits import FAILED, OK, UNUSABLE, complain, ended
 from raincheck.cli.fetch import add_to as add_fetch_to
 from raincheck.cli.work import add_to as add_work_to
 from raincheck.cli.work import run as run_work
-
-if TYPE_CHECKING:
-    from raincheck.operations.store import Store
-
-OK = 0
-FAILED = 1
-UNUSABLE = 2  # wrong arguments (argparse has it so), or something isn't installed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit status."""
     options = _parser().parse_args(argv)
-    if options.command == "demo":
-        return _demo(options.host, options.port)
-    if options.command == "check":
-        return _check(options.application)
-    if options.command == "fetch":
-        return _fetch(options)
-    if options.command == "work":
-        return run_work(options)
-    if options.command == "options":
-        return _options()
-    if options.command == "store":
-        return _store_init(options.url)
-    raise AssertionError(f"no command {options.command!r}")
+    return ended(lambda: int(options.run(options)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,17 +35,24 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--port", default=8000, type=_port, help="port; 0 takes a free one (%(default)s)"
     )
+    demo.set_defaults(run=lambda options: _demo(options.host, options.port))
     check = commands.add_parser(
         "check", help="find marks without effect, and middleware on the wrong side of raincheck"
     )
     check.add_argument("application", metavar="module:app", help="or module:factory()")
-    add_fetch_to(commands.add_parser("fetch", help="curl that waits: follow a 202 to its end"))
-    add_work_to(commands.add_parser("work", help="run what waits in queues, without a server"))
-    commands.add_parser("options", help="print every option and limit, with unit and default")
-    store = commands.add_parser("store", help="what is done to a store by hand")
-    actions = store.add_subparsers(dest="action", required=True)
-    init = actions.add_parser("init", help="make a store's tables, or bring them up to date")
-    init.add_argument("url", metavar="URL", help="such as postgresql://user@host/database")
+    check.set_defaults(run=lambda options: _check(options.application))
+    fetch = commands.add_parser("fetch", help="curl that waits: follow a 202 to its end")
+    add_fetch_to(fetch)
+    fetch.set_defaults(run=_fetch)
+    work = commands.add_parser("work", help="run what waits in queues, without a server")
+    add_work_to(work)
+    work.set_defaults(run=run_work)
+    for add_to in (listing.add_to, show.add_to, cancel.add_to, purge.add_to, store.add_to):
+        add_to(commands)
+    printed = commands.add_parser(
+        "options", help="print every option and limit, with unit and default"
+    )
+    printed.set_defaults(run=lambda _: _options())
     return parser
 
 
@@ -80,13 +68,13 @@ def _demo(host: str, port: int) -> int:
     except ModuleNotFoundError as error:
         if error.name != "uvicorn":
             raise
-        return _complain('The demo needs uvicorn: pip install "raincheck[demo]"', UNUSABLE)
+        return complain('The demo needs uvicorn: pip install "raincheck[demo]"', UNUSABLE)
     from raincheck.cli.demo import app, instructions
 
     try:
         listener = _listen(host, port)
     except OSError as error:
-        return _complain(_why_not_listening(host, port, error), FAILED)
+        return complain(_why_not_listening(host, port, error), FAILED)
     print(instructions(_url(host, listener.getsockname()[1])), flush=True)
     server = uvicorn.Server(uvicorn.Config(app))
     with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
@@ -101,12 +89,12 @@ def _check(target: str) -> int:
         app = load(target)
         report = check(app)
     except NotLoadedError as error:
-        return _complain(_with_cause(str(error), error.__cause__), UNUSABLE)
+        return complain(_with_cause(str(error), error.__cause__), UNUSABLE)
     except Exception as error:  # Django imports its URL configuration only now
-        return _complain(_with_cause(f"{target} can't be looked into", error), UNUSABLE)
+        return complain(_with_cause(f"{target} can't be looked into", error), UNUSABLE)
     if report is None:
         kind = f"{type(app).__module__}.{type(app).__qualname__}"
-        return _complain(f"Nothing was checked: the framework of {kind} is not known", UNUSABLE)
+        return complain(f"Nothing was checked: the framework of {kind} is not known", UNUSABLE)
     print(report)
     return FAILED if report.complaints else OK
 
@@ -117,7 +105,7 @@ def _fetch(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise
-        return _complain('fetch needs httpx: pip install "raincheck[client]"', UNUSABLE)
+        return complain('fetch needs httpx: pip install "raincheck[client]"', UNUSABLE)
     from raincheck.cli.fetch.command import run
 
     return run(options)
@@ -128,39 +116,6 @@ def _options() -> int:
 
     print(tables())
     return OK
-
-
-def _store_init(url: str) -> int:
-    from raincheck.errors import ConfigurationError, StoreError
-    from raincheck.stores import open_store
-
-    try:
-        store = open_store(url)
-        with closing(store):
-            print(_prepare(store))
-    except ConfigurationError as error:
-        return _complain(str(error), UNUSABLE)
-    except StoreError as error:
-        return _complain(str(error), FAILED)
-    return OK
-
-
-def _prepare(store: Store) -> str:
-    """Do what a store needs once, and say what that was."""
-    prepare = getattr(store, "prepare", None)
-    if prepare is None:
-        store.get("none")  # whatever it needs, it makes at first use
-        return "This store is ready: it needs nothing to be made by hand"
-    before, now, schema = prepare()
-    tables = f"raincheck's tables in schema {schema}"
-    if before == now:
-        return f"{tables} are there already, in version {now}"
-    if before:
-        return f"{tables} were brought from version {before} to {now}"
-    return (
-        f"{tables} were made, in version {now}; another role that is to use them needs "
-        "USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on the tables"
-    )
 
 
 def _with_cause(sentence: str, cause: BaseException | None) -> str:
@@ -199,8 +154,3 @@ def _url(host: str, port: int) -> str:
     """Return the URL under which this machine reaches the server."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _complain(sentence: str, status: int) -> int:
-    print(sentence, file=sys.stderr)
-    return status

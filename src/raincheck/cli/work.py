@@ -116,7 +116,9 @@ class _Processes:
         for each in processes:
             if each.poll() is None:
                 each.terminate()
-        return max(abs(each.wait()) for each in processes)
+        statuses = [each.wait() for each in processes]
+        # Who is stopped before it has begun is ended by the signal.
+        return max(0 if status == -signal.SIGTERM else abs(status) for status in statuses)
 
     def _begin(self) -> subprocess.Popen[bytes]:
         # A group of their own: a Ctrl-C is told to them by this process, once.

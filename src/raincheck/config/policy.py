@@ -225,6 +225,16 @@ def _refuse_if_strict(preferences: Preferences) -> Refusal | None:
 _TOKEN = re.compile(r"\*\*|\*|\{\w+:path\}|\{\w*(?::\w+)?\}|<path:\w+>|<(?:\w+:)?\w+>")
 
 
+def path_matcher(pattern: str) -> Callable[[str], bool]:
+    """Return what tells whether a path has a pattern, as in the options.
+
+    Raises:
+        ConfigurationError: It doesn't begin with a slash or an asterisk.
+    """
+    matches = _compile([pattern])
+    return lambda path: matches is not None and matches(path) is not None
+
+
 def _compile(patterns: Iterable[str]) -> _Match | None:
     """Join patterns to one regular expression; `*` stays within a segment, `**` does not.
 

@@ -125,6 +125,11 @@ def _imported(name: str, dotted: str) -> Any:
 def _value(name: str, value: Any) -> Any:
     if name in _CALLABLES and isinstance(value, str):
         return _imported(name.upper(), value)
+    if name == "workers" and isinstance(value, Mapping):
+        return {
+            key: _imported("WORKERS", tell) if isinstance(tell, str) else tell
+            for key, tell in value.items()
+        }
     if name == "limits" and isinstance(value, Mapping):
         return {str(key).lower(): limit for key, limit in value.items()}
     return value

@@ -69,8 +69,9 @@ class Application:
         self._start = f"{name_of(kind, prefix)} in {_directory()}"
         self._place = place
         self._wrapped = wrapped or (lambda: None)
-        with _LOCK:
-            _KNOWN.add(self)
+        if wrapped is not None:  # what is around nothing is no other application's twin
+            with _LOCK:
+                _KNOWN.add(self)
 
     @cached_property
     def name(self) -> str:
@@ -187,8 +188,10 @@ class Application:
 
     def _is_mistakable_at(self, root: str) -> bool:
         """Tell whether another application of this process has the same name there."""
-        others = [one for one in list(_KNOWN) if one._place == self._place and root in one.roots]
-        return any(one.name == self.name and one._kin != self._kin for one in others)
+        known = list(_KNOWN)
+        others = [one for one in known if one._place == self._place and root in one.roots]
+        is_around = self in known
+        return is_around and any(one.name == self.name and one._kin != self._kin for one in others)
 
     @cached_property
     def _kin(self) -> object:

@@ -38,6 +38,15 @@ AGAIN = 60.0
 LOOK = 15.0  # seconds between looks for what is to be told again
 TURN = 1.0  # seconds of each: there are leases to renew, too
 _WAITING = frozenset({State.ACCEPTED})
+PAGE = 100
+REFUSED = (
+    "operation %s stays in its queue: this process can't run it now. Is a middleware of the same "
+    "`application` around another application here, or is there no key for its request?"
+)
+STRANGERS = (
+    "operations wait in queue %r for %s, and this is %r: if it is the same application, give it a "
+    "name with the option `application`"
+)
 _KNOWN: weakref.WeakSet[Queues] = weakref.WeakSet()
 
 
@@ -66,6 +75,7 @@ class Queues:
         self._recovery = recovery
         self._telling = Telling(process.settings.workers or {})
         self._looked = -math.inf
+        self._said = set[str]()
         self.running = process.running
         _KNOWN.add(self)
 
@@ -192,9 +202,32 @@ class Queues:
             waiting = self._process.repository.find_all(self._waiting(queue, self._store.now()))
             while len(begun) < most and (operation := next(waiting, None)) is not None:
                 # As it is now: other workers have begun with the same page.
-                if self.take(operation.id) is Take.BEGUN:
+                taken = self.take(operation.id)
+                if taken is Take.BEGUN:
                     begun.append(operation.id)
+                elif taken is Take.REFUSED:
+                    self._say_once(REFUSED, operation.shown)
         return begun
+
+    def look_for_strangers(self) -> None:
+        """Say, once, that something waits in the queues that this process serves, but not for it.
+
+        Its application may be called otherwise here only because it was started otherwise.
+        """
+        name, now = self._process.application.name, self._store.now()
+        for queue in sorted(self.served):
+            due = Filter(states=_WAITING, queue=queue, lease_before=now)
+            page, _ = self._store.find(due, limit=PAGE)
+            theirs = {each.application_name for each in page} - {name}
+            if theirs:
+                self._say_once(
+                    STRANGERS, queue, ", ".join(map(repr, sorted(map(str, theirs)))), name
+                )
+
+    def _say_once(self, text: str, *arguments: object) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning(text, *arguments)
 
     def take(self, operation_id: str) -> Take:
         """Begin here the operation of an id that this process was told of."""

@@ -79,7 +79,13 @@ class _Round:
 
 
 class Rerunner(Protocol):
-    """Runs captured requests in this process: what a gateway can do for the engine. Thread-safe."""
+    """Runs captured requests in this process: what a gateway can do for the engine. Thread-safe.
+
+    Attributes:
+        needs_loop: Whether it does so in an event loop.
+    """
+
+    needs_loop: bool
 
     @property
     def is_ready(self) -> bool:

@@ -7,14 +7,26 @@ process begins with none: only the thread that forks lives on in it.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 IDLE = 30.0  # seconds until a thread without work ends
 Work = Callable[[], None]
+
+
+def at_end(function: Callable[[], None]) -> None:
+    """Have a function called when this process ends, before its threads are waited for."""
+    # `atexit` comes too late: only when all threads are over that are no daemons, among them those
+    # of thread pools and, under WSGI, of async views.
+    register: Callable[[Callable[[], None]], object]
+    register = getattr(threading, "_register_atexit", atexit.register)
+    with suppress(RuntimeError):  # the end has begun
+        register(function)
 
 
 class Threads:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raincheck.errors import OperationCancelled
 from raincheck.handler.request import CURRENT, Deferrable
+
+if TYPE_CHECKING:
+    from raincheck.operations.operation import Progress
 
 MESSAGE_LIMIT = 1_000  # characters of a progress message
 
@@ -45,13 +48,7 @@ class CurrentOperation:
         Raises:
             TypeError: `completed` or `total` is not a finite number.
         """
-        from raincheck.operations.operation import Progress
-
-        progress = Progress(
-            _number("completed", completed),
-            None if total is None else _number("total", total),
-            None if message is None else _text(message),
-        )
+        progress = progress_of(completed, total, message)
         if self._request is not None:
             self._request.report(progress)
 
@@ -63,6 +60,17 @@ class CurrentOperation:
         """
         if self.cancelled:
             raise OperationCancelled("the operation was cancelled")
+
+
+def progress_of(completed: float, total: float | None, message: str | None) -> Progress:
+    """Return progress as JSON can hold it; see `CurrentOperation.progress`."""
+    from raincheck.operations.operation import Progress
+
+    return Progress(
+        _number("completed", completed),
+        None if total is None else _number("total", total),
+        None if message is None else _text(message),
+    )
 
 
 def _number(name: str, value: Any) -> float:

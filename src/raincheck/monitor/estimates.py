@@ -92,11 +92,10 @@ def estimate(operation: Operation, now: float, past: Sketch | None) -> float | N
 
     The same for as long as nothing is learned, and it is not refuted.
     """
-    since, outlook = begun(operation), _outlook(operation, past)
-    if _before_begin(operation, now) > 0:
-        since = operation.not_before
+    is_early, outlook = _before_begin(operation, now) > 0, _outlook(operation, past)
+    since = operation.not_before if is_early else begun(operation)
     if since is None or outlook is None:
-        return since if since is not None and since > now else None
+        return since if is_early else None
     expected = (_rounded(outlook.sketch.quantile(share)) for share in SHARES)
     return next((since + seconds for seconds in expected if since + seconds > now), None)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import threading
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Hashable
 
 from raincheck.engine.per_process import PerProcess
 from raincheck.runners.worker import Worker
@@ -17,7 +15,6 @@ class _Workers:
     def __init__(self) -> None:
         self._of: dict[Hashable, Worker] = {}
         self._closing = threading.Lock()
-        _at_end(self.close)
 
     def of(self, application: str | object) -> Worker:
         key = application if isinstance(application, str) else id(application)
@@ -27,15 +24,6 @@ class _Workers:
         with self._closing:  # who comes second waits, or the process would end meanwhile
             for worker in list(self._of.values()):
                 worker.close()
-
-
-def _at_end(function: Callable[[], None]) -> None:
-    # `atexit` comes too late: only when all threads are over that are no daemons, and one of those
-    # may wait for an operation.
-    register: Callable[[Callable[[], None]], object]
-    register = getattr(threading, "_register_atexit", atexit.register)
-    with suppress(RuntimeError):  # the end has begun
-        register(function)
 
 
 _WORKERS = PerProcess(_Workers)

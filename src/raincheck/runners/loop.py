@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 
 from raincheck.errors import StoreUnavailable
@@ -13,6 +14,7 @@ from raincheck.runners.worker import Worker
 logger = logging.getLogger("raincheck")
 
 LOOK = 0.5  # seconds between looks, while there is room for more
+LOOK_ROUND = 60.0  # seconds between looks for what waits for others, while there is nothing to do
 
 
 class WorkLoop:
@@ -26,6 +28,7 @@ class WorkLoop:
         self._worker = worker
         self._concurrency = concurrency
         self._is_stopping = False
+        self._looks_round_at = 0.0
         self._news = threading.Event()
 
     def stop(self) -> None:
@@ -67,4 +70,8 @@ class WorkLoop:
 
     def _take(self) -> list[str]:
         room = self._concurrency - self._worker.running
-        return self._worker.take_due(room) if room > 0 else []
+        begun = self._worker.take_due(room) if room > 0 else []
+        if not begun and not self._worker.running and time.monotonic() > self._looks_round_at:
+            self._looks_round_at = time.monotonic() + LOOK_ROUND
+            self._worker.look_for_strangers()
+        return begun

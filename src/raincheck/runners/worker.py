@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from raincheck.engine.per_process import PerProcess
 from raincheck.engine.queues import Queues, Take, queues_here
 from raincheck.engine.recovery import Rerunner
+from raincheck.engine.threads import at_end
 from raincheck.errors import ConfigurationError, abbreviate
 from raincheck.inspection.check import load
 from raincheck.operations.operation import State
@@ -111,6 +113,11 @@ class Worker:
             begun += queues.take_due(most - len(begun))
         return begun
 
+    def look_for_strangers(self) -> None:
+        """Say, once, that something waits in the queues, but for an application of another name."""
+        for queues in self._here.get().all:
+            queues.look_for_strangers()
+
     def states(self, operation_ids: Iterable[str]) -> Counter[State]:
         """Count in which states operations are by now."""
         here = self._here.get()
@@ -142,7 +149,8 @@ class _Here:
         self._application = application
         self._names = names
         self._lock = threading.Lock()
-        self._is_started = False
+        self._is_started = self._is_closed = False
+        self._pid = os.getpid()
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         self._lifespan: Lifespan | None = None
@@ -157,6 +165,7 @@ class _Here:
                 self._begin_loop(app)
             self._find_queues()
             self._is_started = True
+            at_end(self.close)  # or the thread of its event loop would be waited for for ever
 
     def _begin_loop(self, app: Any) -> None:
         self._portal = self._stack.enter_context(start_blocking_portal())
@@ -166,7 +175,9 @@ class _Here:
 
     def _find_queues(self) -> None:
         for queues in queues_here():
-            if (rerunner := queues.rerunner) is not None:
+            rerunner = queues.rerunner
+            # A WSGI application may be imported beside an ASGI one, which is none of its parts.
+            if rerunner is not None and (self._portal is not None or not rerunner.needs_loop):
                 self._call(rerunner.begin)
                 queues.served = self._names
                 self.all.append(queues)
@@ -177,6 +188,10 @@ class _Here:
             )
 
     def close(self) -> None:
+        # What a handler has forked comes here at its end, too, and has no event loop to wait for.
+        if self._is_closed or self._pid != os.getpid():
+            return
+        self._is_closed = True
         with self._lock, self._stack:
             if self._portal is not None and self._lifespan is not None:
                 self._portal.call(self._lifespan.stop)

@@ -11,6 +11,7 @@ from raincheck.errors import ConfigurationError
 if TYPE_CHECKING:
     from raincheck.operations.store import Store
 
+OBJECTS = "raincheck:objects"  # the id of a record that is no operation (see `objects`)
 KNOWN = (
     "memory:, sqlite:///absolute/path.db, sqlite:relative.db, redis://host:6379/0, "
     "postgresql://user@host/database"

@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ from raincheck.stores.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from raincheck.config.options import Settings
+
+FILE = "operations.db"
+DIGEST = 12  # digits of what makes an application unique
 
 logger = logging.getLogger("raincheck")
 
@@ -54,28 +58,51 @@ def default_store() -> Store:
     return open_store(url) if url else SQLiteStore(_choose_path)
 
 
+def files_of(directory: str) -> list[Path]:
+    """Return the files of applications that may have been started in a directory.
+
+    It is their directory's name that tells, so others of the same name may be among them.
+    """
+    readable = application_key([""], directory)[:-DIGEST]
+    name = re.compile(rf"{re.escape(readable)}[0-9a-f]{{{DIGEST}}}")
+    found: list[Path] = []
+    for place in (_state_directory, _fallback):
+        with suppress(OSError, RuntimeError):  # there is none, or it is not for this user
+            paths = [path / FILE for path in place().iterdir() if name.fullmatch(path.name)]
+            found += [path for path in paths if path.stat().st_uid == os.getuid()]
+    return sorted(found)
+
+
 def application_key(arguments: Sequence[str], directory: str) -> str:
     """Name an application: readable first, then what makes it unique."""
     named = f"{directory}\n{started(arguments)}".encode(errors="replace")
-    digest = hashlib.sha256(named).hexdigest()[:12]
+    digest = hashlib.sha256(named).hexdigest()[:DIGEST]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(directory)).strip("-")[:40]
     return f"{readable}-{digest}" if readable else digest
 
 
 def _choose_path() -> Path:
-    name = Path(application_key(sys.argv, os.getcwd())) / "operations.db"
+    name = Path(application_key(sys.argv, os.getcwd())) / FILE
     try:
-        path = user_state_path("raincheck", appauthor=False) / name
+        path = _state_directory() / name
         _make_private(path.parent)
         return path
     except (OSError, RuntimeError, StoreUnavailable) as error:  # RuntimeError: there is no home
         if is_passing(error):
             raise  # or this process would have another store than those that begin later
-        fallback = Path(tempfile.gettempdir()) / f"raincheck-{os.getuid()}" / name
+        fallback = _fallback() / name
         logger.warning("can't write the state directory (%s); using %s", error, fallback)
     _make_private(fallback.parent.parent)
     _make_private(fallback.parent)
     return fallback
+
+
+def _state_directory() -> Path:
+    return user_state_path("raincheck", appauthor=False)
+
+
+def _fallback() -> Path:
+    return Path(tempfile.gettempdir()) / f"raincheck-{os.getuid()}"
 
 
 def _make_private(directory: Path) -> None:

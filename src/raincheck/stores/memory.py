@@ -23,6 +23,7 @@ from raincheck.operations.operation import (
 )
 from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
+from raincheck.stores.describing import Description
 from raincheck.stores.paging import Position, parse_cursor, position, to_page
 
 
@@ -282,6 +283,9 @@ class MemoryStore:
 
     def close(self) -> None:
         """Keep everything: it would be lost otherwise."""
+
+    def describe(self) -> Description:
+        return Description("memory", "this process, which no other one sees into", None)
 
     def incarnation(self) -> str:
         return self._name.get()

@@ -6,15 +6,12 @@ without a word in the store. Other threads would be waited for without bounds.
 
 from __future__ import annotations
 
-import atexit
-import threading
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from raincheck.engine.per_process import PerProcess
+from raincheck.engine.threads import at_end
 
 
 class Leaving(Protocol):
@@ -34,7 +31,7 @@ class Leaving(Protocol):
 
 
 def _ask_to_drain() -> weakref.WeakSet[Leaving]:
-    _at_end(drain)
+    at_end(drain)
     return weakref.WeakSet()
 
 
@@ -45,15 +42,6 @@ _WAITED_FOR = PerProcess(_ask_to_drain)
 def wait_for(gateway: Leaving) -> None:
     """Have this process's end wait for a gateway's handlers."""
     _WAITED_FOR.get().add(gateway)
-
-
-def _at_end(function: Callable[[], None]) -> None:
-    # `atexit` comes too late: only when all threads are over that are no daemons, among them those
-    # of thread pools and, under WSGI, of async views.
-    register: Callable[[Callable[[], None]], object]
-    register = getattr(threading, "_register_atexit", atexit.register)
-    with suppress(RuntimeError):  # the end has begun
-        register(function)
 
 
 def running() -> int:

@@ -121,6 +121,7 @@ class Race(Passing):
             return self.operation
         except BaseException:  # the server wants to stop this very thread
             self.deferral.keep()
+            self._note_recorded()
             self.abandon()
             raise
 
@@ -135,8 +136,11 @@ class Race(Passing):
         except Exception as error:
             return refuse_unaccepted(error, None, self.path, self.deferral.queue)
         finally:
-            self._is_recorded = True
-            self._wake()
+            self._note_recorded()
+
+    def _note_recorded(self) -> None:
+        self._is_recorded = True
+        self._wake()
 
     def until_recorded(self) -> None:
         """Wait until nothing of the request is needed any more, whose handler has been left."""

@@ -20,6 +20,8 @@ from raincheck.wsgi.translation import decoded, to_environ
 class Rerunner:
     """Runs captured requests in threads of one gateway."""
 
+    needs_loop = False
+
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 

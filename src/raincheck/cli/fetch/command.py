@@ -24,7 +24,9 @@ from raincheck.cli.fetch.download import (
     strong_etag,
 )
 from raincheck.cli.fetch.part import Part, Replaced, Saved
-from raincheck.cli.fetch.showing import Display, Nowhere, display, plain
+from raincheck.cli.fetch.showing import Display, display
+from raincheck.cli.plain import plain
+from raincheck.cli.progress import NoBar
 from raincheck.client import DeadlineExceeded, FollowError, InvalidToken, Options, Transport, resume
 from raincheck.client.errors import shown
 from raincheck.client.fields import origin, resolve
@@ -186,7 +188,7 @@ class _Fetch:
             place=self.arguments.place,
             cancel=not self.arguments.no_cancel,
             idempotency_key=self.arguments.idempotency_key,
-            on_progress=None if isinstance(show, Nowhere) else show.operation,
+            on_progress=show.operation if show.is_seen else None,
             on_token=self._remember,
         )
 
@@ -247,7 +249,7 @@ class _Fetch:
                 _show_error(response)
             elif self.arguments.output is None:
                 show.end()
-                self._download(client, response, Nowhere(), standard_output())
+                self._download(client, response, Display(NoBar()), standard_output())
             else:
                 self._to_file(client, response, show, Part(self.arguments.output))
         status = response.status_code

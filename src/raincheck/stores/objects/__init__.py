@@ -27,6 +27,7 @@ from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbrevia
 from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation, State, is_overtaken
 from raincheck.operations.store import LEFTOVER_AGE, Filter, Keeping, Liveness, Store
+from raincheck.stores import OBJECTS
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
 
@@ -35,7 +36,7 @@ logger = logging.getLogger("raincheck")
 CHUNK_SIZE = 4 * 1024 * 1024  # bytes: a GiB is 256 objects
 OBJECT_SIZE = 256 * 1024  # bytes; what is smaller stays in the store
 SWEEP_STEP = 2.0  # seconds of sweeping in one purge: the heartbeat has other duties
-NAMESPACE = "raincheck:objects"  # the id of the record that holds it
+NAMESPACE = OBJECTS  # the id of the record that holds it
 
 _MAGIC = b"\0raincheck object\0"
 _POINTER = re.compile(_MAGIC + rb"([0-9a-f]{32}) ([0-9a-f]{32}) (\d+)")

@@ -21,13 +21,15 @@ from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, is_mere_renewal
 from raincheck.operations.records import decode, decode_request, encode_request
 from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
+from raincheck.stores.describing import Description
 from raincheck.stores.patience import TIMEOUT
 from raincheck.stores.postgresql.connections import Connection
 from raincheck.stores.postgresql.listening import Listener, from_hint, to_hint
 from raincheck.stores.postgresql.process import Process
-from raincheck.stores.postgresql.schema import Prepared, Schema
+from raincheck.stores.postgresql.schema import STEPS, Prepared, Schema
 from raincheck.stores.postgresql.statements import (
     BATCH,
+    LAST,
     Statements,
     Values,
     as_key,
@@ -98,6 +100,17 @@ class PostgreSQLStore:
             StoreError: The tables are of a newer version, or this role may not make them.
         """
         return self._process.prepare()
+
+    def describe(self) -> Description:
+        found, server = self._process.look()
+        schema = found.schema or "the first of the search_path"
+        place, version = f"{self._process.place}, schema {schema}", divmod(server, 10_000)
+        numbers = ".".join(map(str, version))
+        return Description("PostgreSQL", place, numbers, found.now, len(STEPS))
+
+    def complete(self, beginning: str, limit: int) -> list[str]:
+        values = {"from": as_key(beginning), "to": as_key(beginning) + LAST, "limit": limit}
+        return [from_key(key) for (key,) in self._rows(self._statements.complete, values)]
 
     def create(
         self, operation: Operation, request: Request | None = None, dedupe: str | None = None

@@ -46,6 +46,14 @@ class Process:
         """Look for the tables, make them or bring them up to date."""
         return self._patience.call(lambda: self._connections.run(self._prepare))
 
+    def look(self) -> tuple[Prepared, int]:
+        """Look for the tables and make none; return also the version of the server."""
+
+        def work(connection: Connection) -> tuple[Prepared, int]:
+            return self._schema.look(connection), connection.info.server_version
+
+        return self._patience.call(lambda: self._connections.run(work))
+
     def channel(self) -> str:
         """Name the channel on which changes are told."""
         prepared = self._prepared or self.prepare()

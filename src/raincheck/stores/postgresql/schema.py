@@ -125,19 +125,24 @@ class Schema:
         Raises:
             StoreError: They are of a newer version, or this role may not make or change them.
         """
-        found = self._look(connection)
+        found = self.look(connection)
         if found.now == len(STEPS):
             return found
         try:
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                found = self._look(connection)  # another process may have been first
+                found = self.look(connection)  # another process may have been first
                 self._advance(connection, found.now)
-                return self._look(connection)._replace(before=found.now)
+                return self.look(connection)._replace(before=found.now)
         except psycopg.errors.InsufficientPrivilege as error:
             raise self._forbidden(connection, found.now, error) from error
 
-    def _look(self, connection: Connection) -> Prepared:
+    def look(self, connection: Connection) -> Prepared:
+        """Say which tables are there, and make none.
+
+        Raises:
+            StoreError: They are of a newer version.
+        """
         found = connection.execute(_WHERE, {"name": self._name}).fetchone()
         if found is None:
             return Prepared(0, 0, self._name or "")

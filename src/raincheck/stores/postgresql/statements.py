@@ -13,6 +13,7 @@ from raincheck.stores.paging import parse_cursor
 from raincheck.stores.postgresql.schema import Tables
 
 BATCH = 256  # chunks that one statement deletes: 64 MiB, far from any deadline
+LAST = "\x7f"  # no letter of a key comes after it
 LONGEST_KEY = 1000  # characters; an index takes no more than 2700 bytes
 
 Values = dict[str, Any]
@@ -58,6 +59,8 @@ _SWAP_AND_DROP = f"""
         WHERE operation_id = id AND fence = {REQUEST_FENCE}
     )
     SELECT pg_notify(%(channel)s, %(hint)s) FROM changed"""
+_COMPLETE = """
+    SELECT id FROM {operations} WHERE id >= %(from)s AND id < %(to)s ORDER BY id LIMIT %(limit)s"""
 _GET = "SELECT document FROM {operations} WHERE id = %(id)s"
 _READ_REQUEST = "SELECT document FROM {requests} WHERE operation_id = %(id)s"
 _FIND = """
@@ -122,7 +125,7 @@ class Statements:
     def __init__(self, tables: Tables) -> None:
         self._names = tables._asdict()
         self.create, self.held = self._fill(_CREATE), self._fill(_HELD)
-        self.holder = self._fill(_HOLDER)
+        self.holder, self.complete = self._fill(_HOLDER), self._fill(_COMPLETE)
         self.get, self.read_request = self._fill(_GET), self._fill(_READ_REQUEST)
         self.swap, self.swap_and_tell = self._fill(_SWAP), self._fill(_SWAP_AND_TELL)
         self.swap_and_drop = self._fill(_SWAP_AND_DROP)

@@ -16,7 +16,6 @@ from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbrevia
 from raincheck.http.messages import Request
 from raincheck.operations.operation import (
     CLAIMED,
-    IN_FLIGHT,
     REQUEST_FENCE,
     Operation,
     is_mere_renewal,
@@ -25,6 +24,7 @@ from raincheck.operations.records import decode, decode_request, encode, encode_
 from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.paging import parse_cursor, to_page
 from raincheck.stores.redis import scripts
+from raincheck.stores.redis.described import Described
 from raincheck.stores.redis.indexes import BATCH, Indexes, batches
 from raincheck.stores.redis.keeping import Keeper
 from raincheck.stores.redis.names import (
@@ -65,7 +65,7 @@ def from_url(url: str) -> RedisStore:
     return RedisStore(url)
 
 
-class RedisStore(Keeper):
+class RedisStore(Keeper, Described):
     """Keep operations on a Redis or Valkey server, usable by processes of many machines.
 
     Args:
@@ -317,12 +317,8 @@ class RedisStore(Keeper):
         return page, cursor
 
     def count(self, which: Filter, limit: int) -> int:
-        if which == Filter(states=IN_FLIGHT):
-            return min(limit, self._indexes.size(self._names.active))
-        owner, application = which.owner or "", which.application or ""
-        if which == Filter(states=IN_FLIGHT, owner=owner, application=application):
-            return min(limit, self._indexes.size(self._names.in_flight(owner, application)))
-        return len(self.find(which, limit=limit)[0])
+        counted = self._indexes.count(which)
+        return len(self.find(which, limit=limit)[0]) if counted is None else min(limit, counted)
 
     def workers(self) -> set[str]:
         found, cursor = self.find(Filter(states=CLAIMED))

@@ -85,8 +85,16 @@ class Indexes:
             found = [entry for o in self.operations(entries) for entry in names.passing(o)]
             self._server.commands([entry.add_all_the_same() for entry in found])
 
-    def size(self, index: str) -> int:
-        """Return how many entries an index has."""
+    def count(self, which: Filter) -> int | None:
+        """Return how many operations there are, if an index has just these; None: none has."""
+        names, owner, application = self._names, which.owner or "", which.application or ""
+        owned = Filter(states=IN_FLIGHT, owner=owner, application=application)
+        if which == owned:
+            return self._size(names.in_flight(owner, application))
+        index = {Filter(): names.all, Filter(states=IN_FLIGHT): names.active}.get(which)
+        return None if index is None else self._size(index)
+
+    def _size(self, index: str) -> int:
         self.reconcile()
         return int(self._server.command("ZCARD", index))
 

@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from raincheck.engine.awake import Deadline, Moment
 from raincheck.engine.per_process import PerProcess
+from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.stores.patience import SLACK, Patience
 from raincheck.stores.redis.errors import FAILURES, Refused, explain
 from raincheck.stores.redis.names import Command, to_run
@@ -79,6 +80,20 @@ class Server:
             return min(measure(lambda: _tell_time(client, key)) for _ in range(2))[1]
 
         return self._run(work)
+
+    def about(self) -> tuple[str, str | None]:
+        """Return what the server is called, and its version if it tells."""
+        try:
+            answer = self.command("INFO", "server")
+        except StoreUnavailable:
+            raise
+        except StoreError as error:  # many hosts forbid the command
+            logger.debug("the Redis server's version is unknown: %s", error)
+            return "Redis", None
+        told = answer if "redis_version" in answer else next(iter(answer.values()))  # of a node
+        if "valkey_version" in told:
+            return "Valkey", str(told["valkey_version"])
+        return "Redis", str(told["redis_version"])
 
     def subscribe(self, channel: str) -> Subscription:
         """Return what hears a channel from now on.

@@ -33,6 +33,7 @@ class Settings:
     Attributes:
         url: What redis-py is given; holds the credentials.
         address: The server's host and port, for messages.
+        database: The number of the database on it.
         prefix: What all keys begin with.
         cluster: Whether the server is a node of a cluster.
         timeout: Seconds to wait for an answer.
@@ -41,6 +42,7 @@ class Settings:
 
     url: str
     address: str
+    database: int
     prefix: str
     cluster: bool
     timeout: float
@@ -62,6 +64,7 @@ def parse(url: str) -> Settings:
     settings = Settings(
         url=_for_driver(parts, given),
         address=address,
+        database=int(parts.path.strip("/") or 0),
         prefix=_prefix(ours.get("prefix", "raincheck")),
         cluster=_cluster(ours.get("cluster", "false"), parts),
         timeout=_timeout(ours.get("timeout", str(TIMEOUT))),

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import starmap
 from pathlib import Path
-from sqlite3 import Connection
+from sqlite3 import Connection, sqlite_version
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,10 +24,11 @@ from raincheck.operations.operation import REQUEST_FENCE, Operation, is_mere_ren
 from raincheck.operations.records import decode, decode_request, encode, encode_request
 from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
+from raincheck.stores.describing import Description
 from raincheck.stores.reading import Reader, Row
 from raincheck.stores.sqlite import additions
 from raincheck.stores.sqlite.bodies import BodyFiles
-from raincheck.stores.sqlite.database import Database
+from raincheck.stores.sqlite.database import SCHEMA_VERSION, Database
 from raincheck.stores.sqlite.processes import ProcessLock
 
 ROW_LIMIT = 64 * 1024  # bytes; from here on a file is faster, and others' writes don't wait for it
@@ -319,6 +320,18 @@ class SQLiteStore:
 
     def close(self) -> None:
         self._database.close()
+
+    def describe(self) -> Description:
+        path = self._database.path
+        tables = SCHEMA_VERSION if self._database.exists and self.get("none") is None else 0
+        return Description(
+            "SQLite", str(path), sqlite_version, tables, SCHEMA_VERSION, orders_states=True
+        )
+
+    def complete(self, beginning: str, limit: int) -> list[str]:
+        query = "SELECT id FROM operations WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+        rows = self._database.read(query, (beginning, f"{beginning}\U0010ffff", limit))
+        return [operation_id for (operation_id,) in rows]
 
     def incarnation(self) -> str:
         return self._process.name()

@@ -108,6 +108,20 @@ class Database:
                         raise StoreUnavailable(f"no place for the store: {error}") from error
         return self._named
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a file.
+
+        Raises:
+            StoreUnavailable: That can't be found out.
+        """
+        try:
+            return self._identity() is not None
+        except NotADirectoryError:
+            return False
+        except OSError as error:
+            self._fail(error)
+
     def read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         """Return all rows of a query."""
         return self._patiently(lambda c: c.execute(query, values).fetchall())

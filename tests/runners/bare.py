@@ -1,0 +1,5 @@
+"""An application without raincheck."""
+
+from starlette.applications import Starlette
+
+app = Starlette()
