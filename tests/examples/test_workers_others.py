@@ -12,10 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.examples.running import SLOW
 from tests.runners.engines.jobs import database
 from tests.runners.engines.sites import Worker
+from tests.servers.servers import wait_until
 from tests.support.polling import poll
 from tests.support.processes import ROOT, ServerProcess
 from tests.support.real_servers import RedisServer
@@ -80,7 +82,31 @@ def test_procrastinate(tmp_path: Path) -> None:
         replaced = {"postgresql://localhost/shop": place.url}
         with started("Procrastinate", tmp_path, replaced) as web:
             check(web)
-        assert place.jobs("todo") + place.jobs("doing") == []
+            wait_until(lambda: not place.jobs(), "the job is over, and deleted")
+
+
+def make_project(directory: Path) -> None:
+    (directory / "shop").mkdir()
+    (directory / "shop" / "__init__.py").touch()
+    (directory / "shop" / "wsgi.py").write_text(WSGI)
+    (directory / "manage.py").write_text(MANAGE)
+
+
+def test_procrastinate_in_django(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    with database(is_empty=True) as place:
+        named = conninfo_to_dict(place.url)
+        there = {key.upper(): str(named.get(key, "")) for key in ("host", "port", "user")}
+        there |= {"NAME": str(named["dbname"]), "PASSWORD": str(named.get("password", ""))}
+        replaced = {
+            "postgresql://localhost/shop": place.url,
+            '{"HOST": "localhost", "NAME": "shop"}': repr(
+                there | {"OPTIONS": {"options": named["options"]}}
+            ),
+        }
+        with started("Procrastinate in Django", tmp_path, replaced) as web:
+            check(web)
+            wait_until(lambda: not place.jobs(), "the job is over, and deleted")
 
 
 @pytest.mark.parametrize("section", ["Dramatiq", "RQ"])
@@ -97,10 +123,7 @@ def test_tasks_of_django(tmp_path: Path) -> None:
     django_6 = find_spec("django.tasks") is not None
     if not django_6 and find_spec("django_tasks") is None:
         pytest.skip("this needs Django 6, or django-tasks")
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "__init__.py").touch()
-    (tmp_path / "shop" / "wsgi.py").write_text(WSGI)
-    (tmp_path / "manage.py").write_text(MANAGE)
+    make_project(tmp_path)
     replaced = {} if django_6 else {"django.tasks": "django_tasks"}
     with started("Django's tasks", tmp_path, replaced) as web:
         check(web)
@@ -108,4 +131,5 @@ def test_tasks_of_django(tmp_path: Path) -> None:
 
 def test_every_section_is_run() -> None:
     run = {section for section, text in SECTIONS.items() if BLOCK.search(text)}
-    assert run == {"Procrastinate", "Dramatiq", "RQ", "Django's tasks"}
+    procrastinate = {"Procrastinate", "Procrastinate in Django"}
+    assert run == procrastinate | {"Dramatiq", "RQ", "Django's tasks"}
