@@ -16,7 +16,7 @@ from tests.support.polling import poll
 
 DESCRIBED = [
     *("starlette_app.py", "fastapi_app.py", "flask_app.py", "django_project/manage.py"),
-    "nightly_batch/app.py",
+    *("celery_offload/web.py", "django_offload/manage.py", "nightly_batch/app.py"),
 ]
 
 

@@ -1,1 +1,1 @@
-"""What the rest of an application sees of a request whose handler runs elsewhere."""
+"""Operations that workers run: real engines, brokers, kills and deploys."""

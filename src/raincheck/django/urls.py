@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.transaction import non_atomic_requests
 from django.urls import URLPattern, path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -39,6 +41,12 @@ def show(request: HttpRequest, operation_id: str, resource: Resource) -> HttpRes
         )
     response: HttpResponseBase = answer(operation_id, resource)
     return response
+
+
+# With ATOMIC_REQUESTS each poll would be a transaction: it would wait for the one that the handler
+# has begun, where that locks the database, and a long poll would hold a connection.
+for _alias in connections:
+    show = non_atomic_requests(_alias)(show)
 
 
 def _pattern(resource: Resource) -> URLPattern:

@@ -357,7 +357,7 @@ class Engine:
         """Let go of what nobody runs any more, and run here what waits; return how many."""
 
         def take_up() -> int:
-            if self.queues.served:  # a worker is for what waits in its queues
+            if self.queues.served is not None:  # a worker is for what waits in its queues
                 return 0
             with self.health.noticing():
                 return self.recovery.take_up(self.limits.operations - len(self.running))

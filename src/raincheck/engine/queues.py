@@ -37,6 +37,7 @@ logger = logging.getLogger("raincheck")
 AGAIN = 60.0
 LOOK = 15.0  # seconds between looks for what is to be told again
 TURN = 1.0  # seconds of each: there are leases to renew, too
+REST = 50.0  # times as long as a look has taken, if that is longer
 _WAITING = frozenset({State.ACCEPTED})
 PAGE = 100
 REFUSED = (
@@ -64,17 +65,18 @@ class Queues:
     """What one process does for the operations of one application that wait in queues.
 
     Attributes:
-        served: Names of those that this process is a worker of.
+        served: Names of those that this process looks into; None: it is no worker, and runs again
+            what other processes have lost.
         running: What runs in this process.
     """
 
     def __init__(self, process: Process, recovery: Recovery) -> None:
-        self.served = frozenset[str]()
+        self.served: frozenset[str] | None = None
         self._process = process
         self._store = process.store
         self._recovery = recovery
         self._telling = Telling(process.settings.workers or {})
-        self._looked = -math.inf
+        self._looks_at = -math.inf
         self._said = set[str]()
         self.running = process.running
         _KNOWN.add(self)
@@ -143,9 +145,10 @@ class Queues:
 
     def look(self) -> None:
         """Tell workers again of what waits too long, and end what has waited in vain."""
-        if time.monotonic() - self._looked < LOOK:
+        begin = time.monotonic()
+        if begin < self._looks_at:
             return
-        self._looked = time.monotonic()
+        self._looks_at = begin + LOOK
         with self._process.health.noticing():
             end, now = time.monotonic() + TURN, self._store.now()
             retention = self._process.settings.retention
@@ -153,6 +156,8 @@ class Queues:
             each(self._end_if_stale, self._find(stale, end))
             for queue in sorted(self._telling.queues):
                 each(self._tell_again, self._find(self._waiting(queue, now), end))
+        # Some stores have to look at all that waits, and there may be much that is not due.
+        self._looks_at = max(self._looks_at, begin + REST * (time.monotonic() - begin))
 
     def _waiting(self, queue: str, now: float) -> Filter:
         name = self._process.application.name
@@ -198,7 +203,7 @@ class Queues:
             most: How many at most.
         """
         begun: list[str] = []
-        for queue in sorted(self.served):
+        for queue in sorted(self.served or ()):
             waiting = self._process.repository.find_all(self._waiting(queue, self._store.now()))
             while len(begun) < most and (operation := next(waiting, None)) is not None:
                 # As it is now: other workers have begun with the same page.
@@ -215,7 +220,7 @@ class Queues:
         Its application may be called otherwise here only because it was started otherwise.
         """
         name, now = self._process.application.name, self._store.now()
-        for queue in sorted(self.served):
+        for queue in sorted(self.served or ()):
             due = Filter(states=_WAITING, queue=queue, lease_before=now)
             page, _ = self._store.find(due, limit=PAGE)
             theirs = {each.application_name for each in page} - {name}

@@ -14,6 +14,7 @@ from raincheck.runners.worker import Worker
 logger = logging.getLogger("raincheck")
 
 LOOK = 0.5  # seconds between looks, while there is room for more
+REST = 4.0  # times as long as a look has taken in vain, if that is longer
 LOOK_ROUND = 60.0  # seconds between looks for what waits for others, while there is nothing to do
 
 
@@ -28,7 +29,7 @@ class WorkLoop:
         self._worker = worker
         self._concurrency = concurrency
         self._is_stopping = False
-        self._looks_round_at = 0.0
+        self._looks_round_at = self._took = 0.0
         self._news = threading.Event()
 
     def stop(self) -> None:
@@ -49,7 +50,7 @@ class WorkLoop:
                 if not is_away:
                     logger.warning("the worker goes on trying: %s", error)
                 is_away = True
-            self._news.wait(LOOK)
+            self._news.wait(max(LOOK, REST * self._took))
 
     def run_due(self) -> Counter[State]:
         """Run what waits now, and what comes meanwhile; return how it ended, when nothing is left.
@@ -70,7 +71,10 @@ class WorkLoop:
 
     def _take(self) -> list[str]:
         room = self._concurrency - self._worker.running
+        begin = time.monotonic()
         begun = self._worker.take_due(room) if room > 0 else []
+        # What waits and is not due has to be looked at by some stores.
+        self._took = 0.0 if begun else time.monotonic() - begin
         if not begun and not self._worker.running and time.monotonic() > self._looks_round_at:
             self._looks_round_at = time.monotonic() + LOOK_ROUND
             self._worker.look_for_strangers()
