@@ -34,7 +34,9 @@ DOCUMENTS = [
     *(ROOT / "README.md", ROOT / "tests" / "README.md"),
     *sorted((ROOT / "examples").glob("*.md")),
 ]
-TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
+# The blocks of this one belong together, and have tests of their own.
+OF_PARTS = "workers_others.md"
+TEXT = "\n".join(path.read_text() for path in DOCUMENTS if path.name != OF_PARTS)
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 APPLICATIONS = [text for text in PYTHON if "report" in text and "app = " in text]

@@ -8,6 +8,8 @@ an event loop in a thread of its own, and its lifespan once in a process.
 from __future__ import annotations
 
 import inspect
+import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,10 +23,12 @@ from raincheck.engine.per_process import PerProcess
 from raincheck.engine.queues import Queues, Take, queues_here
 from raincheck.engine.recovery import Rerunner
 from raincheck.engine.threads import at_end
-from raincheck.errors import ConfigurationError
+from raincheck.errors import ConfigurationError, abbreviate
 from raincheck.inspection.check import load
 from raincheck.operations.operation import State
 from raincheck.runners.lifespan import Lifespan
+
+logger = logging.getLogger("raincheck")
 
 
 class Worker:
@@ -75,7 +79,20 @@ class Worker:
                 queues.running.wait_for(operation_id)
             if taken is not Take.REFUSED:
                 break
+        self._warn_of(operation_id, taken)
         return taken
+
+    def _warn_of(self, operation_id: str, taken: Take) -> None:
+        """Say what may be a mistake of a worker's settings: its web process sees nothing of it."""
+        shown = abbreviate(operation_id)
+        if taken is Take.REFUSED:
+            logger.warning(
+                "operation %s can't be run here now: it waits to be told of again", shown
+            )
+        elif taken is Take.OVER and not self.states([operation_id]):
+            logger.warning(
+                "there is no operation %s here: workers need the store of the web processes", shown
+            )
 
     async def arun(self, operation_id: str) -> Take:
         """Do the same without keeping an event loop."""
@@ -133,6 +150,7 @@ class _Here:
         self._names = names
         self._lock = threading.Lock()
         self._is_started = self._is_closed = False
+        self._pid = os.getpid()
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         self._lifespan: Lifespan | None = None
@@ -170,7 +188,8 @@ class _Here:
             )
 
     def close(self) -> None:
-        if self._is_closed:
+        # What a handler has forked comes here at its end, too, and has no event loop to wait for.
+        if self._is_closed or self._pid != os.getpid():
             return
         self._is_closed = True
         with self._lock, self._stack:

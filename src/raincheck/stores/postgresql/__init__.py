@@ -124,13 +124,20 @@ class PostgreSQLStore:
 
         def work(connection: Connection) -> Operation:
             # What has been committed since the statement began is seen by the next one only.
-            for statement in (self._statements.create, self._statements.held):
-                if rows := connection.execute(statement, values).fetchall():
-                    return _created(operation, values, rows)
+            rows = self._make(connection, operation, values)
+            rows = rows or connection.execute(self._statements.held, values).fetchall()
+            if rows:
+                return _created(operation, values, rows)
             raise StoreUnavailable("the operation that was in the way is gone: try again")
 
         values["channel"] = self._process.channel()
         return self._process.call(work)
+
+    def _make(
+        self, connection: Connection, operation: Operation, values: Values
+    ) -> list[tuple[Any, ...]]:
+        """Make the operation, unless others are in the way; return what `_created` reads."""
+        return connection.execute(self._statements.create, values).fetchall()
 
     def holder(self, dedupe: str) -> Operation | None:
         rows = self._rows(self._statements.holder, {"dedupe": as_key(dedupe)})
@@ -272,6 +279,11 @@ def _chunk(operation_id: str, fence: int, n: int) -> Values:
     return {"id": as_key(operation_id), "fence": fence, "n": n}
 
 
+def is_made(rows: list[tuple[Any, ...]]) -> bool:
+    """Tell from what a statement returned whether it has made the operation."""
+    return any(document is None for document, _ in rows)
+
+
 def _created(operation: Operation, values: Values, rows: list[tuple[Any, ...]]) -> Operation:
     """Tell from what a statement returned which operation there is now.
 
@@ -282,7 +294,7 @@ def _created(operation: Operation, values: Values, rows: list[tuple[Any, ...]]) 
     for document, holds_key in rows:
         if holds_key:
             return decode(document)
-    if any(document in (None, values["document"]) for document, _ in rows):
+    if is_made(rows) or any(document == values["document"] for document, _ in rows):
         return operation
     raise StoreError(f"operation {abbreviate(operation.id)} exists already")
 
