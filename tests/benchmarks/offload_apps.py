@@ -8,13 +8,13 @@ from typing import Any
 
 from celery import Celery
 from celery.result import AsyncResult
-from raincheck.runners.celery import CeleryWorkers, add_task
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from raincheck.asgi import RaincheckMiddleware
+from raincheck.runners.celery import CeleryWorkers, add_task
 
 REDIS = os.environ.get("TEST_REDIS", "redis://127.0.0.1:6379")
 MODULE = __name__
