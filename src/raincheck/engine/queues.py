@@ -16,9 +16,10 @@ from enum import Enum
 
 from raincheck.engine.process import Process
 from raincheck.engine.recovery import Recovery, Rerunner
+from raincheck.engine.repository import Walk
 from raincheck.engine.running import each
 from raincheck.engine.telling import Telling
-from raincheck.errors import WorkersUnavailable
+from raincheck.errors import OperationCancelled, WorkersUnavailable
 from raincheck.operations.operation import (
     TERMINAL,
     Operation,
@@ -37,6 +38,7 @@ logger = logging.getLogger("raincheck")
 AGAIN = 60.0
 LOOK = 15.0  # seconds between looks for what is to be told again
 TURN = 1.0  # seconds of each: there are leases to renew, too
+MEND = 300.0  # seconds between looks for what an older raincheck has released
 _WAITING = frozenset({State.ACCEPTED})
 _KNOWN: weakref.WeakSet[Queues] = weakref.WeakSet()
 
@@ -65,9 +67,15 @@ class Queues:
         self._store = process.store
         self._recovery = recovery
         self._telling = Telling(process.settings.workers or {})
-        self._looked = -math.inf
+        self._looked = self._mended = -math.inf
+        self._all: Walk | None = None  # of what waits; a turn goes on where the last stopped
         self.running = process.running
         _KNOWN.add(self)
+
+    @property
+    def is_around(self) -> bool:
+        """Whether they are those of a middleware, and not of a program."""
+        return self._process.application.is_around
 
     @property
     def rerunner(self) -> Rerunner | None:
@@ -94,13 +102,18 @@ class Queues:
         if is_due(operation, self._store.now()):
             self._telling.tell(operation)
 
-    def refuse(self, operation: Operation) -> None:
-        """End what its workers could not be told of, before anybody has heard of it."""
+    def refuse(self, operation: Operation) -> bool:
+        """End what its workers could not be told of, before anybody has heard of it.
+
+        Returns:
+            False if one of them has begun with it: they were told, whatever was answered.
+        """
         ended = Ended(Reason.INTERRUPTED)
         change = self._process.repository.change
         left = change(operation.id, ended, fence=operation.fence, drop_dedupe=True)
         if left is not None:
             self._process.clear(left)
+        return left is not None
 
     def hand_over(
         self, operation: Operation, queue: str, not_before: float | None
@@ -108,19 +121,35 @@ class Queues:
         """Let workers of a queue run what this process was to run, and has not begun.
 
         Returns:
-            None if it has ended, or this process has lost it.
+            None if they could not run it: its request was not kept.
+
+        Raises:
+            OperationCancelled: It has ended, is to end, or another process has it.
+            StoreError: The store can't be asked.
         """
         due = self.due(queue, self._store.now(), not_before)
-        handed = HandedOver(queue, due, not_before)
+        running = self.running.of(operation)
+        # While it is nobody's, workers ask again.
+        owned = running.owned if running is not None and running.operation.owner else None
+        handed = HandedOver(queue, due, not_before, owned)
 
         def hand_over(stored: Operation) -> Event | None:
             return handed if stored.captured else None
 
         left = self._process.repository.change(operation.id, hand_over, fence=operation.fence)
-        if left is not None:
-            self.running.drop(self.running.of(operation))
-            self._tell_in_vain_or_not(left)
+        if left is None:
+            self._check_is_here(operation)
+            return None
+        self.running.drop(running)
+        self._tell_in_vain_or_not(left)
         return left
+
+    def _check_is_here(self, operation: Operation) -> None:
+        stored = self._store.get(operation.id)
+        if stored is None:
+            return
+        if stored.state is not State.RUNNING or stored.fence != operation.fence:
+            raise OperationCancelled("the operation is over here before its handler was called")
 
     def _tell_in_vain_or_not(self, operation: Operation) -> None:
         """Tell workers of what was promised: if that fails, they are told again later."""
@@ -143,6 +172,21 @@ class Queues:
             each(self._end_if_stale, self._find(stale, end))
             for queue in sorted(self._telling.queues):
                 each(self._tell_again, self._find(self._waiting(queue, now), end))
+            self._mend(end)
+
+    def _mend(self, end: float) -> None:
+        """Have found again what an older raincheck has released: that leaves it no lease."""
+        if self._all is None and time.monotonic() - self._mended < MEND:
+            return
+        self._mended = time.monotonic()
+        name = self._process.application.name
+        which = Filter(states=_WAITING, application=name)
+        self._all = walk = self._all or self._process.repository.walk(which)
+        while time.monotonic() <= end and (operation := walk.next()) is not None:
+            if operation.queue is not None and operation.lease is None:
+                told = Told(max(self._store.now(), operation.not_before or 0.0))
+                self._process.repository.change(operation.id, told, fence=operation.fence)
+        self._all = None if walk.is_over else walk
 
     def _waiting(self, queue: str, now: float) -> Filter:
         name = self._process.application.name
@@ -224,4 +268,5 @@ class Queues:
 
 def queues_here() -> list[Queues]:
     """Return those of this process, one for each middleware."""
-    return list(_KNOWN)
+    # What a program claims (`runners.operations`), nobody else here would run.
+    return [queues for queues in list(_KNOWN) if queues.is_around]

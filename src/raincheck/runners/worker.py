@@ -67,14 +67,16 @@ class Worker:
         """
         here = self._here.get()
         here.start()
-        taken = Take.OVER
+        is_refused = False
         for queues in here.all:
             taken = queues.take(operation_id)
             if taken is Take.BEGUN:
                 queues.running.wait_for(operation_id)
-            if taken is not Take.REFUSED:
-                break
-        return taken
+            # Another middleware may be the one, with another store: this one's has none of that id.
+            if taken not in (Take.OVER, Take.REFUSED):
+                return taken
+            is_refused |= taken is Take.REFUSED
+        return Take.REFUSED if is_refused else Take.OVER
 
     async def arun(self, operation_id: str) -> Take:
         """Do the same without keeping an event loop."""
