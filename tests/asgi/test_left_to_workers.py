@@ -383,3 +383,25 @@ async def test_a_server_that_leaves_while_it_is_recorded_leaves_no_body_behind(
         while any(spooled._bytes.values()):  # noqa: ASYNC110 - nobody tells of it
             await anyio.sleep(0.01)
     assert len(store._operations) == 1
+
+
+async def test_who_is_known_only_by_the_handler_owns_what_a_worker_has_run(
+    store: MemoryStore,
+) -> None:
+    """As in the process that was asked: asked again when the response begins."""
+
+    @long_running(runner="workers")
+    async def report(request: Request) -> Response:
+        request.scope["me"] = "alice"
+        return PlainTextResponse("secret")
+
+    def app() -> Any:
+        inner = Starlette(routes=[Route("/", report)])
+        return wrap(inner, store=store, budget=60, owner=lambda scope: scope.get("me"))
+
+    web, worker = app(), app()
+    accepted = await call(web, "/")
+    operation_id = path_of(accepted).rpartition("/")[2]
+    assert await run_in_loop(engine_of(worker), operation_id) is Take.BEGUN
+    assert store._operations[operation_id].owner == "alice"
+    assert (await call(web, path_of(accepted))).status == 404

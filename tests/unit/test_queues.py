@@ -22,6 +22,7 @@ from raincheck.errors import (
     RaincheckError,
     WorkersUnavailable,
 )
+from raincheck.handler import Marking
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Reason, State
 from tests.unit.engines import (
@@ -447,3 +448,9 @@ class TestWhatGoesWrongOnTheWay(QueueTests):
         web.cancel(operation.id)
         with pytest.raises(OperationCancelled):
             web.queues.hand_over(operation, "nightly", None)
+
+
+@pytest.mark.parametrize("moment", [float("inf"), float("nan"), -float("inf")])
+def test_a_moment_that_never_comes_is_refused(moment: float) -> None:
+    with pytest.raises(ValueError, match="not_before must return a moment"):
+        Marking(not_before=lambda: moment).moment()
