@@ -414,7 +414,7 @@ class TestWhatGoesWrongOnTheWay(QueueTests):
         operation = stored(web, wait_in(web, "nightly"))
         assert store.swap(operation, replace(operation, lease=None, version=2))
         assert not worker.queues.take_due(1)
-        later(time, web, LOOK)
+        later(time, worker, LOOK)
         assert worker.queues.take_due(1) == [operation.id]
 
     def test_what_this_worker_has_no_key_for_waits_for_one_that_has(

@@ -16,7 +16,6 @@ from enum import Enum
 
 from raincheck.engine.process import Process
 from raincheck.engine.recovery import Recovery, Rerunner
-from raincheck.engine.repository import Walk
 from raincheck.engine.running import each
 from raincheck.engine.telling import Telling
 from raincheck.errors import OperationCancelled, WorkersUnavailable
@@ -68,7 +67,7 @@ class Queues:
         self._recovery = recovery
         self._telling = Telling(process.settings.workers or {})
         self._looked = self._mended = -math.inf
-        self._all: Walk | None = None  # of what waits; a turn goes on where the last stopped
+        self._all: Iterator[Operation] | None = None  # a turn goes on where the last stopped
         self.running = process.running
         _KNOWN.add(self)
 
@@ -179,14 +178,20 @@ class Queues:
         if self._all is None and time.monotonic() - self._mended < MEND:
             return
         self._mended = time.monotonic()
-        name = self._process.application.name
-        which = Filter(states=_WAITING, application=name)
-        self._all = walk = self._all or self._process.repository.walk(which)
-        while time.monotonic() <= end and (operation := walk.next()) is not None:
-            if operation.queue is not None and operation.lease is None:
+        self._all = self._all or self._find_all_waiting()
+        for operation in self._all:
+            if operation.lease is None:
                 told = Told(max(self._store.now(), operation.not_before or 0.0))
                 self._process.repository.change(operation.id, told, fence=operation.fence)
-        self._all = None if walk.is_over else walk
+            if time.monotonic() > end:
+                return
+        self._all = None
+
+    def _find_all_waiting(self) -> Iterator[Operation]:
+        name = self._process.application.name
+        for queue in sorted(self.served | self._telling.queues):
+            which = Filter(states=_WAITING, queue=queue, application=name)
+            yield from self._process.repository.find_all(which)
 
     def _waiting(self, queue: str, now: float) -> Filter:
         name = self._process.application.name

@@ -155,8 +155,8 @@ class _Here:
             rerunner = queues.rerunner
             # A WSGI application may be imported beside an ASGI one, which is none of its parts.
             if rerunner is not None and (self._portal is not None or not rerunner.needs_loop):
+                queues.served = self._names  # first: then the heartbeat begins
                 self._call(rerunner.begin)
-                queues.served = self._names
                 self.all.append(queues)
         if not self.all:
             raise ConfigurationError(
