@@ -175,10 +175,13 @@ class Queues:
 
     def _mend(self, end: float) -> None:
         """Have found again what an older raincheck has released: that leaves it no lease."""
-        if self._all is None and time.monotonic() - self._mended < MEND:
+        names = (
+            self.served | self._telling.queues
+        )  # a worker's heartbeat may begin before it serves
+        if self._all is None and (not names or time.monotonic() - self._mended < MEND):
             return
         self._mended = time.monotonic()
-        self._all = self._all or self._find_all_waiting()
+        self._all = self._all or self._find_all_waiting(names)
         for operation in self._all:
             if operation.lease is None:
                 told = Told(max(self._store.now(), operation.not_before or 0.0))
@@ -187,9 +190,9 @@ class Queues:
                 return
         self._all = None
 
-    def _find_all_waiting(self) -> Iterator[Operation]:
+    def _find_all_waiting(self, names: frozenset[str]) -> Iterator[Operation]:
         name = self._process.application.name
-        for queue in sorted(self.served | self._telling.queues):
+        for queue in sorted(names):
             which = Filter(states=_WAITING, queue=queue, application=name)
             yield from self._process.repository.find_all(which)
 
