@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -318,3 +320,88 @@ async def test_middleware_with_a_session_is_around_both(store: MemoryStore) -> N
     await call(worker, "/none")
     await run_in_loop(engine_of(inside(worker)), path_of(accepted).rpartition("/")[2])
     assert (await call(web, path_of(accepted))).content == b"{}"
+
+
+async def test_a_handler_that_is_called_again_after_it_was_left_does_not_run_here_either(
+    store: MemoryStore,
+) -> None:
+    runs, over = list[str](), anyio.Event()
+
+    @long_running(runner="workers")
+    async def report() -> Response:
+        runs.append("report")
+        return PlainTextResponse("")
+
+    async def twice(request: Request) -> Response:
+        with suppress(Exception):
+            await report()
+        try:
+            return await report()
+        finally:
+            over.set()
+
+    app = wrap(Starlette(routes=[Route("/", twice)]), store=store, budget=60)
+    accepted = await call(app, "/", headers=[(b"prefer", b"respond-async")])
+    assert accepted.status == 202
+    with anyio.fail_after(10):
+        await over.wait()
+    (operation,) = store._operations.values()
+    assert (operation.state, operation.queue, runs) == (State.ACCEPTED, "workers", [])
+
+
+@pytest.mark.parametrize("runners", [None, {"/**": "workers"}])
+async def test_a_server_that_leaves_while_it_is_recorded_leaves_no_body_behind(
+    runners: dict[str, str] | None,
+) -> None:
+    class Slow(MemoryStore):
+        def create(self, *args: Any) -> Any:
+            is_recording.set()
+            may_go_on.wait(10)
+            return super().create(*args)
+
+    @long_running(runner="workers")
+    async def report(request: Request) -> Response:
+        raise AssertionError
+
+    is_recording, may_go_on, store = threading.Event(), threading.Event(), Slow()
+    app = wrap(
+        Starlette(routes=[Route("/", report, methods=["POST"])]),
+        store=store,
+        budget=60,
+        runners=runners,
+    )
+    spooled = engine_of(app).admission.spooled
+    async with anyio.create_task_group() as group:
+        body = [b"x" * 1_500_000, b"x" * 1_500_000]
+        headers = [(b"content-length", b"3000000")]
+        group.start_soon(call, app, "/", "POST", headers, body)
+        await anyio.to_thread.run_sync(is_recording.wait)
+        assert any(spooled._bytes.values())
+        group.cancel_scope.cancel()
+        may_go_on.set()
+    with anyio.fail_after(10):
+        while any(spooled._bytes.values()):  # noqa: ASYNC110 - nobody tells of it
+            await anyio.sleep(0.01)
+    assert len(store._operations) == 1
+
+
+async def test_who_is_known_only_by_the_handler_owns_what_a_worker_has_run(
+    store: MemoryStore,
+) -> None:
+    """As in the process that was asked: asked again when the response begins."""
+
+    @long_running(runner="workers")
+    async def report(request: Request) -> Response:
+        request.scope["me"] = "alice"
+        return PlainTextResponse("secret")
+
+    def app() -> Any:
+        inner = Starlette(routes=[Route("/", report)])
+        return wrap(inner, store=store, budget=60, owner=lambda scope: scope.get("me"))
+
+    web, worker = app(), app()
+    accepted = await call(web, "/")
+    operation_id = path_of(accepted).rpartition("/")[2]
+    assert await run_in_loop(engine_of(worker), operation_id) is Take.BEGUN
+    assert store._operations[operation_id].owner == "alice"
+    assert (await call(web, path_of(accepted))).status == 404

@@ -9,8 +9,10 @@ import pytest
 
 from raincheck import ConfigurationError, OperationCancelled
 from raincheck.contracts import Filter
+from raincheck.engine.queues import Take, queues_here
 from raincheck.operations.operation import Reason, State
 from raincheck.runners.operations import Operations, Work
+from raincheck.runners.worker import Worker
 from raincheck.stores.memory import MemoryStore
 from tests.support.wsgi import call, engine_of, path_of, until, wrap
 
@@ -148,3 +150,39 @@ def test_it_has_to_know_of_which_application_and_where(
         Operations(application="shop")
     with pytest.raises(ConfigurationError, match="application must be the name"):
         Operations(store, application="")
+
+
+def test_a_worker_in_the_same_process_leaves_it_its_operations(
+    web: Any, operations: Operations
+) -> None:
+    """An application's module may have both: what a program claims, no worker would end."""
+    asked(web)
+    worker = Worker(web, ["nightly"])
+    worker.start()
+    try:
+        assert engine_of(web).queues in queues_here()
+        assert operations._engine.queues not in queues_here()
+    finally:
+        worker.close()
+
+
+def test_a_worker_finds_the_one_of_several_middlewares_whose_operation_it_is(
+    store: MemoryStore,
+) -> None:
+    ran: list[str] = []
+
+    def run(environ: Any, start_response: Any) -> list[bytes]:
+        ran.append(environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return [b""]
+
+    others = [wrap(never, store=MemoryStore(), application=f"other-{n}") for n in range(4)]
+    web = wrap(run, store=store, runners={"/**": "nightly"}, application="mine")
+    operation_id = asked(web).rpartition("/")[2]
+    worker = Worker(web)
+    try:
+        assert worker.run(operation_id) is Take.BEGUN
+        assert ran == ["/reports"]
+    finally:
+        worker.close()
+        del others

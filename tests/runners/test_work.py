@@ -213,3 +213,16 @@ def test_what_is_wrong_with_a_command_is_said(
     )
     assert (ended.returncode, complaint in ended.stderr) == (2, True), ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_when_all_of_several_processes_die_at_once_others_begin(asgi: Site) -> None:
+    workers = asgi.begin("--processes", "2")
+    until(lambda: len(children(workers.pid)) == 2)
+    first = children(workers.pid)
+    for each in first:
+        os.kill(each, signal.SIGKILL)
+    until(lambda: len(set(children(workers.pid)) - set(first)) == 2)
+    assert asgi.response(asgi.accepted("/path/after")).status_code == 200
+    workers.terminate()
+    assert workers.wait(SLOW) == 0

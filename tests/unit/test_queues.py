@@ -16,7 +16,13 @@ from raincheck.engine.engine import Engine
 from raincheck.engine.queues import AGAIN, LOOK, Take
 from raincheck.engine.start import Start
 from raincheck.engine.telling import DOUBT, Telling
-from raincheck.errors import ConfigurationError, RaincheckError, WorkersUnavailable
+from raincheck.errors import (
+    ConfigurationError,
+    OperationCancelled,
+    RaincheckError,
+    WorkersUnavailable,
+)
+from raincheck.handler import Marking
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Reason, State
 from tests.unit.engines import (
@@ -411,3 +417,63 @@ def test_wrong_workers_are_complained_of_at_construction(
 ) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         Settings.build(options)
+
+
+class TestWhatGoesWrongOnTheWay(QueueTests):
+    def test_who_has_begun_although_telling_has_failed_is_left_to_go_on_and_the_client_is_told(
+        self, web: Engine, worker: Engine, bell: Bell
+    ) -> None:
+        def tell(operation_id: str) -> None:
+            assert worker.queues.take(operation_id) is Take.BEGUN
+            raise TimeoutError("the broker's answer is lost")
+
+        web.queues._telling = Telling({"workers": tell})
+        operation = stored(web, wait_in(web))
+        assert (operation.state, operation.attempts) == (State.RUNNING, 1)
+
+    def test_what_an_older_raincheck_has_released_into_a_queue_is_found_again(
+        self, web: Engine, worker: Engine, store: FaultyStore, time: Time
+    ) -> None:
+        operation = stored(web, wait_in(web, "nightly"))
+        assert store.swap(operation, replace(operation, lease=None, version=2))
+        assert not worker.queues.take_due(1)
+        later(time, worker, LOOK)
+        assert worker.queues.take_due(1) == [operation.id]
+
+    def test_what_this_worker_has_no_key_for_waits_for_one_that_has(
+        self, store: FaultyStore, time: Time, rerunner: Rerunner
+    ) -> None:
+        keys = {"encryption_key": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}
+        web = make_engine(store, time, application="parcels", retention=86_400.0, **keys)
+        worker = make_engine(store, time, application="parcels")
+        worker.recovery.rerunner = rerunner
+        operation = wait_in(web, "nightly")
+        time.now += 10_000.0
+        assert worker.queues.take(operation.id) is Take.REFUSED
+        assert stored(web, operation).state is State.ACCEPTED
+        web.close()
+        worker.close()
+
+    def test_an_owner_who_has_turned_out_meanwhile_goes_with_it_to_the_queue(
+        self, store: FaultyStore, time: Time
+    ) -> None:
+        web = make_engine(store, time, application="parcels", owner=lambda _: "nobody")
+        operation = start(web)
+        assert operation.unbound
+        web.own(operation, "alice")
+        web.queues.hand_over(operation, "nightly", None)
+        left = stored(web, operation)
+        assert (left.owner, left.unbound, left.queue) == ("alice", False, "nightly")
+        web.close()
+
+    def test_what_is_cancelled_runs_nowhere_when_its_handler_is_reached(self, web: Engine) -> None:
+        operation = start(web)
+        web.cancel(operation.id)
+        with pytest.raises(OperationCancelled):
+            web.queues.hand_over(operation, "nightly", None)
+
+
+@pytest.mark.parametrize("moment", [float("inf"), float("nan"), -float("inf")])
+def test_a_moment_that_never_comes_is_refused(moment: float) -> None:
+    with pytest.raises(ValueError, match="not_before must return a moment"):
+        Marking(not_before=lambda: moment).moment()

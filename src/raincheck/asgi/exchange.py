@@ -214,6 +214,8 @@ class Exchange(HandlerSide):
             found.append(await record())
             self._is_deciding = False
             self._wake()
+            if self._server_left and self.capture is None:
+                await self._close_upload()  # nobody else does
 
         self.loop.spawn(decide())
         while self._is_deciding:

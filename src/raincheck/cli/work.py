@@ -110,9 +110,11 @@ class _Processes:
         for number in _SIGNALS:
             signal.signal(number, lambda *_: self._stop.set())
         processes = [self._begin() for _ in range(self._number)]
-        while not self._stop.wait(PAUSE) and any(each.poll() is None for each in processes):
-            if not self._is_once:
+        while not self._stop.wait(PAUSE):
+            if not self._is_once:  # all of them may have died at once
                 processes = [self._renewed(each) for each in processes]
+            if all(each.poll() is not None for each in processes):
+                break
         for each in processes:
             if each.poll() is None:
                 each.terminate()

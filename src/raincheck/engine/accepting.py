@@ -102,8 +102,8 @@ class Accepting:
         try:
             self._queues.tell(operation)
         except WorkersUnavailable:
-            self._process.health.writes.run(lambda: self._queues.refuse(operation))
-            raise
+            if self._process.health.writes.run(lambda: self._queues.refuse(operation)):
+                raise
 
     def _describe(self, start: Start, captured: Captured | None) -> Operation:
         return Operation(

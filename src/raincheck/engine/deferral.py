@@ -7,6 +7,7 @@ a gateway tells what happens, from any thread, and waits itself for what it is t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -305,22 +306,34 @@ class Deferral:
         Returns:
             False if it is to run here, and is marked as any other: this is a worker, its client
             waits for the response itself, or it is too late.
+
+        Raises:
+            OperationCancelled: Its operation has ended, is to end, or another process has it.
+            StoreError: It could not be handed over.
         """
         if self._is_resumed or self.candidate.in_person:
             self.defer(marking)
             return False
-        self.reach()
         with self._lock:
+            if self.is_handed_over:
+                return True
+            self._is_reached = True
             operation, self._marking, self._is_due = self.operation, marking, True
             is_left = operation is None and self._note(Moment.LEFT) is Fate.HANDED_OVER
         if operation is not None and marking.queue is not None:
-            queues, moment = self._context.engine.queues, marking.moment()
-            is_left = queues.hand_over(operation, marking.queue, moment) is not None
-            if is_left:
-                self._note(Moment.LEFT)
+            is_left = self._hand_over(operation, marking.queue, marking.moment())
         if not is_left:
             self.defer(marking)
         return is_left
+
+    def _hand_over(self, operation: Operation, queue: str, moment: float | None) -> bool:
+        """Hand over what is recorded as one of this process; once, as handlers may call others."""
+        with self.__dict__.setdefault("_handing_over", threading.Lock()):
+            if self.is_handed_over:
+                return True
+            self._ask_here()  # it may wait for days, and its owner wants to see it
+            left = self._context.engine.queues.hand_over(operation, queue, moment)
+            return left is not None and self._note(Moment.LEFT) is Fate.HANDED_OVER
 
     def report(self, progress: Progress) -> None:
         """Keep a handler's progress until there is an operation, then pass it on."""

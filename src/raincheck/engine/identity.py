@@ -52,6 +52,7 @@ class Application:
     Attributes:
         roots: Root paths that requests have come in at.
         is_told: Whether it has been given its name.
+        is_around: Whether it is around anything: a program that finishes operations is not.
     """
 
     def __init__(
@@ -63,13 +64,14 @@ class Application:
         place: object = None,
     ) -> None:
         self.is_told = told is not None or wrapped is None
+        self.is_around = wrapped is not None
         self.roots = set[str]() if wrapped else {""}
         self._told = told
         # Now: an application may change its directory, and one worker of it later than another.
         self._start = f"{name_of(kind, prefix)} in {_directory()}"
         self._place = place
         self._wrapped = wrapped or (lambda: None)
-        if wrapped is not None:  # what is around nothing is no other application's twin
+        if self.is_around:  # what is around nothing is no other application's twin
             with _LOCK:
                 _KNOWN.add(self)
 

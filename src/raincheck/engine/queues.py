@@ -18,7 +18,7 @@ from raincheck.engine.process import Process
 from raincheck.engine.recovery import Recovery, Rerunner
 from raincheck.engine.running import each
 from raincheck.engine.telling import Telling
-from raincheck.errors import WorkersUnavailable
+from raincheck.errors import OperationCancelled, WorkersUnavailable
 from raincheck.operations.operation import (
     TERMINAL,
     Operation,
@@ -38,6 +38,7 @@ AGAIN = 60.0
 LOOK = 15.0  # seconds between looks for what is to be told again
 TURN = 1.0  # seconds of each: there are leases to renew, too
 REST = 50.0  # times as long as a look has taken, if that is longer
+MEND = 300.0  # seconds between looks for what an older raincheck has released
 _WAITING = frozenset({State.ACCEPTED})
 PAGE = 100
 REFUSED = (
@@ -78,8 +79,15 @@ class Queues:
         self._telling = Telling(process.settings.workers or {})
         self._looks_at = -math.inf
         self._said = set[str]()
+        self._mended = -math.inf
+        self._all: Iterator[Operation] | None = None  # a turn goes on where the last stopped
         self.running = process.running
         _KNOWN.add(self)
+
+    @property
+    def is_around(self) -> bool:
+        """Whether they are those of a middleware, and not of a program."""
+        return self._process.application.is_around
 
     @property
     def rerunner(self) -> Rerunner | None:
@@ -106,13 +114,18 @@ class Queues:
         if is_due(operation, self._store.now()):
             self._telling.tell(operation)
 
-    def refuse(self, operation: Operation) -> None:
-        """End what its workers could not be told of, before anybody has heard of it."""
+    def refuse(self, operation: Operation) -> bool:
+        """End what its workers could not be told of, before anybody has heard of it.
+
+        Returns:
+            False if one of them has begun with it: they were told, whatever was answered.
+        """
         ended = Ended(Reason.INTERRUPTED)
         change = self._process.repository.change
         left = change(operation.id, ended, fence=operation.fence, drop_dedupe=True)
         if left is not None:
             self._process.clear(left)
+        return left is not None
 
     def hand_over(
         self, operation: Operation, queue: str, not_before: float | None
@@ -120,19 +133,35 @@ class Queues:
         """Let workers of a queue run what this process was to run, and has not begun.
 
         Returns:
-            None if it has ended, or this process has lost it.
+            None if they could not run it: its request was not kept.
+
+        Raises:
+            OperationCancelled: It has ended, is to end, or another process has it.
+            StoreError: The store can't be asked.
         """
         due = self.due(queue, self._store.now(), not_before)
-        handed = HandedOver(queue, due, not_before)
+        running = self.running.of(operation)
+        # While it is nobody's, workers ask again.
+        owned = running.owned if running is not None and running.operation.owner else None
+        handed = HandedOver(queue, due, not_before, owned)
 
         def hand_over(stored: Operation) -> Event | None:
             return handed if stored.captured else None
 
         left = self._process.repository.change(operation.id, hand_over, fence=operation.fence)
-        if left is not None:
-            self.running.drop(self.running.of(operation))
-            self._tell_in_vain_or_not(left)
+        if left is None:
+            self._check_is_here(operation)
+            return None
+        self.running.drop(running)
+        self._tell_in_vain_or_not(left)
         return left
+
+    def _check_is_here(self, operation: Operation) -> None:
+        stored = self._store.get(operation.id)
+        if stored is None:
+            return
+        if stored.state is not State.RUNNING or stored.fence != operation.fence:
+            raise OperationCancelled("the operation is over here before its handler was called")
 
     def _tell_in_vain_or_not(self, operation: Operation) -> None:
         """Tell workers of what was promised: if that fails, they are told again later."""
@@ -157,8 +186,30 @@ class Queues:
             each(self._end_if_stale, self._find(stale, end))
             for queue in sorted(self._telling.queues):
                 each(self._tell_again, self._find(self._waiting(queue, now), end))
+            self._mend(end)
         # Some stores have to look at all that waits, and there may be much that is not due.
         self._looks_at = max(self._looks_at, begin + REST * (time.monotonic() - begin))
+
+    def _mend(self, end: float) -> None:
+        """Have found again what an older raincheck has released: that leaves it no lease."""
+        names = (self.served or frozenset()) | self._telling.queues
+        if self._all is None and (not names or time.monotonic() - self._mended < MEND):
+            return
+        self._mended = time.monotonic()
+        self._all = self._all or self._find_all_waiting(names)
+        for operation in self._all:
+            if operation.lease is None:
+                told = Told(max(self._store.now(), operation.not_before or 0.0))
+                self._process.repository.change(operation.id, told, fence=operation.fence)
+            if time.monotonic() > end:
+                return
+        self._all = None
+
+    def _find_all_waiting(self, names: frozenset[str]) -> Iterator[Operation]:
+        name = self._process.application.name
+        for queue in sorted(names):
+            which = Filter(states=_WAITING, queue=queue, application=name)
+            yield from self._process.repository.find_all(which)
 
     def _waiting(self, queue: str, now: float) -> Filter:
         name = self._process.application.name
@@ -263,4 +314,5 @@ class Queues:
 
 def queues_here() -> list[Queues]:
     """Return those of this process, one for each middleware."""
-    return list(_KNOWN)
+    # What a program claims (`runners.operations`), nobody else here would run.
+    return [queues for queues in list(_KNOWN) if queues.is_around]

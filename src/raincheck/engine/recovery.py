@@ -313,12 +313,14 @@ class Recovery:
         if self._process.liveness is not None or application.is_sure_of(operation.code):
             return True
         # Of another version, it may be: some of its processes may still be there.
-        if self._has_waited(operation, KEY_AWAITED):
+        if self._is_given_up(operation):
             self._end(operation, Reason.INTERRUPTED)
         return False
 
-    def _has_waited(self, operation: Operation, seconds: float) -> bool:
-        return self._store.now() - operation.updated > seconds
+    def _is_given_up(self, operation: Operation) -> bool:
+        """Tell whether nobody who could run it will come; what is in a queue may wait for days."""
+        waited = self._store.now() - operation.updated
+        return operation.queue is None and waited > KEY_AWAITED
 
     def _read(self, operation: Operation) -> tuple[Request, IO[bytes]] | None:
         """Return what an operation is run from; without it, it has ended, or is left to others."""
@@ -331,7 +333,7 @@ class Recovery:
             if operation.id not in self._puzzling:
                 logger.error("operation %s can't be run again here: %s", operation.shown, error)
             is_for_others = isinstance(error, WrongKey | NewerRecord)
-            if is_for_others and not self._has_waited(operation, KEY_AWAITED):
+            if is_for_others and not self._is_given_up(operation):
                 self._puzzling.add(operation.id)
                 return None
         self._puzzling.discard(operation.id)
@@ -343,7 +345,8 @@ class Recovery:
         if found is None:
             return False
         # In flight before it is claimed, or this process's own recovery might let it go.
-        timeout, is_asked = self._process.settings.timeout, operation.unbound
+        timeout, owner = self._process.settings.timeout, self._process.settings.owner
+        is_asked = owner is not None and operation.owner is None
         running = RunningOperation(operation, None, timeout, is_asked=is_asked)
         if not self._process.running.add(running):
             found[1].close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,11 +32,14 @@ class Marking(NamedTuple):
 
         Raises:
             TypeError: What was given returns no moment, or one without a time zone.
+            ValueError: It returns a number that is none.
         """
         if self.not_before is None:
             return None
         moment = self.not_before()
         if isinstance(moment, int | float):
+            if not math.isfinite(moment):  # it would wait for ever
+                raise ValueError(f"not_before must return a moment, not {moment!r}")
             return float(moment)
         if getattr(moment, "tzinfo", None) is None:
             raise TypeError(f"not_before must return a datetime with a time zone, not {moment!r}")

@@ -64,11 +64,13 @@ class HandedOver:
 
     Attributes:
         due: When they may take it up, or are told again.
+        owned: Whose it is, if that has turned out meanwhile.
     """
 
     queue: str
     due: float
     not_before: float | None = None
+    owned: Owned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,9 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State | None] = {
 }
 
 
+_TELL_OWNER = (Renewed, Responded, Ended, HandedOver)
+
+
 def advance(operation: Operation, event: Event, now: float) -> Operation:
     """Return what `operation` becomes when `event` happens at `now`.
 
@@ -174,7 +179,7 @@ def advance(operation: Operation, event: Event, now: float) -> Operation:
         raise InvalidTransition(operation.state.value, type(event).__name__)
     state = TRANSITIONS[key] or _state_by(event)
     changed = replace(operation, state=state, version=operation.version + 1)
-    if isinstance(event, (Renewed, Responded, Ended)) and event.owned is not None:
+    if isinstance(event, _TELL_OWNER) and event.owned is not None:
         changed = bind(changed, event.owned)
     if isinstance(event, (Forgotten, Delivering, Delivered)):
         return _apply_after_end(changed, event, now)
@@ -218,7 +223,7 @@ def _apply(
         case Released():
             due = None if operation.queue is None else now
             return replace(operation, worker=None, lease=due, updated=now)
-        case HandedOver(queue, due, not_before):
+        case HandedOver(queue, due, not_before, _):
             waiting = replace(operation, queue=queue, not_before=not_before, worker=None, lease=due)
             return replace(waiting, unbegun=operation.unbegun + 1, updated=now)
         case Told(due):

@@ -72,13 +72,16 @@ class Worker:
         """
         here = self._here.get()
         here.start()
-        taken = Take.OVER
+        is_refused = False
         for queues in here.all:
             taken = queues.take(operation_id)
             if taken is Take.BEGUN:
                 queues.running.wait_for(operation_id)
-            if taken is not Take.REFUSED:
-                break
+            # Another middleware may be the one, with another store: this one's has none of that id.
+            if taken not in (Take.OVER, Take.REFUSED):
+                return taken
+            is_refused |= taken is Take.REFUSED
+        taken = Take.REFUSED if is_refused else Take.OVER
         self._warn_of(operation_id, taken)
         return taken
 
@@ -178,8 +181,8 @@ class _Here:
             rerunner = queues.rerunner
             # A WSGI application may be imported beside an ASGI one, which is none of its parts.
             if rerunner is not None and (self._portal is not None or not rerunner.needs_loop):
+                queues.served = self._names  # first: then the heartbeat begins
                 self._call(rerunner.begin)
-                queues.served = self._names
                 self.all.append(queues)
         if not self.all:
             raise ConfigurationError(
