@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from raincheck.handler import marking
 from tests.support.asgi import BACKENDS
 
 LONG = [
@@ -68,3 +69,15 @@ def _place(item: pytest.Item) -> int:
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run every test that is marked `anyio` on both event loops."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def no_queues_of_others(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no handler of another test, which workers would run, make this one's requests be kept.
+
+    Whoever collects tests has imported all of them.
+    """
+    if "runners" not in request.path.parts:
+        known = marking._known_markings
+        own = {each for each in known if each.queue is None}
+        monkeypatch.setattr(marking, "_known_markings", own)

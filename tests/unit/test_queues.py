@@ -28,7 +28,6 @@ from raincheck.operations.operation import Operation, Reason, State
 from tests.unit.engines import (
     BODY,
     REQUEST,
-    RETENTION,
     EngineTests,
     FaultyStore,
     Rerunner,
@@ -40,6 +39,8 @@ from tests.unit.engines import (
     start,
     stored,
 )
+
+DAY = 86_400.0
 
 
 class Bell:
@@ -53,6 +54,11 @@ class Bell:
         if self.error is not None:
             raise self.error
         self.rung.append(operation_id)
+
+
+@pytest.fixture(autouse=True)
+def no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raincheck.handler.marking._known_markings", set())
 
 
 class QueueTests(EngineTests):
@@ -223,14 +229,15 @@ class TestTellingAgain(QueueTests):
         assert bell.rung == [operation.id] * 2
 
     @pytest.mark.parametrize("queue", ["workers", "nightly"])
-    def test_what_has_found_no_worker_ends_when_its_response_would_have_been_forgotten(
+    def test_what_has_found_no_worker_in_a_week_ends(
         self, web: Engine, time: Time, queue: str
     ) -> None:
         operation = wait_in(web, queue)
-        later(time, web, RETENTION - 1)
+        for _ in range(4):
+            later(time, web, 1.5 * DAY)
         assert stored(web, operation).state is State.ACCEPTED
-        for _ in range(int(2 * RETENTION / LOOK)):
-            later(time, web, LOOK)
+        for _ in range(10):
+            later(time, web, 1.5 * DAY)
         ended = stored(web, operation)
         assert (ended.state, ended.reason) == (State.FAILED, Reason.EXPIRED_BEFORE_START)
         assert web.store.read_request(operation.id) is None

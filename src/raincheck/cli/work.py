@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raincheck.runners.loop import WorkLoop
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PARENT = "RAINCHECK_WORK_PARENT"  # in the environment of several: who ends, they end with
 PAUSE = 1.0  # seconds until a process that has ended by itself is begun anew
 
 
@@ -62,9 +68,8 @@ def _work(options: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     worker = Worker(options.application, options.queue)
-    loop = WorkLoop(worker, options.concurrency)
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: loop.stop())
+    loop = WorkLoop(worker, options.concurrency, _has_parent)
+    _stop_at_signals(loop)
     try:
         if options.once:
             ended = loop.run_due()
@@ -80,6 +85,24 @@ def _work(options: argparse.Namespace) -> int:
     finally:
         worker.close()
     return DONE
+
+
+def _has_parent() -> bool:
+    """Tell whether who has begun this one of several processes is still there."""
+    parent = os.environ.get(PARENT)
+    return parent is None or parent == str(os.getppid())
+
+
+def _stop_at_signals(loop: WorkLoop) -> None:
+    """Have a signal stop it in peace, and a second one end this process."""
+
+    def stop(*_: object) -> None:
+        if loop.is_stopping:
+            raise SystemExit(FAILED)
+        loop.stop()
+
+    for number in _SIGNALS:
+        signal.signal(number, stop)
 
 
 def _told(total: int, states: dict[str, int]) -> str:
@@ -124,7 +147,10 @@ class _Processes:
 
     def _begin(self) -> subprocess.Popen[bytes]:
         # A group of their own: a Ctrl-C is told to them by this process, once.
-        return subprocess.Popen(self._command, process_group=0)  # noqa: S603 - this very program
+        environment = os.environ | {PARENT: str(os.getpid())}
+        return subprocess.Popen(  # noqa: S603 - this very program
+            self._command, process_group=0, env=environment
+        )
 
     def _renewed(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
         status = process.poll()

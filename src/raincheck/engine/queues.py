@@ -20,6 +20,7 @@ from raincheck.engine.running import each
 from raincheck.engine.telling import Telling
 from raincheck.errors import OperationCancelled, WorkersUnavailable
 from raincheck.operations.operation import (
+    LONGEST_WAIT_SECONDS,
     TERMINAL,
     Operation,
     Reason,
@@ -88,6 +89,11 @@ class Queues:
     def is_around(self) -> bool:
         """Whether they are those of a middleware, and not of a program."""
         return self._process.application.is_around
+
+    @property
+    def application(self) -> str:
+        """The name of the application whose operations may be run here."""
+        return self._process.application.name
 
     @property
     def rerunner(self) -> Rerunner | None:
@@ -181,8 +187,8 @@ class Queues:
         self._looks_at = begin + LOOK
         with self._process.health.noticing():
             end, now = time.monotonic() + TURN, self._store.now()
-            retention = self._process.settings.retention
-            stale = Filter(states=_WAITING, lease_before=now - retention)
+            patience = max(self._process.settings.retention, LONGEST_WAIT_SECONDS)
+            stale = Filter(states=_WAITING, lease_before=now - patience)
             each(self._end_if_stale, self._find(stale, end))
             for queue in sorted(self._telling.queues):
                 each(self._tell_again, self._find(self._waiting(queue, now), end))
@@ -222,7 +228,7 @@ class Queues:
             yield operation
 
     def _end_if_stale(self, operation: Operation) -> bool:
-        """End what nobody has taken up for as long as its response would have been kept."""
+        """End what nobody has taken up for longer than anybody waits."""
         if not has_waited_in_vain(operation, self._store.now()):
             return False
         ended = Ended(Reason.EXPIRED_BEFORE_START)

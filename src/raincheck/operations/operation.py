@@ -36,6 +36,7 @@ IN_FLIGHT = CLAIMED | {State.ACCEPTED}  # it has not ended
 SETTLED = TERMINAL | {State.ACCEPTED}  # nobody runs the handler
 
 PASSING = frozenset({429, 502, 503, 504})  # statuses that ask the client to come again
+LONGEST_WAIT_SECONDS = 7 * 86_400.0  # in a queue, unless responses are kept for longer
 LATE_SECONDS, LONGEST_SECONDS = 10, 40  # in which who repeats a request comes after its end
 REQUEST_FENCE = 0  # a request's body lies here: the first claim, and so every response, has 1
 
@@ -192,9 +193,16 @@ def is_due(operation: Operation, now: float) -> bool:
 
 
 def has_waited_in_vain(operation: Operation, now: float) -> bool:
-    """Tell whether an operation has waited to be run as long as its response would be kept."""
+    """Tell whether an operation has waited to be run for longer than anybody waits.
+
+    That is as long as its response would be kept; in a queue at least a week, as a worker for the
+    night may miss some.
+    """
     begun = max(operation.updated, operation.not_before or 0.0)
-    return now - begun > operation.retention
+    patience = operation.retention
+    if operation.queue is not None:
+        patience = max(patience, LONGEST_WAIT_SECONDS)
+    return now - begun > patience
 
 
 def is_abandoned(operation: Operation, now: float, *, is_dead: bool) -> bool:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import State
@@ -23,14 +24,23 @@ class WorkLoop:
 
     Args:
         concurrency: How many at most.
+        is_wanted: Asked now and then; as soon as it says no, it is as if `stop` was called.
     """
 
-    def __init__(self, worker: Worker, concurrency: int) -> None:
+    def __init__(
+        self, worker: Worker, concurrency: int, is_wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._is_wanted = is_wanted
         self._worker = worker
         self._concurrency = concurrency
         self._is_stopping = False
         self._looks_round_at = self._took = 0.0
         self._news = threading.Event()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing is begun any more."""
+        return self._is_stopping or not self._is_wanted()
 
     def stop(self) -> None:
         """Begin nothing any more; from a signal handler, too."""
@@ -39,9 +49,9 @@ class WorkLoop:
 
     def run(self) -> None:
         """Run what comes, until `stop`."""
-        self._worker.start(at_end=self._news.set)
+        self._begin()
         is_away = False
-        while not self._is_stopping:
+        while not self.is_stopping:
             self._news.clear()
             try:
                 self._take()
@@ -58,9 +68,9 @@ class WorkLoop:
         Raises:
             StoreError: The store can't be asked.
         """
-        self._worker.start(at_end=self._news.set)
+        self._begin()
         seen: list[str] = []
-        while not self._is_stopping:
+        while not self.is_stopping:
             self._news.clear()
             seen += (begun := self._take())
             if not begun and not self._worker.running:
@@ -68,6 +78,11 @@ class WorkLoop:
             if not begun:
                 self._news.wait(LOOK)
         return self._worker.states(seen)
+
+    def _begin(self) -> None:
+        self._worker.start(at_end=self._news.set)
+        for name in self._worker.applications():
+            logger.info("this worker runs operations of %r", name)
 
     def _take(self) -> list[str]:
         room = self._concurrency - self._worker.running

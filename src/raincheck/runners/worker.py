@@ -121,6 +121,10 @@ class Worker:
         for queues in self._here.get().all:
             queues.look_for_strangers()
 
+    def applications(self) -> list[str]:
+        """Return the names of those whose operations may be run here."""
+        return [queues.application for queues in self._here.get().all]
+
     def states(self, operation_ids: Iterable[str]) -> Counter[State]:
         """Count in which states operations are by now."""
         here = self._here.get()
