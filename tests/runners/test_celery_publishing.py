@@ -73,6 +73,7 @@ def test_a_broker_that_was_restarted_is_told_at_once(
     assert waiting(celery) == before + 2
 
 
+@pytest.mark.slow
 def test_a_broker_that_hangs_is_given_up(
     server: RealServer, celery: Celery, tell: CeleryWorkers
 ) -> None:

@@ -79,13 +79,8 @@ def shown(response: httpx.Response) -> tuple[int, bytes, list[tuple[bytes, bytes
     return response.status_code, response.content, kept
 
 
-others_slow = [
-    ENGINES[0],
-    *(pytest.param(engine, marks=pytest.mark.slow) for engine in OF_REDIS),
-]
-
-
-@pytest.mark.parametrize("engine", others_slow)
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_worker_answers_byte_for_byte_as_the_web_process_does_and_can_be_cancelled(
     engine: str, tmp_path: Path
 ) -> None:

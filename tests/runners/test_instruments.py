@@ -37,6 +37,7 @@ def told() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_sentry_is_told_of_no_handler_that_runs_elsewhere() -> None:
     left = {name: found for name, found in told().items() if not name.endswith("/fails")}
     assert len(left) == len(asgi_apps.EXPECTED) + len(wsgi_apps.EXPECTED) + 8

@@ -198,6 +198,13 @@ def test_what_waits_in_a_queue_is_due_as_soon_as_its_worker_is_gone() -> None:
     assert (released.state, released.queue, released.lease) == (State.ACCEPTED, "nightly", NOW)
 
 
+def test_the_time_of_what_waits_may_be_lifted() -> None:
+    waiting = at(State.ACCEPTED, queue="nightly", lease=NOW + 90, not_before=NOW + 90)
+    assert advance(waiting, Told(NOW + 60), NOW).not_before == NOW + 90
+    lifted = advance(waiting, Told(NOW, lifts_time=True), NOW)
+    assert (lifted.lease, lifted.not_before, lifted.queue) == (NOW, None, "nightly")
+
+
 def test_a_handler_in_a_queue_begins_when_a_worker_first_claims_it() -> None:
     first = advance(at(State.ACCEPTED, queue="q"), Claimed("v", LEASE), NOW)
     again = advance(replace(first, state=State.ACCEPTED), Claimed("w", LEASE), NOW + 50)

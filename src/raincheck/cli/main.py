@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
-from raincheck.cli import cancel, listing, purge, show, store
+from raincheck.cli import cancel, listing, purge, retry, show, store
 from raincheck.cli.exits import FAILED, OK, UNUSABLE, complain, ended
 from raincheck.cli.fetch import add_to as add_fetch_to
 from raincheck.cli.work import add_to as add_work_to
@@ -47,8 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     work = commands.add_parser("work", help="run what waits in queues, without a server")
     add_work_to(work)
     work.set_defaults(run=run_work)
-    for add_to in (listing.add_to, show.add_to, cancel.add_to, purge.add_to, store.add_to):
-        add_to(commands)
+    for each in (listing, show, cancel, retry, purge, store):
+        each.add_to(commands)
     printed = commands.add_parser(
         "options", help="print every option and limit, with unit and default"
     )

@@ -28,6 +28,7 @@ from raincheck.operations.operation import (
     State,
     has_waited_in_vain,
     is_abandoned,
+    may_be_owned,
 )
 from raincheck.operations.store import Filter
 from raincheck.operations.transitions import Claimed, Ended, Event, Released, after_loss
@@ -237,8 +238,7 @@ class Recovery:
         Args:
             most: How many at most.
         """
-        may_take = self._is_ready and most > 0 and not self._ours.rests
-        taken = self._take_ours(most) if may_take else 0
+        taken = self._take_ours(most) if self._is_ready and most > 0 and not self._ours.rests else 0
         if self._all is None and time.monotonic() - self._looked >= LOOK:
             self._looked = time.monotonic()
             self._all = self._repository.walk(Filter(states=_WAITING, queue=""))
@@ -346,7 +346,7 @@ class Recovery:
             return False
         # In flight before it is claimed, or this process's own recovery might let it go.
         timeout, owner = self._process.settings.timeout, self._process.settings.owner
-        is_asked = owner is not None and operation.owner is None
+        is_asked = owner is not None and may_be_owned(operation)
         running = RunningOperation(operation, None, timeout, is_asked=is_asked)
         if not self._process.running.add(running):
             found[1].close()

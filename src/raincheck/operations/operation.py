@@ -205,6 +205,14 @@ def has_waited_in_vain(operation: Operation, now: float) -> bool:
     return now - begun > patience
 
 
+def may_be_owned(operation: Operation) -> bool:
+    """Tell whether it may turn out whose an operation is when its handler is reached.
+
+    What is in a queue has reached its handler nowhere before a worker runs it.
+    """
+    return operation.unbound or (operation.queue is not None and operation.owner is None)
+
+
 def is_abandoned(operation: Operation, now: float, *, is_dead: bool) -> bool:
     """Tell whether nobody runs this operation any more.
 

@@ -75,9 +75,14 @@ class HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The workers of its queue are told of it, and will be again from `due` on."""
+    """The workers of its queue are told of it, and will be again from `due` on.
+
+    Attributes:
+        lifts_time: Whether they may begin, although its time has not come.
+    """
 
     due: float
+    lifts_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +231,9 @@ def _apply(
         case HandedOver(queue, due, not_before, _):
             waiting = replace(operation, queue=queue, not_before=not_before, worker=None, lease=due)
             return replace(waiting, unbegun=operation.unbegun + 1, updated=now)
-        case Told(due):
-            return replace(operation, lease=due)
+        case Told(due, lifts_time):
+            not_before = None if lifts_time else operation.not_before
+            return replace(operation, lease=due, not_before=not_before)
         case Marked(repeatable):
             captured = operation.captured and repeatable
             return replace(operation, repeatable=repeatable, captured=captured)

@@ -84,7 +84,7 @@ def test_what_is_prepared_by_hand_is_a_store(schema: str) -> None:
     assert callable(getattr(store, "prepare", None))
 
 
-@pytest.mark.parametrize("arguments", [["store"], ["store", "init"], ["store", "drop", "memory:"]])
+@pytest.mark.parametrize("arguments", [["store"], ["store", "drop", "memory:"]])
 def test_a_command_that_is_not_whole_is_a_usage_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
