@@ -20,8 +20,6 @@ ONCE = "python -m raincheck work app:app --queue nightly --once"
 LABELS = "python labels.py"
 FILES = ("app.py", "labels.py")
 
-pytestmark = pytest.mark.server
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -67,6 +65,7 @@ def test_the_guide_shows_what_is_in_the_example() -> None:
     assert f"```sh\n{ONCE}\n```" in guide
 
 
+@pytest.mark.slow
 def test_statements_are_made_when_cron_says_so(client: httpx.Client, directory: Path) -> None:
     accepted = client.post("/statements/ada")
     assert (accepted.status_code, accepted.json()["status"]) == (202, "accepted")
@@ -78,6 +77,7 @@ def test_statements_are_made_when_cron_says_so(client: httpx.Client, directory: 
     assert client.get(unknown.headers["location"]).status_code == 404
 
 
+@pytest.mark.slow
 def test_labels_are_printed_by_another_program(client: httpx.Client, directory: Path) -> None:
     accepted = client.post("/labels", data={"text": "fragile"})
     assert accepted.status_code == 202

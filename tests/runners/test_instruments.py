@@ -46,6 +46,7 @@ def test_sentry_is_told_of_no_handler_that_runs_elsewhere() -> None:
         assert found == {"status": 202, "events": [], "transactions": transactions}, name
 
 
+@pytest.mark.slow
 def test_sentry_is_told_of_handlers_that_fail() -> None:
     failed = {name: found for name, found in told().items() if name.endswith("/fails")}
     assert len(failed) == len(asgi_apps.FAILING) + len(wsgi_apps.FAILING) + 2
