@@ -12,9 +12,11 @@ import time
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from raincheck.cli import listing
 from raincheck.cli.main import main
 from raincheck.operations.operation import IN_FLIGHT, TERMINAL, Progress, State
 from raincheck.operations.store import Store
@@ -160,7 +162,7 @@ def test_watch_draws_until_it_is_interrupted(
             raise KeyboardInterrupt
         keep(store, f"number-{len(slept)}", State.ACCEPTED)
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(listing, "time", SimpleNamespace(sleep=sleep))
     said = raincheck("list", "--watch", "5", "--json")
     assert said.status == 0
     assert slept == [5.0, 5.0, 5.0]
@@ -177,7 +179,7 @@ def test_watch_fits_the_screen(
     def sleep(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(listing, "time", SimpleNamespace(sleep=sleep))
     monkeypatch.setenv("LINES", "12")
     shown = raincheck.on_a_terminal("list", "--watch")
     assert shown.count("\n") == 10
