@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raincheck.config.options import Settings
-from raincheck.engine import telling
+from raincheck.engine import errands, telling
 from raincheck.engine.engine import Engine
 from raincheck.engine.queues import AGAIN, LOOK, Take
 from raincheck.engine.start import Start
@@ -20,6 +20,7 @@ from raincheck.errors import (
     ConfigurationError,
     OperationCancelled,
     RaincheckError,
+    StoreUnavailable,
     WorkersUnavailable,
 )
 from raincheck.handler import Marking
@@ -30,14 +31,18 @@ from tests.unit.engines import (
     REQUEST,
     EngineTests,
     FaultyStore,
+    Hang,
+    NoHeartbeat,
     Rerunner,
     Run,
     Time,
     answer,
+    lose_one_answer,
     lost,
     make_engine,
     start,
     stored,
+    wait_until,
 )
 
 DAY = 86_400.0
@@ -150,6 +155,42 @@ class TestHandingOver(QueueTests):
     def test_a_request_whose_body_is_gone_can_wait_for_no_worker(self, web: Engine) -> None:
         with pytest.raises(RaincheckError, match="body is gone"):
             web.accept(Run(), Start(method="POST", route="/", queue="workers"))
+
+    def test_what_was_recorded_although_its_client_was_refused_runs_nowhere(
+        self, web: Engine, store: FaultyStore, bell: Bell, time: Time
+    ) -> None:
+        lose_one_answer(store, "create")
+        with pytest.raises(StoreUnavailable, match="answer is lost"):
+            wait_in(web)
+        web.recover()
+        [operation] = store._operations.values()
+        assert (operation.state, operation.reason) == (State.FAILED, Reason.INTERRUPTED)
+        assert web.store.read_request(operation.id) is None
+        later(time, web, 2 * AGAIN)
+        assert not bell.rung
+
+    def test_what_was_recorded_too_late_is_taken_back(
+        self, web: Engine, store: FaultyStore, bell: Bell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hang = Hang(store)
+        monkeypatch.setattr(errands, "Deadline", hang.deadline)
+        hang.at("create")
+        with pytest.raises(StoreUnavailable, match="has not answered"):
+            wait_in(web)
+        hang.end()
+        wait_until(lambda: [o.state for o in store._operations.values()] == [State.FAILED])
+        assert not bell.rung
+
+    def test_what_waits_has_a_heartbeat_look_after_it(self, web: Engine) -> None:
+        class Beats(NoHeartbeat):
+            ensured = 0
+
+            def ensure(self, *, soon: bool = True) -> None:
+                self.ensured += 1
+
+        web.heartbeat = beats = Beats(web)
+        wait_in(web)
+        assert beats.ensured == 1
 
     def test_limits_of_this_process_do_not_count_for_what_runs_elsewhere(
         self, store: FaultyStore, time: Time

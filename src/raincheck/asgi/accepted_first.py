@@ -118,8 +118,6 @@ class AcceptedFirst(Exchange):
         except Exception as error:
             queue = self.candidate.queue
             self._refusal = refuse_unaccepted(error, self._sharing, self.path, queue)
-        self._is_deciding = False
-        self._wake()
 
     async def _begin(self, operation: Operation) -> None:
         await self._attach(operation)

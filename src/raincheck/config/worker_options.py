@@ -15,7 +15,7 @@ def check_workers(runners: object, workers: object, application: str | None) -> 
     Raises:
         ConfigurationError: One of them has a wrong type, or workers could not know the application.
     """
-    _check(runners, "runners must map path patterns to names of workers", is_text)
+    _check(runners, "runners must map path patterns to names of workers", _is_text)
     _check(workers, "workers must map names to callables (operation id)", callable)
     if workers and application is None:
         raise ConfigurationError(
@@ -24,7 +24,7 @@ def check_workers(runners: object, workers: object, application: str | None) -> 
         )
 
 
-def is_text(value: object) -> bool:
+def _is_text(value: object) -> bool:
     """Tell whether a value is a name."""
     return isinstance(value, str) and bool(value)
 
@@ -35,5 +35,5 @@ def _check(option: object, rule: str, is_right: Callable[[object], bool]) -> Non
     if not isinstance(option, Mapping):
         raise ConfigurationError(f"{rule}, not {type(option).__name__}")
     for key, value in option.items():
-        if not is_text(key) or not is_right(value):
+        if not _is_text(key) or not is_right(value):
             raise ConfigurationError(f"{rule}; {key!r} has {value!r}")

@@ -149,7 +149,10 @@ class Accepting:
 
     def _take_back(self, accepted: Accepted) -> None:
         """End what was recorded when its request had gone on without."""
-        if accepted.is_new:
+        if accepted.is_new and accepted.operation.queue is not None:
+            self._queues.take_back(accepted.operation)  # should this fail, it is tried again
+            self._queues.refuse(accepted.operation)
+        elif accepted.is_new:
             self._running.drop(self._running.of(accepted.operation))
             self._process.note_unanswered(accepted.operation)
             self._let_go(accepted.operation)
@@ -160,10 +163,15 @@ class Accepting:
         """Record an operation that no handler here works on."""
         if captured is None:
             raise RaincheckError("its body is gone, which its workers would need")
+        self._ensure_heartbeat()  # it may be this process that tells of it again
         request = self._requests.keep(fresh.id, captured, pulse.beat)
         if pulse.is_left:
             raise StoreError("nobody waits for it any more")
-        stored = self._create(fresh, request, self._name(start.key) if start.key else None)
+        try:
+            stored = self._create(fresh, request, self._name(start.key) if start.key else None)
+        except BaseException:
+            self._queues.take_back(fresh)
+            raise
         if stored.id != fresh.id:
             self._store.discard(fresh.id)
             return Accepted(stored, is_new=False)

@@ -100,6 +100,7 @@ class Deferral:
         self._is_due = False  # its handler has said that it is slow, or it has taken its time
         self._is_attended = False  # its client waits for the response itself
         self._is_resumed = False  # another process has accepted it
+        self._handing_over = threading.Lock()
 
     def let_go(self) -> None:
         """Refer to nothing of the request and its gateway any more: it is over."""
@@ -328,7 +329,7 @@ class Deferral:
 
     def _hand_over(self, operation: Operation, queue: str, moment: float | None) -> bool:
         """Hand over what is recorded as one of this process; once, as handlers may call others."""
-        with self.__dict__.setdefault("_handing_over", threading.Lock()):
+        with self._handing_over:
             if self.is_handed_over:
                 return True
             self._ask_here()  # it may wait for days, and its owner wants to see it

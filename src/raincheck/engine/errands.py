@@ -81,18 +81,15 @@ class Errands:
         if not self._may_begin():
             raise StoreUnavailable("the store does not answer: it is left alone for a while")
         pulse = pulse or Pulse()
-        errand = _Errand(work, late, partial(self.note, is_probe=is_probe), pulse)
-        try:
-            _THREADS.run(partial(copy_context().run, errand.run))
-        except RuntimeError:  # the system allows no more threads
-            errand.run()
+        errand = Errand(work, late, partial(self.note, is_probe=is_probe), pulse)
+        errand.begin(_THREADS)
         if not self._has_come(errand, pulse) and errand.leave():
             if not may_be_slow:
                 self._refuse_for(DOUBT)
             raise StoreUnavailable(f"the store has not answered within {BOUND:g} s")
         return errand.result()
 
-    def _has_come(self, errand: _Errand[_T], pulse: Pulse) -> bool:
+    def _has_come(self, errand: Errand[_T], pulse: Pulse) -> bool:
         try:
             beats, deadline = pulse.beats, Deadline(BOUND)
             while step := deadline.step:
@@ -144,7 +141,15 @@ class Errands:
         return self._lock_of.get()
 
 
-class _Errand(Generic[_T]):
+class Errand(Generic[_T]):
+    """One that somebody waits for, who may leave before it is over.
+
+    Args:
+        work: What is to be done.
+        late: Given what `work` returns after nobody has waited for it any more.
+        note: Given what it has met, and after how many seconds.
+    """
+
     def __init__(
         self,
         work: Callable[[], _T],
@@ -161,7 +166,14 @@ class _Errand(Generic[_T]):
         self._pulse = pulse
         self._lock = threading.Lock()
 
-    def run(self) -> None:
+    def begin(self, threads: Threads) -> None:
+        """Have it done in a thread of its own, in the context of now."""
+        try:
+            threads.run(partial(copy_context().run, self._run))
+        except RuntimeError:  # the system allows no more threads
+            self._run()
+
+    def _run(self) -> None:
         begun = time.monotonic()
         try:
             self._found.append(self._work())
@@ -188,6 +200,7 @@ class _Errand(Generic[_T]):
             return self._pulse.is_left
 
     def result(self) -> _T:
+        """Return what came of it, or raise what it has met."""
         if self._error is None:
             return self._found[0]
         try:

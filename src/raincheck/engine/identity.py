@@ -190,10 +190,10 @@ class Application:
 
     def _is_mistakable_at(self, root: str) -> bool:
         """Tell whether another application of this process has the same name there."""
-        known = list(_KNOWN)
-        others = [one for one in known if one._place == self._place and root in one.roots]
-        is_around = self in known
-        return is_around and any(one.name == self.name and one._kin != self._kin for one in others)
+        if not self.is_around:
+            return False
+        others = [one for one in list(_KNOWN) if one._place == self._place and root in one.roots]
+        return any(one.name == self.name and one._kin != self._kin for one in others)
 
     @cached_property
     def _kin(self) -> object:

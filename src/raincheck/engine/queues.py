@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from enum import Enum
 
 from raincheck.engine.process import Process
-from raincheck.engine.recovery import Recovery, Rerunner
+from raincheck.engine.recovery import UNHEARD, Recovery
+from raincheck.engine.rerunner import Rerunner
 from raincheck.engine.running import each
 from raincheck.engine.telling import Telling
 from raincheck.errors import OperationCancelled, WorkersUnavailable
@@ -25,7 +26,6 @@ from raincheck.operations.operation import (
     Operation,
     Reason,
     State,
-    has_waited_in_vain,
     is_due,
 )
 from raincheck.operations.store import Filter
@@ -80,6 +80,7 @@ class Queues:
         self._telling = Telling(process.settings.workers or {})
         self._looks_at = -math.inf
         self._said = set[str]()
+        self._unheard: dict[str, tuple[Operation, float]] = {}  # and since when it is to be ended
         self._mended = -math.inf
         self._all: Iterator[Operation] | None = None  # a turn goes on where the last stopped
         self.running = process.running
@@ -133,6 +134,19 @@ class Queues:
             self._process.clear(left)
         return left is not None
 
+    def take_back(self, operation: Operation) -> None:
+        """Have what may have been recorded be ended, as its client was refused.
+
+        The store's answer was lost, or came too late; it may even carry the call out later.
+        """
+        self._unheard[operation.id] = operation, time.monotonic()
+
+    def _end_unheard(self, one: tuple[Operation, float]) -> None:
+        operation, since = one
+        is_settled = self.refuse(operation) or self._store.get(operation.id) is not None
+        if is_settled or time.monotonic() - since > UNHEARD:
+            self._unheard.pop(operation.id, None)
+
     def hand_over(
         self, operation: Operation, queue: str, not_before: float | None
     ) -> Operation | None:
@@ -181,15 +195,16 @@ class Queues:
     def look(self) -> None:
         """Tell workers again of what waits too long, and end what has waited in vain."""
         begin = time.monotonic()
-        if begin < self._looks_at and not self._recovery.has_released:
+        if begin < self._looks_at and not (self._recovery.has_released or self._unheard):
             return
         self._recovery.has_released = False
         self._looks_at = begin + LOOK
         with self._process.health.noticing():
             end, now = time.monotonic() + TURN, self._store.now()
+            each(self._end_unheard, list(self._unheard.values()))
             patience = max(self._process.settings.retention, LONGEST_WAIT_SECONDS)
             stale = Filter(states=_WAITING, lease_before=now - patience)
-            each(self._end_if_stale, self._find(stale, end))
+            each(self._recovery.end_if_in_vain, self._find(stale, end))
             for queue in sorted(self._telling.queues):
                 each(self._tell_again, self._find(self._waiting(queue, now), end))
             self._mend(end)
@@ -227,20 +242,9 @@ class Queues:
                 return
             yield operation
 
-    def _end_if_stale(self, operation: Operation) -> bool:
-        """End what nobody has taken up for longer than anybody waits."""
-        if not has_waited_in_vain(operation, self._store.now()):
-            return False
-        ended = Ended(Reason.EXPIRED_BEFORE_START)
-        left = self._process.repository.change(operation.id, ended, fence=operation.fence)
-        if left is not None:
-            self._process.clear(left)
-            logger.warning("operation %s has found no worker", operation.shown)
-        return left is not None
-
     def _tell_again(self, operation: Operation) -> None:
         now = self._store.now()
-        if self._end_if_stale(operation) or not is_due(operation, now):
+        if self._recovery.end_if_in_vain(operation) or not is_due(operation, now):
             return
         waited = now - max(operation.updated, operation.not_before or 0.0)
         told = Told(now + max(AGAIN, waited))

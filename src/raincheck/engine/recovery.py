@@ -10,15 +10,16 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import IO, Protocol
+from typing import IO
 
 from raincheck.engine.captured_request import CapturedRequests
 from raincheck.engine.frozen import is_frozen_between_requests
 from raincheck.engine.process import Process
 from raincheck.engine.repository import Walk
-from raincheck.engine.running import Run, RunningOperation, each
+from raincheck.engine.rerunner import Rerunner
+from raincheck.engine.running import RunningOperation, each
 from raincheck.errors import NewerRecord, StoreError, StoreUnavailable, WrongKey
 from raincheck.http.messages import Request
 from raincheck.operations.operation import (
@@ -77,45 +78,6 @@ class _Round:
         if self._turns > 1 and not self._has_taken:  # to look at so much again would be in vain
             now = time.monotonic()
             self._rests_until = now + min(LOOK, REST * (now - self._begun))
-
-
-class Rerunner(Protocol):
-    """Runs captured requests in this process: what a gateway can do for the engine. Thread-safe.
-
-    Attributes:
-        needs_loop: Whether it does so in an event loop.
-    """
-
-    needs_loop: bool
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it can now."""
-        ...
-
-    def begin(self) -> None:
-        """Take note that requests may be run in this thread's event loop, without a server."""
-        ...
-
-    def drain(self) -> Awaitable[None] | None:
-        """Wait for what runs, within bounds, and record how the rest has ended.
-
-        Returns:
-            What is to be awaited in the event loop, if there is one.
-        """
-        ...
-
-    def rerun(self, operation: Operation, request: Request, body: IO[bytes]) -> Run:
-        """Begin to run a request; returns at once.
-
-        Args:
-            operation: Claimed by this process; it is ended as that of a first run is.
-            body: From its beginning; whoever runs the request closes it.
-
-        Raises:
-            RuntimeError: It can't be run here; nothing was begun.
-        """
-        ...
 
 
 class Recovery:
@@ -238,7 +200,8 @@ class Recovery:
         Args:
             most: How many at most.
         """
-        taken = self._take_ours(most) if self._is_ready and most > 0 and not self._ours.rests else 0
+        may_take = self._is_ready and most > 0 and not self._ours.rests
+        taken = self._take_ours(most) if may_take else 0
         if self._all is None and time.monotonic() - self._looked >= LOOK:
             self._looked = time.monotonic()
             self._all = self._repository.walk(Filter(states=_WAITING, queue=""))
@@ -300,10 +263,14 @@ class Recovery:
         # What is left of an earlier run here must be out of the way of the next one.
         if self._process.has(operation.id):
             return False
-        if has_waited_in_vain(operation, self._store.now()):
-            self._end(operation, Reason.EXPIRED_BEFORE_START)
+        return not self.end_if_in_vain(operation) and self._is_ours(operation)
+
+    def end_if_in_vain(self, operation: Operation) -> bool:
+        """End what has waited for longer than anybody waits; tell whether it has."""
+        if not has_waited_in_vain(operation, self._store.now()):
             return False
-        return self._is_ours(operation)
+        self._end(operation, Reason.EXPIRED_BEFORE_START)
+        return True
 
     def _is_ours(self, operation: Operation) -> bool:
         """Tell whether this application is for sure the one whose handler is to be run."""

@@ -6,12 +6,11 @@ The store keeps the promise, and not what carries the id: who was told may never
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextvars import copy_context
 from functools import partial
 
+from raincheck.engine.errands import Errand, Pulse
 from raincheck.engine.threads import Threads
 from raincheck.errors import WorkersUnavailable
 from raincheck.operations.operation import Operation
@@ -52,40 +51,24 @@ class Telling:
             return
         if time.monotonic() < self._doubted.get(queue, 0.0):
             raise WorkersUnavailable(f"the workers of {queue!r} could not be told a moment ago")
-        errand = _Errand(partial(tell, operation.id))
         try:
-            errand.run_within(BOUND)
+            _tell_in_time(partial(tell, operation.id))
         except Exception as error:
             self._doubted[queue] = time.monotonic() + DOUBT
             raise WorkersUnavailable(f"the workers of {queue!r} can't be told: {error}") from error
         self._doubted.pop(queue, None)
 
 
-class _Errand:
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._work = work
-        self._is_over = threading.Event()
-        self._is_left = False
-        self._error: BaseException | None = None
+def _tell_in_time(tell: Callable[[], object]) -> None:
+    """Tell in a thread of its own, as brokers' clients may hang for ever."""
+    pulse = Pulse()
 
-    def run_within(self, seconds: float) -> None:
-        """Have it done in a thread of its own, as brokers' clients may hang for ever."""
-        try:
-            _THREADS.run(partial(copy_context().run, self._run))
-        except RuntimeError:  # the system allows no more threads
-            self._run()
-        if not self._is_over.wait(seconds):
-            self._is_left = True
-            raise TimeoutError(f"no answer within {seconds:g} s")
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+    def note(error: BaseException | None, seconds: float) -> None:
+        if error is not None and pulse.is_left:
+            logger.warning("workers could not be told, after %.1f s: %s", seconds, error)
 
-    def _run(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:
-            self._error = error
-            if self._is_left:
-                logger.warning("workers could not be told: %s", error)
-        self._is_over.set()
+    errand = Errand(tell, None, note, pulse)
+    errand.begin(_THREADS)
+    if not errand.is_over.wait(BOUND) and errand.leave():
+        raise TimeoutError(f"no answer within {BOUND:g} s")
+    errand.result()

@@ -21,7 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from raincheck.engine.per_process import PerProcess
 from raincheck.engine.queues import Queues, Take, queues_here
-from raincheck.engine.recovery import Rerunner
+from raincheck.engine.rerunner import Rerunner
 from raincheck.engine.threads import at_end
 from raincheck.errors import ConfigurationError, abbreviate
 from raincheck.inspection.check import load

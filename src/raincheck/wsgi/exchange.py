@@ -94,7 +94,11 @@ class Exchange(Race):
         self._channel.abandon()
 
     def drop(self) -> None:
-        """Need not let go of the request's body: it is the environ's."""
+        """Let go of the request's body: its handler is not called.
+
+        Servers have environs in cycles, and one that is idle collects none.
+        """
+        let_go(self._body, is_over=True)
 
     def detached(self) -> None:
         """Let go of what belongs to the server, unless its owner is asked for again."""
