@@ -28,7 +28,8 @@ from raincheck import current_operation, is_rerun, long_running
 from raincheck.asgi import RaincheckMiddleware as ASGIMiddleware
 from raincheck.runners.celery import CeleryWorkers
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
-from tests.runners.material import APP, QUEUE, shorten
+from tests.runners.material import APP, QUEUE
+from tests.runners.periods import shorten
 from tests.servers.material import OPTIONS, content, note
 
 shorten()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from celery import Celery
 
 from raincheck.runners.celery import add_task
-from tests.runners.material import BROKER, QUEUE, shorten
+from tests.runners.material import BROKER, QUEUE
+from tests.runners.periods import shorten
 
 shorten()
 celery = Celery("tested", broker=BROKER)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from raincheck.engine.telling import BOUND
-from tests.runners.sites import CeleryWorker, Site, location
+from tests.runners.served import location
+from tests.runners.sites import CeleryWorker, Site
 from tests.servers.servers import wait_until
 from tests.support.processes import children
 from tests.support.rabbitmq import RabbitMQServer

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.runners.sites import Site, location
+from tests.runners.served import location
+from tests.runners.sites import Site
 from tests.servers.servers import wait_until
 from tests.support.real_servers import RedisServer
 from tests.support.slow import others_slow

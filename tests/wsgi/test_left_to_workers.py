@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -206,3 +209,21 @@ def test_what_is_too_large_for_a_worker_is_refused_before_anything_runs(
 
     web = wrap(app, store=store, runners={"/**": "workers"}, limits={"request_body": 10})
     assert call(web, "/", "POST", (), BODY).status == 413
+
+
+def none_fails(operation_id: str) -> None:
+    raise ConnectionError("no broker")
+
+
+@pytest.mark.parametrize("tell", [lambda operation_id: None, none_fails])
+def test_a_large_body_that_no_handler_here_reads_leaves_no_file(
+    store: MemoryStore, tell: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    options: dict[str, Any] = {"runners": {"/**": "workers"}, "workers": {"workers": tell}}
+    web = wrap(lambda environ, start_response: [], store=store, **options)
+    answered = call(web, "/", "POST", (), b"x" * 5_000_000)
+    assert answered.status == (503 if tell is none_fails else 202)
+    # Its environ is still there, as servers have theirs in cycles.
+    descriptors = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.exists()]
+    assert [each for each in descriptors if each.startswith(str(tmp_path))] == []

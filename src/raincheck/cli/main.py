@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import socket
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
-from raincheck.cli import cancel, listing, purge, retry, show, store
+from raincheck.cli import cancel, listing, purge, retry, show, store, work
 from raincheck.cli.exits import FAILED, OK, UNUSABLE, complain, ended
 from raincheck.cli.fetch import add_to as add_fetch_to
-from raincheck.cli.work import add_to as add_work_to
-from raincheck.cli.work import run as run_work
+from raincheck.cli.loading import explained
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,10 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("fetch", help="curl that waits: follow a 202 to its end")
     add_fetch_to(fetch)
     fetch.set_defaults(run=_fetch)
-    work = commands.add_parser("work", help="run what waits in queues, without a server")
-    add_work_to(work)
-    work.set_defaults(run=run_work)
-    for each in (listing, show, cancel, retry, purge, store):
+    for each in (work, listing, show, cancel, retry, purge, store):
         each.add_to(commands)
     printed = commands.add_parser(
         "options", help="print every option and limit, with unit and default"
@@ -89,9 +83,9 @@ def _check(target: str) -> int:
         app = load(target)
         report = check(app)
     except NotLoadedError as error:
-        return complain(_with_cause(str(error), error.__cause__), UNUSABLE)
+        return complain(explained(str(error), error.__cause__), UNUSABLE)
     except Exception as error:  # Django imports its URL configuration only now
-        return complain(_with_cause(f"{target} can't be looked into", error), UNUSABLE)
+        return complain(explained(f"{target} can't be looked into", error), UNUSABLE)
     if report is None:
         kind = f"{type(app).__module__}.{type(app).__qualname__}"
         return complain(f"Nothing was checked: the framework of {kind} is not known", UNUSABLE)
@@ -116,26 +110,6 @@ def _options() -> int:
 
     print(tables())
     return OK
-
-
-def _with_cause(sentence: str, cause: BaseException | None) -> str:
-    """Add the traceback of what the application has raised itself, without our part of it."""
-    if cause is None:
-        return sentence
-    place = cause.__traceback__
-    while place is not None and place.tb_next and _is_ours(place.tb_frame.f_code.co_filename):
-        place = place.tb_next
-    lines = traceback.format_exception(type(cause), cause, place)
-    return f"{sentence}:\n\n{''.join(lines).rstrip()}"
-
-
-_PACKAGE = os.path.dirname(os.path.dirname(__file__))
-
-
-def _is_ours(path: str) -> bool:
-    return path.startswith((_PACKAGE, "<frozen importlib")) or (
-        f"{os.sep}importlib{os.sep}" in path
-    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,17 +12,22 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from raincheck.cli.commands import Commands, command
+from raincheck.cli.exits import FAILED, OK, UNUSABLE, complain
+from raincheck.cli.loading import explained
+
 if TYPE_CHECKING:
     from raincheck.runners.loop import WorkLoop
 
-DONE, FAILED, UNUSABLE = 0, 1, 2
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PARENT = "RAINCHECK_WORK_PARENT"  # in the environment of several: who ends, they end with
 PAUSE = 1.0  # seconds until a process that has ended by itself is begun anew
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Add what the command understands."""
+def add_to(commands: Commands) -> None:
+    """Say what the command understands."""
+    parser = command(commands, "work", "run what waits in queues, without a server")
+    parser.set_defaults(run=run)
     parser.add_argument("application", metavar="module:app", help="or module:factory()")
     parser.add_argument(
         "--queue",
@@ -60,7 +65,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
-    from raincheck.errors import ConfigurationError, StoreError
     from raincheck.inspection.check import NotLoadedError
     from raincheck.runners.lifespan import LifespanFailed
     from raincheck.runners.loop import WorkLoop
@@ -76,15 +80,13 @@ def _work(options: argparse.Namespace) -> int:
             print(_told(ended.total(), {state.value: n for state, n in ended.items()}))
         else:
             loop.run()
-    except (ConfigurationError, NotLoadedError, LifespanFailed) as error:
-        print(error, file=sys.stderr)
-        return UNUSABLE
-    except StoreError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    except NotLoadedError as error:
+        return complain(explained(str(error), error.__cause__), UNUSABLE)
+    except LifespanFailed as error:
+        return complain(f"the application has not started up: {error}", UNUSABLE)
     finally:
         worker.close()
-    return DONE
+    return OK
 
 
 def _has_parent() -> bool:
@@ -156,5 +158,5 @@ class _Processes:
         status = process.poll()
         if status is None or status == UNUSABLE:
             return process
-        print(f"a worker has ended with {status}: another one begins", file=sys.stderr)
+        complain(f"a worker has ended with {status}: another one begins", status)
         return self._begin()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable
 
 from raincheck.engine.per_process import PerProcess
@@ -14,16 +13,14 @@ class _Workers:
 
     def __init__(self) -> None:
         self._of: dict[Hashable, Worker] = {}
-        self._closing = threading.Lock()
 
     def of(self, application: str | object) -> Worker:
         key = application if isinstance(application, str) else id(application)
         return self._of.setdefault(key, Worker(application))
 
     def close(self) -> None:
-        with self._closing:  # who comes second waits, or the process would end meanwhile
-            for worker in list(self._of.values()):
-                worker.close()
+        for worker in list(self._of.values()):
+            worker.close()
 
 
 _WORKERS = PerProcess(_Workers)

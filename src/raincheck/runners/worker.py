@@ -70,9 +70,8 @@ class Worker:
         Raises:
             StoreError: The store can't be asked. It stays in its queue, and is told of again.
         """
-        here = self._here.get()
+        is_refused, here = False, self._here.get()
         here.start()
-        is_refused = False
         for queues in here.all:
             taken = queues.take(operation_id)
             if taken is Take.BEGUN:
@@ -82,20 +81,12 @@ class Worker:
                 return taken
             is_refused |= taken is Take.REFUSED
         taken = Take.REFUSED if is_refused else Take.OVER
-        self._warn_of(operation_id, taken)
+        if not is_refused and here.state_of(operation_id) is None:
+            logger.warning(
+                "there is no operation %s here: workers need the store of the web processes",
+                abbreviate(operation_id),
+            )
         return taken
-
-    def _warn_of(self, operation_id: str, taken: Take) -> None:
-        """Say what may be a mistake of a worker's settings: its web process sees nothing of it."""
-        shown = abbreviate(operation_id)
-        if taken is Take.REFUSED:
-            logger.warning(
-                "operation %s can't be run here now: it waits to be told of again", shown
-            )
-        elif taken is Take.OVER and not self.states([operation_id]):
-            logger.warning(
-                "there is no operation %s here: workers need the store of the web processes", shown
-            )
 
     async def arun(self, operation_id: str) -> Take:
         """Do the same without keeping an event loop."""
@@ -127,8 +118,7 @@ class Worker:
 
     def states(self, operation_ids: Iterable[str]) -> Counter[State]:
         """Count in which states operations are by now."""
-        here = self._here.get()
-        states = (queues.state_of(each) for each in operation_ids for queues in here.all[:1])
+        states = map(self._here.get().state_of, operation_ids)
         return Counter(state for state in states if state is not None)
 
     @property
@@ -136,15 +126,13 @@ class Worker:
         """How many operations run in this process."""
         return sum(len(queues.running) for queues in self._here.get().all)
 
-    def wait_for(self, operation_id: str) -> None:
-        """Wait until an operation does not run here any more."""
-        for queues in self._here.get().all:
-            queues.running.wait_for(operation_id)
-
     def close(self) -> None:
-        """Let what runs here end, within the option `drain`, and release the rest."""
-        here = self._here.take()
-        if here is not None:
+        """Let what runs here end, within the option `drain`, and release the rest.
+
+        It runs nothing in this process any more. Who calls this a second time waits for the first,
+        or the process might end meanwhile.
+        """
+        if (here := self._here.peek()) is not None:
             here.close()
 
 
@@ -174,6 +162,11 @@ class _Here:
             self._is_started = True
             at_end(self.close)  # or the thread of its event loop would be waited for for ever
 
+    def state_of(self, operation_id: str) -> State | None:
+        """Return where an operation stands, in whichever store it is; None: in none."""
+        states = (queues.state_of(operation_id) for queues in self.all)
+        return next((state for state in states if state is not None), None)
+
     def _begin_loop(self, app: Any) -> None:
         self._portal = self._stack.enter_context(start_blocking_portal())
         self._lifespan = self._portal.call(Lifespan, app)
@@ -196,10 +189,12 @@ class _Here:
 
     def close(self) -> None:
         # What a handler has forked comes here at its end, too, and has no event loop to wait for.
-        if self._is_closed or self._pid != os.getpid():
+        if self._pid != os.getpid():
             return
-        self._is_closed = True
         with self._lock, self._stack:
+            if self._is_closed:
+                return
+            self._is_closed = True
             if self._portal is not None and self._lifespan is not None:
                 self._portal.call(self._lifespan.stop)
             for queues in self.all:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from raincheck import current_operation, is_rerun
 from raincheck.asgi import RaincheckMiddleware
-from tests.runners.engines.periods import shorten
+from tests.runners.periods import shorten
 from tests.servers.material import OPTIONS, note
 
 shorten()

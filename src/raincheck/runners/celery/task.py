@@ -83,7 +83,6 @@ class _Runner:
         self.application = application
         self.task = run  # no method: Celery would have it bound to its task
         self._worker = Worker(application)
-        self._closing = PerProcess(threading.Lock)
         self._watcher = PerProcess(self._watch)
         signals.worker_process_shutdown.connect(self._close)
         signals.worker_shutdown.connect(self._close)
@@ -104,5 +103,4 @@ class _Runner:
         return thread
 
     def _close(self, **_: Any) -> None:
-        with self._closing.get():  # who comes second waits, or the process would end meanwhile
-            self._worker.close()
+        self._worker.close()
