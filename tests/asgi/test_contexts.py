@@ -181,13 +181,15 @@ async def test_what_belongs_to_the_server_runs_outside_of_the_handlers_request(
         assert current_operation()._request is mine._request
         deferral = mine._request.deferral  # type: ignore[union-attr]
         said.append(deferral and deferral.progress)
+        is_over.set()
 
-    said = list[Any]()
+    said, is_over = list[Any](), anyio.Event()
     app = wrap(handler, budget=SHORT if deferred else 60)
     headers = [(b"content-length", b"4")]
     served = await Server(app, http_scope("/", "POST", headers), [b"a", b"body"[1:]]).run()
     if deferred:
         await follow(app, served)
+    await is_over.wait()
     assert marks[:2] == ["receive", "receive"]
     assert "last" in marks
     assert said == [None]

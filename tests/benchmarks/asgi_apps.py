@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -38,7 +39,7 @@ class Target:
 
     def build(self) -> ASGIApp:
         """Build the application here."""
-        app = APPLICATIONS[self.app]()
+        app: ASGIApp = APPLICATIONS[self.app]()
         if self.wrapping == "raincheck":
             from raincheck.asgi import RaincheckMiddleware
 
@@ -65,7 +66,7 @@ def raw() -> ASGIApp:
     return ok
 
 
-def starlette_json() -> ASGIApp:
+def starlette_json() -> Starlette:
     """Answer with JSON from a Starlette route."""
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
@@ -87,6 +88,20 @@ def fastapi_json() -> ASGIApp:
     async def item() -> dict[str, Any]:
         return DOCUMENT
 
+    return app
+
+
+def held() -> Starlette:
+    """Answer with JSON from a Starlette route, and never from another."""
+    from starlette.responses import JSONResponse
+
+    app = starlette_json()
+
+    async def hold(request: Request) -> Response:
+        await asyncio.Event().wait()
+        return JSONResponse(DOCUMENT)
+
+    app.add_route("/held", hold)
     return app
 
 
@@ -129,9 +144,10 @@ async def _answer(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-APPLICATIONS = {
+APPLICATIONS: Mapping[str, Callable[[], ASGIApp]] = {
     "raw": raw,
     "Starlette": starlette_json,
     "FastAPI": fastapi_json,
+    "held": held,
     "slow": slow,
 }

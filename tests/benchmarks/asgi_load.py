@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.benchmarks.asgi_apps import Target
 from tests.support.processes import ServerProcess
 
 CONNECTIONS = 32
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def uvicorn(port: int | str) -> list[str]:
@@ -32,6 +34,12 @@ def memory(pid: int, field: str) -> float:
     """Return a field of a process's status, in KiB: `VmRSS`, or `VmHWM` for the peak of it."""
     status = Path(f"/proc/{pid}/status").read_text()
     return float(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how long a process has computed, in its own code and in the system's."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def request(path: str, *headers: str) -> bytes:

@@ -168,6 +168,13 @@ def _finished(port: int) -> str:
         return path
 
 
+def per_second(port: int, path: str, seconds: int, status: int = 200) -> float:
+    """Return how many requests of one path a server answers in a second."""
+    if shutil.which("wrk"):
+        return with_wrk(port, path, (), seconds)
+    return with_python(port, path, (), seconds, status)
+
+
 def with_wrk(port: int, path: str, headers: tuple[str, ...], seconds: int) -> float:
     """wrk"""
     options = [option for header in headers for option in ("-H", header)]
@@ -184,11 +191,13 @@ def with_wrk(port: int, path: str, headers: tuple[str, ...], seconds: int) -> fl
     return float(found[1])
 
 
-def with_python(port: int, path: str, headers: tuple[str, ...], seconds: int) -> float:
+def with_python(
+    port: int, path: str, headers: tuple[str, ...], seconds: int, status: int | None = None
+) -> float:
     """a load client in Python, which is slower than the servers"""
     number = 2000 * seconds
     begin = time.perf_counter()
-    load(port, request(path, *headers), number, status=202 if headers else 200)
+    load(port, request(path, *headers), number, status=status or (202 if headers else 200))
     return number / (time.perf_counter() - begin)
 
 

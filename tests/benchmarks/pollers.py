@@ -15,12 +15,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.asgi_load import memory, request
+from tests.benchmarks.asgi_load import cpu_seconds, memory, request
 from tests.benchmarks.tables import Table
 from tests.support.processes import ServerProcess
 
@@ -33,7 +32,6 @@ PATIENCE = 120.0  # seconds after which a measurement has failed
 OTHER_FILES = 500  # that a process has open beside its connections
 AT_ONCE = 200  # connections that are being made at the same time
 CONTENT = b"x" * 1000
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 # --- the server --------------------------------------------------------------------------------
@@ -239,22 +237,17 @@ async def measure(server: ServerProcess, number: int, seconds: float, *, apart: 
 
 
 async def _look(server: ServerProcess, other: Client, seconds: float, times: list[float]) -> float:
-    begin, used = time.perf_counter(), _processor_time(server.pid)
+    begin, used = time.perf_counter(), cpu_seconds(server.pid)
     while (passed := time.perf_counter() - begin) < seconds:
         times.append(await _time(other))
         await asyncio.sleep(0.05)
-    return (_processor_time(server.pid) - used) / passed
+    return (cpu_seconds(server.pid) - used) / passed
 
 
 async def _time(client: Client) -> float:
     begin = time.perf_counter()
     await fetch(client, "/fast")
     return time.perf_counter() - begin
-
-
-def _processor_time(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 # --- the table ---------------------------------------------------------------------------------

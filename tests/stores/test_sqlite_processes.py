@@ -249,6 +249,7 @@ def test_a_fork_may_use_the_store_that_its_parents_threads_use(
         while not done.is_set():
             store.create(make_operation(f"{i} {n}"))
             assert store.get(f"{i} {n}") is not None
+            store.glance(f"{i} {n}")
             n += 1
         return True
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from raincheck.asgi.event_streams import EventStream
+from raincheck.asgi.gathering import Gathering
 from raincheck.asgi.long_polls import LongPoll
 from raincheck.asgi.loops import Loop
 from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
@@ -35,6 +37,27 @@ class PollRoute:
         self.name = f"raincheck-operation{resource.value}"
 
 
+class Principal:
+    """Whose a request is: asked for once, and only if that matters.
+
+    Args:
+        owner: Names the principal that a request belongs to; may block.
+    """
+
+    __slots__ = ("_known", "_owner", "_scope")
+
+    def __init__(self, owner: Callable[[Scope], str | None], scope: Scope) -> None:
+        self._owner = owner
+        self._scope = scope
+        self._known: tuple[str | None] | None = None
+
+    def __call__(self) -> str | None:
+        """Return its name; None: nobody's."""
+        if self._known is None:
+            self._known = (self._owner(self._scope),)
+        return self._known[0]
+
+
 class Status:
     """Answers polls.
 
@@ -52,6 +75,7 @@ class Status:
         self.monitor = monitor
         self._owner = owner
         self._loop = loop
+        self._gathering: Gathering | None = None
 
     async def show(
         self,
@@ -68,21 +92,19 @@ class Status:
             scope.get("root_path", "") if root_path is None else root_path
         )
 
-        def to_poll() -> Poll:
-            return Poll(
-                request=to_request(scope, scope["path"], scope.get("root_path", "")),
-                operation_id=operation_id,
-                resource=resource,
-                owner=cache(partial(self._owner, scope)),
-                path=fill(template, operation_id),
-                root_path=root_path,
-            )
-
-        poll, answer = await self._look(to_poll)
+        poll = Poll(
+            request=to_request(scope, scope["path"], scope.get("root_path", "")),
+            operation_id=operation_id,
+            resource=resource,
+            owner=Principal(self._owner, scope),
+            path=fill(template, operation_id),
+            root_path=root_path,
+        )
+        answer = self.monitor.glance(poll) or await self._look_together(poll)
         if (feed := answer.feed) is None:
             await self.send(scope, send, await self._follow(poll, answer, receive))
             return
-        del poll, answer, to_poll  # or they would be held as long as the client listens
+        del poll, answer  # or they would be held as long as the client listens
         await EventStream(self._loop(), self.monitor, feed).send(scope, receive, send)
 
     async def send(self, scope: Scope, send: Send, response: Response) -> None:
@@ -104,23 +126,34 @@ class Status:
             to_poll: Called in a thread.
             receive: The server's; None where this task is cancelled when the client leaves.
         """
-        return await self._follow(*await self._look(to_poll), receive)
 
-    async def _look(self, to_poll: Callable[[], Poll]) -> tuple[Poll | None, Answer]:
         def look() -> tuple[Poll, Answer]:
             poll = to_poll()
             return poll, self.monitor.look(poll)
 
         try:
-            return await self._loop().poll(look)
+            poll, answer = await self._loop().poll(look)
         except RuntimeError as error:
-            if not is_passing(error):
-                raise
-            return None, Answer(_unanswered(error))
+            return _unanswered_for_now(error)
+        return await self._follow(poll, answer, receive)
 
-    async def _follow(self, poll: Poll | None, answer: Answer, receive: Receive | None) -> Response:
+    async def _look_together(self, poll: Poll) -> Answer:
+        """Find an answer with other polls; what nobody else could be told is looked for alone."""
+        loop, seen = self._loop(), None
+        if poll.request.method in ("GET", "HEAD") and self.monitor.engine.gathers:
+            if self._gathering is None or self._gathering.loop is not loop:
+                self._gathering = Gathering(loop, self.monitor.see_all)
+            seen = await self._gathering.see(poll.operation_id)
+            if (answer := self.monitor.glance(poll, seen)) is not None:
+                return answer
+        try:
+            return await loop.poll(partial(self.monitor.look, poll, seen=seen))
+        except RuntimeError as error:
+            return Answer(_unanswered_for_now(error))
+
+    async def _follow(self, poll: Poll, answer: Answer, receive: Receive | None) -> Response:
         seconds = answer.wait
-        if poll is None or not seconds:
+        if not seconds:
             return answer.response
         del answer  # or it would be held as long as the client waits
         return await self.wait(poll, seconds, receive)
@@ -133,6 +166,9 @@ class Status:
         self, scope: Scope, send: Send, response: Response, body: StoredBody
     ) -> None:
         loop = self._loop()
+        if (whole := self.monitor.read_at_once(body)) is not None and not response.trailers:
+            await send_response(scope, send, replace(response, body=whole))
+            return
         chunks = self.monitor.read(body)
         try:
             # Before the status is sent: a body that has just been purged is no 200.
@@ -153,6 +189,13 @@ class Status:
         await send({"type": "http.response.body", "body": chunk, "more_body": False})
         if with_trailers:
             await send_trailers(send, response)
+
+
+def _unanswered_for_now(error: RuntimeError) -> Response:
+    """Answer a poll for which there is no thread now; raise what is no passing trouble."""
+    if not is_passing(error):
+        raise error
+    return _unanswered(error)
 
 
 def _unanswered(error: Exception) -> Response:

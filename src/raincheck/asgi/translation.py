@@ -28,7 +28,7 @@ def to_request(scope: Scope, path: str, root_path: str) -> Request:
         raw_path=scope.get("raw_path") or b"",
         query=scope.get("query_string", b""),
         root_path=root_path,
-        headers=tuple((bytes(name), bytes(value)) for name, value in scope["headers"]),
+        headers=tuple([(bytes(name), bytes(value)) for name, value in scope["headers"]]),
         client=_address(scope.get("client")),
         server=_address(scope.get("server")),
     )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +20,7 @@ from raincheck.engine.encryption import sealing_with
 from raincheck.engine.heartbeat import Heartbeat
 from raincheck.engine.identity import Application, place_of
 from raincheck.engine.leases import Leases
+from raincheck.engine.looking import Looking
 from raincheck.engine.outbox import Ending, Outbox, if_unexpected
 from raincheck.engine.process import Process
 from raincheck.engine.purging import Purge
@@ -29,7 +29,7 @@ from raincheck.engine.recovery import Recovery
 from raincheck.engine.running import Run, each
 from raincheck.engine.start import Accepted, Start
 from raincheck.engine.webhooks import Webhooks
-from raincheck.errors import BodyMissing, StoreError, StoreUnavailable
+from raincheck.errors import BodyMissing, StoreUnavailable
 from raincheck.handler import Marking
 from raincheck.operations.operation import Operation, Owned, Progress, Reason, State
 from raincheck.operations.store import Store
@@ -38,7 +38,6 @@ from raincheck.operations.transitions import (
     Ended,
     Event,
     Forgotten,
-    Polled,
     Responded,
     after_loss,
 )
@@ -89,6 +88,8 @@ class Engine:
         self.recovery = Recovery(process, requests)
         self.queues = Queues(process, self.recovery)
         self.leases = Leases(process, self.cancel)
+        recover_soon = lambda: self.heartbeat.recover_soon()  # noqa: E731 - tests replace it
+        self._looking = Looking(process, self.recovery, self.leases, recover_soon)
         self._accepting = Accepting(
             process,
             requests,
@@ -293,41 +294,29 @@ class Engine:
         return self.repository.change(operation_id, Forgotten(MEMORY))
 
     def look(self, operation_id: str) -> Operation | None:
-        """Return an operation as it is now: one that nobody runs any more is let go first."""
-        operation = self.health.reads.run(lambda: self._get(operation_id))
-        if operation is None:
-            return self._get_lost(operation_id)
-        if self.recovery.is_abandoned(operation):
-            self.health.writes.run(partial(self.recovery.let_go_of, operation))
-            self.heartbeat.recover_soon()
-            return self.health.reads.run(lambda: self.store.get(operation_id)) or operation
-        return operation
+        """Return an operation as it is now; see `Looking`."""
+        return self._looking.look(operation_id)
 
-    def _get(self, operation_id: str) -> Operation | None:
-        self.store.now()  # so that it is known, and nobody has to wait for it
-        return self.store.get(operation_id)
+    def glance(self, operation_id: str) -> Operation | None:
+        """Return an operation if nothing has to be waited for or done for that; see `Looking`."""
+        return self._looking.glance(operation_id)
 
-    def _get_lost(self, operation_id: str) -> Operation | None:
-        """Return an operation that is in this process and not in the store; None: there is none."""
-        running = self.running.get(operation_id)
-        if running is None or running.run is None or running.lingers:  # unheard of, or ended
-            return self._outbox.operation(operation_id)
-        try:
-            self.health.writes.run(partial(self.leases.save, running))
-        except StoreError as error:
-            logger.warning(
-                "operation %s can't be recorded again: %s", running.operation.shown, error
-            )
-        return running.operation
+    @property
+    def gathers(self) -> bool:
+        """Whether it takes no longer to look at many operations than at one."""
+        return self._looking.gathers
+
+    def gather(self, operation_ids: Collection[str]) -> Mapping[str, Operation]:
+        """Return operations for which nothing has to be done, by their ids; see `Looking`."""
+        return self._looking.gather(operation_ids)
+
+    def glance_at_chunk(self, operation_id: str, fence: int, n: int) -> bytes | None:
+        """Return a chunk of a response if nothing has to be waited for; see `Looking`."""
+        return self._looking.glance_at_chunk(operation_id, fence, n)
 
     def note_poll(self, operation: Operation) -> None:
         """Take note that somebody still wants an operation, where that counts."""
-        patience = self.settings.abandon_after
-        if patience is None or operation.is_terminal:
-            return
-        if self.store.now() - operation.last_asked > patience / 4:
-            with suppress(StoreUnavailable), self.health.noticing():
-                self.health.writes.run(partial(self.repository.change, operation.id, Polled()))
+        self._looking.note_poll(operation)
 
     # --- what the heartbeat does ---------------------------------------------------------------
 

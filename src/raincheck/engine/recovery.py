@@ -149,10 +149,10 @@ class Recovery:
 
     def is_abandoned(self, operation: Operation) -> bool:
         """Tell whether nobody runs an operation any more."""
-        if self._process.has(operation.id):
+        if operation.state not in CLAIMED or self._process.has(operation.id):
             return False
         if self._process.is_unanswered(operation):
-            return operation.state in CLAIMED
+            return True
         now = self._store.now()
         # While the store was away nobody could renew: those who live do so first.
         is_dead, is_steady = self._is_dead(operation), self._process.health.is_steady(now, STEADY)
@@ -161,7 +161,7 @@ class Recovery:
     def _is_dead(self, operation: Operation) -> bool:
         """Tell whether the process that runs an operation is known to be gone."""
         liveness, worker = self._process.liveness, operation.worker
-        if liveness is None or worker is None or operation.state not in CLAIMED:
+        if liveness is None or worker is None:
             return False
         return not liveness.lives(worker)
 

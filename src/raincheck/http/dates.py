@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
@@ -55,6 +56,7 @@ def _full_year(digits: int) -> int:
     return year - 100 if year > now + 50 else year
 
 
+@lru_cache(maxsize=1024)
 def timestamp(seconds: float) -> str:
     """Write a time as RFC 3339, in UTC."""
     return (

@@ -6,8 +6,9 @@ loses the second `Set-Cookie`. Everything here is about HTTP and nothing about o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -26,7 +27,7 @@ HOP_BY_HOP = frozenset(
 WITHOUT_CONTENT = frozenset({204, 304})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """A request as it reached the application, enough to run it again.
 
@@ -49,7 +50,16 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """Return the field's value, repeated ones joined (RFC 9110 §5.3); None where absent."""
-        return field_value(self.headers, name)
+        return self._fields.get(name)
+
+    @cached_property
+    def _fields(self) -> Mapping[bytes, bytes]:
+        """All values by their names: a poll is asked for some twenty."""
+        found: dict[bytes, bytes] = {}
+        for key, value in self.headers:
+            name = key.lower()
+            found[name] = b"%s, %s" % (found[name], value) if name in found else value
+        return found
 
     def parameter(self, name: bytes) -> bytes | None:
         """Return the value of a parameter of the query as it came; None where absent."""

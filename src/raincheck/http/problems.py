@@ -34,7 +34,9 @@ def unavailable(detail: str, seconds: int) -> Response:
 
 def is_problem(response: Response) -> bool:
     """Tell whether a response is a problem of raincheck's own; a handler's is in the store."""
-    return isinstance(response.body, bytes) and response.header(b"content-type") == PROBLEM
+    if response.status < 400 or not isinstance(response.body, bytes):
+        return False
+    return response.header(b"content-type") == PROBLEM
 
 
 def read_problem(response: Response) -> tuple[str, str]:
@@ -44,6 +46,9 @@ def read_problem(response: Response) -> tuple[str, str]:
     return document["code"], document["detail"]
 
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def to_json(document: Mapping[str, Any]) -> bytes:
     # The newline is for people with a shell.
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+    return _ENCODE(document).encode("utf-8") + b"\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -30,10 +30,12 @@ from raincheck.monitor.links import Resource, is_id, local_path, locate, signatu
 from raincheck.monitor.listeners import Seen
 from raincheck.monitor.poll import Answer, Poll, Repeat
 from raincheck.monitor.presentation import Presentation, is_form
+from raincheck.monitor.remembered import Chunks, Remembered
 from raincheck.monitor.script import no_operation
 from raincheck.monitor.signing import Signer
 from raincheck.monitor.views import View
 from raincheck.monitor.waiters import Watcher
+from raincheck.operations.durations import Sketch
 from raincheck.operations.operation import Operation, is_expired
 
 logger = logging.getLogger("raincheck")
@@ -88,6 +90,7 @@ class StatusMonitor:
         self._signer = Signer(secrets, lifetime) if secrets is not None else None
         html, page = engine.settings.html, engine.settings.page
         is_placed = engine.settings.public_url is not None
+        self._remembered, self._chunks = Remembered(), Chunks()
         self._presentation = Presentation(html, page, is_placed=is_placed)
 
     def started(
@@ -104,6 +107,38 @@ class StatusMonitor:
     def refusal(self, response: Response, request: Request) -> Response:
         """Return what a request is told that is refused, in a form that its client can read."""
         return self._presentation.refusal(response, request)
+
+    def glance(self, poll: Poll, seen: Seen | None = None) -> Answer | None:
+        """Find an answer at once, in an event loop; None: `look` has to, which may block.
+
+        Args:
+            seen: What is to be seen of the operation; default: what the store has at hand.
+
+        Raises:
+            Exception: `look` does.
+        """
+        operation = self.engine.glance(poll.operation_id) if seen is None else seen.operation
+        if operation is None or operation.owner is not None:  # `owner` may block
+            return None
+        now, past = self.engine.store.now(), self._past(operation)
+        if (answer := self._remembered.recall(poll, operation, now, past)) is not None:
+            self.engine.heartbeat.try_to_ensure()
+            return answer
+        request = poll.request
+        if request.method not in ("GET", "HEAD") or self._presentation.may_block(request):
+            return None
+        answer = self.look(poll, seen=Seen(operation, now=now))
+        self._remembered.note(poll, operation, now, past, answer)
+        return answer
+
+    def see_all(self, operation_ids: Collection[str]) -> Mapping[str, Seen]:
+        """Look at several operations at once, for all who ask for them; may block."""
+        try:
+            found, now = self.engine.gather(operation_ids), self.engine.store.now()
+        except Exception as error:
+            return dict.fromkeys(operation_ids, _unseen(error))
+        seen = {each: Seen(operation, now=now) for each, operation in found.items()}
+        return seen | {each: self._see(each) for each in operation_ids if each not in seen}
 
     def look(self, poll: Poll, *, waited: float = 0, seen: Seen | None = None) -> Answer:
         """Find an answer to a request as things are now; never raises for a store that fails.
@@ -127,11 +162,11 @@ class StatusMonitor:
             logger.exception("a poll could not be answered")
             answer, waited = Answer(unavailable(UNREADABLE, STORE_RETRY_AFTER)), 0
         is_poll = not isinstance(poll, Repeat)
-        told = self._presentation.refusal(answer.response, poll.outside, is_poll=is_poll)
-        response = for_method(poll.request.method, told)
+        response = self._presentation.refusal(answer.response, poll.outside, is_poll=is_poll)
+        response = for_method(poll.request.method, response)
         if waited and is_poll:
             response = views.after_waiting(response, waited)
-        return replace(answer, response=response)
+        return answer if response is answer.response else replace(answer, response=response)
 
     def wait(self, poll: Poll, seconds: float, alarm: Alarm | None = None) -> Response:
         """Wait in this thread for the end of an operation, and return what to say then.
@@ -156,11 +191,8 @@ class StatusMonitor:
             if operation is not None:
                 self.engine.note_poll(operation)
             return Seen(operation, now=self.engine.store.now())
-        except StoreError as error:
-            return Seen(failure=error)
-        except Exception:
-            logger.exception("an operation could not be looked at")
-            return Seen(failure=StoreError("the store failed unexpectedly"))
+        except Exception as error:
+            return _unseen(error)
 
     def _look(self, poll: Poll, seen: Seen | None) -> Answer:
         if not is_id(poll.operation_id):
@@ -268,10 +300,21 @@ class StatusMonitor:
         return poll.request.method in views.ALLOWED[poll.resource]
 
     def _delete(self, poll: Poll, operation: Operation) -> Response:
+        self._chunks.forget(operation.id)
         changed = changes.delete(self.engine, operation)
         if isinstance(changed, Response):
             return changed
         return views.deleted(self._view(changed, poll.request, poll.path))
+
+    def read_at_once(self, body: StoredBody) -> bytes | None:
+        """Return all of a stored body, in an event loop; None: `read` has to, which may block."""
+        if body.stop > body.chunk_size:
+            return None
+        chunk = self.engine.glance_at_chunk(body.operation_id, body.fence, 0)
+        chunk = self._chunks.recall(body) if chunk is None else chunk
+        if chunk is None or len(chunk) < body.stop:
+            return None
+        return chunk[body.start : body.stop]
 
     def read(self, body: StoredBody) -> Iterator[bytes]:
         """Yield the bytes of a stored body, chunk by chunk.
@@ -285,6 +328,8 @@ class StatusMonitor:
         try:
             chunks = self.engine.store.read_chunks(body.operation_id, body.fence, first, last)
             for n, chunk in enumerate(chunks, first):
+                if n == 0:
+                    self._chunks.note(body, chunk)
                 yield chunk[max(0, body.start - n * size) : body.stop - n * size]
         except StoreError:
             raise
@@ -309,9 +354,12 @@ class StatusMonitor:
         settings = self.engine.settings
         path = path or local_path(request, settings.prefix, operation.id)
         links = locate(request, path, settings.location, settings.public_url)
-        past = None if operation.is_terminal else self.engine.durations.of(operation)
+        past = self._past(operation)
         signature = self._sign(operation, now)
         return View(operation, links, self._dialect, now, signature, past)
+
+    def _past(self, operation: Operation) -> Sketch | None:
+        return None if operation.is_terminal else self.engine.durations.of(operation)
 
     def _route_url(self, operation: Operation, request: Request) -> str:
         """Return the URL of the route that an operation came from, with the query of a poll."""
@@ -325,6 +373,13 @@ class StatusMonitor:
         if self._signer is None or operation.owner is None:
             return None
         return self._signer.sign(operation.id, now)
+
+
+def _unseen(error: Exception) -> Seen:
+    if isinstance(error, StoreError):
+        return Seen(failure=error)
+    logger.error("operations could not be looked at", exc_info=error)
+    return Seen(failure=StoreError("the store failed unexpectedly"))
 
 
 def _may_see(poll: Poll, operation: Operation) -> bool:

@@ -85,6 +85,7 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+_RESOURCES = {each.value: each for each in Resource}
 SCRIPT = "client.js"  # in the place of an id, and can't be one
 
 
@@ -96,9 +97,8 @@ def parse_target(tail: str) -> tuple[str, Resource] | None:
     if tail == SCRIPT:
         return SCRIPT, Resource.RESPONSE
     operation_id, slash, rest = tail.removesuffix("/").partition("/")
-    if not is_id(operation_id) or slash + rest not in set(Resource):
-        return None
-    return operation_id, Resource(slash + rest)
+    resource = _RESOURCES.get(slash + rest)
+    return None if resource is None or not is_id(operation_id) else (operation_id, resource)
 
 
 PLACEHOLDER = "0" * 32  # for the id, in the path of R where the application has mounted it

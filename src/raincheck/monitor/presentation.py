@@ -67,6 +67,10 @@ class Presentation:
         """Tell who reads the response to a request."""
         return audience_of(request, is_poll=is_poll) if self.has_html else Audience.PROGRAM
 
+    def may_block(self, request: Request) -> bool:
+        """Tell whether the answer to a poll may be a page, which the application may make."""
+        return self.audience(request, is_poll=True) is not Audience.PROGRAM
+
     def started(self, view: View, request: Request, applied: str | None) -> Response:
         """Tell that a request has become an operation."""
         audience = self.audience(request)
@@ -110,8 +114,10 @@ class Presentation:
 
     def refusal(self, response: Response, request: Request, *, is_poll: bool = False) -> Response:
         """Tell what is wrong, if a response does that; any other one stays as it is."""
+        if not is_problem(response):
+            return response
         audience = self.audience(request, is_poll=is_poll)
-        if audience is Audience.PROGRAM or not is_problem(response):
+        if audience is Audience.PROGRAM:
             return response
         if audience in (Audience.BROWSER, Audience.HTMX_BOOSTED):
             return self._pages.problem(response, request)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from hashlib import blake2s
 
 ROUTES = 100  # that an application's table has at most
@@ -21,6 +22,7 @@ _KEY = re.compile(r"[0-9a-f*.]{1,100}")
 _WORD = re.compile(r"v\d{1,2}|[A-Za-z][A-Za-z_.-]{0,31}")
 
 
+@lru_cache(maxsize=256)
 def key_of(method: str, route: str, salt: str) -> str:
     """Return the key of a route.
 

@@ -20,7 +20,7 @@ they are refused as any other would be.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -241,6 +241,32 @@ class Counting(Protocol):
 
     def workers(self) -> set[str]:
         """Return the worker of each operation that is `CLAIMED`; of some that were, too."""
+        ...
+
+
+@runtime_checkable
+class Glancing(Protocol):
+    """What a store can also do so that polls need no thread: it shows what is at hand.
+
+    It takes some microseconds, and waits for nobody: event loops call it. What it shows is as `get`
+    and `read_chunks` would show it. Where it raises a `StoreError`, they are asked.
+    """
+
+    def glance(self, operation_id: str) -> Operation | None:
+        """Return the operation; None: only `get` can tell."""
+        ...
+
+    def glance_at_chunk(self, operation_id: str, fence: int, n: int) -> bytes | None:
+        """Return a chunk; None: only `read_chunks` can."""
+        ...
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """What a store can also do so that polls that come together take one round trip."""
+
+    def get_all(self, operation_ids: Collection[str]) -> Mapping[str, Operation]:
+        """Return those operations that there are and can be read, by their ids."""
         ...
 
 

@@ -103,6 +103,9 @@ class MemoryStore:
     def get(self, operation_id: str) -> Operation | None:
         return self._operations.get(operation_id)
 
+    def glance(self, operation_id: str) -> Operation | None:
+        return self.get(operation_id)
+
     def swap(
         self,
         old: Operation,
@@ -162,6 +165,9 @@ class MemoryStore:
             shelf.touched = self._clock()
             if operation_id not in self._operations:
                 self._unclaimed.add(operation_id)
+
+    def glance_at_chunk(self, operation_id: str, fence: int, n: int) -> bytes | None:
+        return next(self.read_chunks(operation_id, fence, n, n + 1))
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         for n in range(start, stop):

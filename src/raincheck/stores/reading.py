@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 from raincheck.errors import StoreError
@@ -20,6 +22,36 @@ SAID_AT_MOST = 1_000  # records; of more it is only said that there are
 PASSED_AT_MOST = 1_000  # rows that are read for one page: they may all be unreadable
 
 logger = logging.getLogger("raincheck")
+
+
+REMEMBERED = 512  # records, as they are written
+LARGEST_BYTES = 4096  # of one that is remembered
+
+
+def decode_again(document: str | bytes) -> Operation:
+    """Decode a record that is looked at over and over: mostly it is as it was.
+
+    Raises:
+        StoreError: It can't be read.
+    """
+    return _remembered(document) if len(document) <= LARGEST_BYTES else decode(document)
+
+
+def read_known(documents: Iterable[str | bytes | None]) -> dict[str, Operation]:
+    """Return those that can be read, by their ids; None: there is none.
+
+    Nothing is said of the others: whoever asks for one is told what is wrong with it.
+    """
+    found: dict[str, Operation] = {}
+    for document in documents:
+        with suppress(StoreError):
+            if document is not None:
+                operation = decode_again(document)
+                found[operation.id] = operation
+    return found
+
+
+_remembered = lru_cache(maxsize=REMEMBERED)(decode)
 
 
 class Row(NamedTuple):

@@ -10,6 +10,7 @@ from raincheck.testing.body_contract import BodyContract
 from raincheck.testing.count_contract import CountContract
 from raincheck.testing.find_contract import FindContract
 from raincheck.testing.keep_contract import KeepContract
+from raincheck.testing.look_contract import LookContract
 from raincheck.testing.material import Clock
 from raincheck.testing.purge_contract import PurgeContract
 from raincheck.testing.record_contract import RecordContract
@@ -26,6 +27,7 @@ class StoreContract(
     PurgeContract,
     SharingContract,
     KeepContract,
+    LookContract,
 ):
     """What a store must do, in tests; `raincheck.contracts.Store` says it in words.
 

@@ -17,7 +17,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from functools import partial
 from urllib.parse import quote, unquote
 
@@ -26,7 +26,15 @@ from raincheck.engine.repository import Repository
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation, State, is_overtaken
-from raincheck.operations.store import LEFTOVER_AGE, Filter, Keeping, Liveness, Store
+from raincheck.operations.store import (
+    LEFTOVER_AGE,
+    Filter,
+    Gathering,
+    Glancing,
+    Keeping,
+    Liveness,
+    Store,
+)
 from raincheck.stores import OBJECTS
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
@@ -77,6 +85,8 @@ class ObjectBodies:
         self._store = store
         self._storage = storage
         self._keeping: Keeping = store if isinstance(store, Keeping) else MemoryStore()
+        self._glancing = store if isinstance(store, Glancing) else None
+        self._gathering = store if isinstance(store, Gathering) else None
         self._sweep_of = PerProcess(_Sweep)
         self._warned: set[int] = set()  # processes
 
@@ -121,6 +131,18 @@ class ObjectBodies:
         key = _key(namespace, operation_id, fence, n, name)
         self._storage.put(key, data)
         return key, _MAGIC + f"{namespace} {name} {len(data)}".encode()
+
+    def glance_at_chunk(self, operation_id: str, fence: int, n: int) -> bytes | None:
+        if self._glancing is None:
+            return None
+        data = self._glancing.glance_at_chunk(operation_id, fence, n)
+        return None if data is None or data.startswith(_MAGIC) else data
+
+    def glance(self, operation_id: str) -> Operation | None:
+        return None if self._glancing is None else self._glancing.glance(operation_id)
+
+    def get_all(self, operation_ids: Collection[str]) -> Mapping[str, Operation]:
+        return {} if self._gathering is None else self._gathering.get_all(operation_ids)
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         chunks = self._store.read_chunks(operation_id, fence, start, stop)

@@ -8,21 +8,17 @@ others and may say too much (see `names`). What a server deletes by itself is a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 from raincheck.errors import BodyMissing, StoreError, StoreUnavailable, abbreviate
 from raincheck.http.messages import Request
-from raincheck.operations.operation import (
-    CLAIMED,
-    REQUEST_FENCE,
-    Operation,
-    is_mere_renewal,
-)
+from raincheck.operations.operation import CLAIMED, REQUEST_FENCE, Operation, is_mere_renewal
 from raincheck.operations.records import decode, decode_request, encode, encode_request
 from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.paging import parse_cursor, to_page
+from raincheck.stores.reading import read_known
 from raincheck.stores.redis import scripts
 from raincheck.stores.redis.described import Described
 from raincheck.stores.redis.indexes import BATCH, Indexes, batches
@@ -160,6 +156,10 @@ class RedisStore(Keeper, Described):
     def get(self, operation_id: str) -> Operation | None:
         document: bytes | None = self._server.command("HGET", self._names.record(operation_id), "d")
         return None if document is None else decode(document)
+
+    def get_all(self, operation_ids: Collection[str]) -> dict[str, Operation]:
+        commands = [("HGET", self._names.record(each), "d") for each in operation_ids]
+        return read_known(self._server.commands(commands))
 
     def swap(
         self,

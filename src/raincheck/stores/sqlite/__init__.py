@@ -25,7 +25,7 @@ from raincheck.operations.records import decode, decode_request, encode, encode_
 from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
 from raincheck.stores.describing import Description
-from raincheck.stores.reading import Reader, Row
+from raincheck.stores.reading import Reader, Row, decode_again
 from raincheck.stores.sqlite import additions
 from raincheck.stores.sqlite.bodies import BodyFiles
 from raincheck.stores.sqlite.database import SCHEMA_VERSION, Database
@@ -64,6 +64,7 @@ _BODIES = """
 # As bytes: where a disk has spoilt it, it may be no text.
 _HELD = "SELECT CAST(document AS BLOB) FROM operations WHERE dedupe = ?"
 _RECORD = "SELECT CAST(document AS BLOB) FROM operations WHERE id = ?"
+_CHUNK = "SELECT data, start, size FROM chunks WHERE operation_id = ? AND fence = ? AND n = ?"
 _IN_FILE = "SELECT 1 FROM chunks WHERE operation_id = ? AND fence = ? AND data IS NULL LIMIT 1"
 _SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
 
@@ -155,6 +156,10 @@ class SQLiteStore:
         rows = self._database.read(_RECORD, (_as_text(operation_id),))
         return decode(rows[0][0]) if rows else None
 
+    def glance(self, operation_id: str) -> Operation | None:
+        rows = self._database.glance(_RECORD, (_as_text(operation_id),))
+        return decode_again(rows[0][0]) if rows else None
+
     def swap(
         self,
         old: Operation,
@@ -212,13 +217,14 @@ class SQLiteStore:
         values = (operation_id, fence, n, *chunk, self._clock())
         connection.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
+    def glance_at_chunk(self, operation_id: str, fence: int, n: int) -> bytes | None:
+        rows = self._database.glance(_CHUNK, (operation_id, fence, n))
+        return rows[0][0] if rows else None  # and None, too, if it is in a file
+
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
-        query = (
-            "SELECT data, start, size FROM chunks WHERE operation_id = ? AND fence = ? AND n = ?"
-        )
         with self._bodies.reader(operation_id, fence) as read:
             for n in range(start, stop):
-                rows = self._database.read(query, (operation_id, fence, n))
+                rows = self._database.read(_CHUNK, (operation_id, fence, n))
                 if not rows:
                     raise BodyMissing(operation_id, fence)
                 data, position, size = rows[0]

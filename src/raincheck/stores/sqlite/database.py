@@ -1,8 +1,9 @@
 """An SQLite file shared by threads, processes and their forks: opening, locking, error mapping.
 
-Each process has one connection and one lock for it. SQLite keeps the locks of a file in a table of
-the process that a fork inherits, though not the locks: it would then believe to hold what it does
-not, and another process would delete the log under it. So nothing is open while a process forks.
+Each process has one connection and one lock for it, and the same once more for glances. SQLite
+keeps the locks of a file in a table of the process that a fork inherits, though not the locks: it
+would then believe to hold what it does not, and another process would delete the log under it. So
+nothing is open while a process forks.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class Database:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
+        self._glance_lock = threading.RLock()
+        self._glances: sqlite3.Connection | None = None
         _DATABASES.add(self)
 
     @property
@@ -126,6 +129,23 @@ class Database:
         """Return all rows of a query."""
         return self._patiently(lambda c: c.execute(query, values).fetchall())
 
+    def glance(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        """Return all rows of a query, or none where that is not to be had at once.
+
+        The log lets it read while others write. It has a connection of its own, as this process's
+        writers may keep theirs for seconds.
+        """
+        if not self._glance_lock.acquire(blocking=False):
+            return []
+        try:
+            if self._glances is None or self._identity() != self._opened:
+                return []
+            return self._glances.execute(query, values).fetchall()
+        except (sqlite3.Error, OSError, MemoryError):
+            return []
+        finally:
+            self._glance_lock.release()
+
     def write(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool = False) -> _T:
         """Do `work` in a transaction: all of it, or nothing.
 
@@ -157,10 +177,11 @@ class Database:
 
     def close(self) -> None:
         """Close this process's connection."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        with self._lock, self._glance_lock:
+            for connection in (self._connection, self._glances):
+                if connection is not None:
+                    connection.close()
+            self._connection = self._glances = None
 
     def _patiently(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool = False) -> _T:
         deadline = Deadline(PATIENCE)
@@ -210,6 +231,8 @@ class Database:
         if self._connection is None:
             self._connection = self._open()
             self._opened = self._identity()
+            with suppress(sqlite3.Error):  # no descriptor is left: one can do without
+                self._glances = self._connect()
         return self._connection
 
     def _identity(self) -> tuple[int, int] | None:
@@ -227,14 +250,7 @@ class Database:
                 "used by two of them is lost. A symbolic link is fine",
                 self.path,
             )
-        with _OPENING:
-            connection = sqlite3.connect(
-                self.path,
-                timeout=0,
-                isolation_level=None,
-                check_same_thread=False,
-                factory=_Connection,
-            )
+        connection = self._connect()
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -248,6 +264,16 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        with _OPENING:
+            return sqlite3.connect(
+                self.path,
+                timeout=0,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
+            )
 
     def make(self) -> None:
         """Make the file, which -wal and -shm take their mode from, if there is none.
@@ -310,7 +336,8 @@ class _Forks:
         """Wait until nobody uses a connection, and close it."""
         self._forking.acquire()  # one fork at a time: they share what is held
         databases = list(_DATABASES)
-        for lock in (*(database._lock for database in databases), _OPENING):
+        locks = [lock for each in databases for lock in (each._lock, each._glance_lock)]
+        for lock in (*locks, _OPENING):
             lock.acquire()
             self._held.append(lock)
         for database in databases:
