@@ -17,6 +17,7 @@ from raincheck.operations.records import decode, encode
 from raincheck.operations.store import (
     KEPT_AGE,
     LEFTOVER_AGE,
+    Concluding,
     Counting,
     Filter,
     Gathering,
@@ -30,6 +31,7 @@ __all__ = [
     "KEPT_AGE",
     "LEFTOVER_AGE",
     "REQUEST_FENCE",
+    "Concluding",
     "Counting",
     "Filter",
     "Gathering",

@@ -29,6 +29,7 @@ class Untouchable:
             "glance",
             "glance_at_chunk",
             "get_all",
+            "conclude",
         ):  # looked for, to see what the store can do
             raise AttributeError(name)
         if name == "write_chunk":  # looked for, to see whether it is a store

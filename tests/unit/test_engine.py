@@ -94,7 +94,7 @@ class TestCore(EngineTests):
 
     def test_a_finish_with_an_old_fence_is_refused(self, engine: Engine) -> None:
         operation = accept(engine)
-        claimed = replace(operation, fence=2, version=2, worker="other")
+        claimed = replace(operation, fence=2, version=operation.version + 1, worker="other")
         assert engine.store.swap(operation, claimed)
         engine.finish(operation, answer(operation))
         assert stored(engine, operation) == claimed

@@ -33,7 +33,7 @@ from tests.unit.engines import (
 class TestFinishing(EngineTests):
     """An end that meets a store which fails, hangs, or has recorded it already."""
 
-    @pytest.mark.parametrize("fault", ["write_chunk", "get", "swap", "now"])
+    @pytest.mark.parametrize("fault", ["write_chunk", "swap", "now"])
     def test_an_end_that_meets_a_failing_store_is_recorded_when_it_is_back(
         self, engine: Engine, store: FaultyStore, fault: str
     ) -> None:
@@ -48,6 +48,24 @@ class TestFinishing(EngineTests):
         assert (waiting, engine.is_busy) == (True, False)
         response = poll(engine, operation.id)
         assert (response.status, body(engine, response)) == (200, b"the last chunk")
+
+    def test_an_end_that_cannot_be_recorded_in_one_step_is_recorded_in_two(
+        self, engine: Engine, store: FaultyStore
+    ) -> None:
+        operation = accept(engine)
+        store.faults = frozenset({"conclude"})
+        engine.finish(operation, answer(operation, body=b"the last chunk"))
+        engine.beat()
+        assert body(engine, poll(engine, operation.id)) == b"the last chunk"
+
+    def test_an_end_asks_for_no_record_that_is_known(
+        self, engine: Engine, store: FaultyStore
+    ) -> None:
+        operation = accept(engine)
+        store.faults = frozenset({"get"})
+        engine.finish(operation, answer(operation, body=b"the last chunk"))
+        store.faults = frozenset()
+        assert body(engine, poll(engine, operation.id)) == b"the last chunk"
 
     def test_an_end_that_waits_is_not_taken_for_abandoned(
         self, lease_only: Engine, time: Time

@@ -10,7 +10,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context, copy_context
 from typing import Any, Protocol, TypeVar, cast
 
@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from raincheck.asgi.cancelling import Witness, is_shielded, see_off
-from raincheck.asgi.store_threads import Threads
+from raincheck.asgi.store_threads import Errand, Threads
 from raincheck.asgi.thread_waits import waits_for_thread
 from raincheck.asgi.trio_tasks import TrioTask, TrioWaiter
 
@@ -230,6 +230,23 @@ class AsyncioLoop(Threads):
         if interruption is not None:
             raise interruption
         return work.result()
+
+    async def _wait_in_any_case(self, errand: Errand[_T]) -> _T:
+        interruption: asyncio.CancelledError | None = None
+        while not errand.is_over:
+            # Only once interrupted: a scope costs as much as the rest. It keeps off what anyio's
+            # own scopes repeat until they are left.
+            scope: AbstractContextManager[object]
+            scope = nullcontext() if interruption is None else anyio.CancelScope(shield=True)
+            errand.waiter = self.waiter()
+            try:
+                with scope:
+                    await errand.waiter
+            except asyncio.CancelledError as error:
+                interruption = error
+        if interruption is not None:
+            raise interruption
+        return errand.result()
 
     def is_in(self, task: Task) -> bool:
         if threading.get_ident() != self._thread:

@@ -234,7 +234,7 @@ class Accepting:
             self._process.note_unanswered(fresh)
             raise
         if stored.id == fresh.id:
-            running.run = run
+            running.run, running.stored = run, stored
             self.admission.count(start.owner)
             return Accepted(stored)
         self._running.drop(running)

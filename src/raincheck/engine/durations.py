@@ -25,6 +25,7 @@ logger = logging.getLogger("raincheck")
 
 FRESH = 60.0  # seconds for which what others have learned is not asked for again
 TURN = 1.0  # seconds after which no other attempt is begun: there are leases to renew, too
+BURST, A_SECOND = 100, 10  # durations that a process learns: at once, and of each second
 ATTEMPTS = 5  # to be the one who writes; what is left then is for the next time
 
 
@@ -132,6 +133,7 @@ class _Known:
         self._asked: float | None = None
         self._all: dict[str, Sketch] | None = {}
         self._lock = threading.Lock()
+        self._may, self._learned = float(BURST), time.monotonic()
 
     @property
     def has_any(self) -> bool:
@@ -149,10 +151,24 @@ class _Known:
 
     def learn(self, key: str, seconds: float, now: float) -> None:
         with self._lock:
+            if not self._may_learn():
+                return
             one = {key: Sketch().learn(seconds, now)}
             self.news = durations.merge(self.news, one, now)
             if self._all is not None:  # all of it is put together anew only when it is shared
                 self._all = durations.merge(self._all, one, now)
+
+    def _may_learn(self) -> bool:
+        """Tell whether it pays: of many ends at once a few tell as much, and all that follows from
+        a duration is worked out anew after each.
+        """
+        now = time.monotonic()
+        self._may = min(BURST, self._may + (now - self._learned) * A_SECOND)
+        self._learned = now
+        if self._may < 1:
+            return False
+        self._may -= 1
+        return True
 
     def of(self, key: str) -> Sketch | None:
         with self._lock:

@@ -227,17 +227,22 @@ class Engine:
         self.running.drop(self.running.of(operation))
 
     def _record(self, operation: Operation, ending: Ending) -> None:
-        if ending.last is not None:
-            self._write(operation, *ending.last)
-        event = self._if_whole(operation, ending.event) if ending.is_doubtful else ending.event
+        event, last, running = ending.event, ending.last, self.running.of(operation)
+        if ending.is_doubtful:
+            if last is not None:
+                self._write(operation, *last)
+            event, last = self._if_whole(operation, event), None
         change = partial(self.repository.change, operation.id, fence=operation.fence)
-        ended = change(self._end_by(event), drop_dedupe=ending.lets_go)
-        running = self.running.of(operation)
+        known = None if running is None else running.known
+        end = self._end_by(event)
+        ended = change(end, drop_dedupe=ending.lets_go, known=known, last=last)
         if ended is not None and running is not None and running.tells_duration:
             self.durations.learn(ended)
         if ended is None:
             ended = self.store.get(operation.id)
             if ended is None:
+                if last is not None:
+                    self._write(operation, *last)
                 self.repository.record_again(operation, self._process.lease)
                 event = self._if_whole(operation, event)
                 ended = change(event)

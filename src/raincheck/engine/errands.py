@@ -93,7 +93,7 @@ class Errands:
         try:
             beats, deadline = pulse.beats, Deadline(BOUND)
             while step := deadline.step:
-                if errand.is_over.wait(step):
+                if errand.is_over.acquire(timeout=step):
                     return True
                 if pulse.beats != beats:
                     beats, deadline = pulse.beats, Deadline(BOUND)
@@ -157,7 +157,9 @@ class Errand(Generic[_T]):
         note: Callable[[BaseException | None, float], None],
         pulse: Pulse,
     ) -> None:
-        self.is_over = threading.Event()
+        self.is_over = threading.Lock()  # until then held: an event costs three times as much
+        self.is_over.acquire()
+        self.has_come = False
         self._work = work
         self._late = late
         self._note = note
@@ -181,7 +183,8 @@ class Errand(Generic[_T]):
             self._error = error
         self._note(self._error, time.monotonic() - begun)
         with self._lock:
-            self.is_over.set()
+            self.has_come = True
+            self.is_over.release()
             is_late = self._pulse.is_left
         if is_late:
             self._end_late()
@@ -196,7 +199,7 @@ class Errand(Generic[_T]):
     def leave(self) -> bool:
         """Wait no longer; False if it is over after all."""
         with self._lock:
-            self._pulse.is_left = not self.is_over.is_set()
+            self._pulse.is_left = not self.has_come
             return self._pulse.is_left
 
     def result(self) -> _T:

@@ -112,6 +112,7 @@ class Leases:
             self.save(running)
         elif changed.state is State.CANCELLING:  # by an older raincheck, it may be
             running.cancel()
+        running.stored = changed
         running.renewed = time.monotonic()
         if running.owned is owned:
             running.is_owner_written = True

@@ -6,16 +6,20 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from raincheck.errors import InvalidTransition, StoreUnavailable, abbreviate
 from raincheck.operations.operation import CLAIMED, Operation
-from raincheck.operations.store import Counting, Filter, Store
+from raincheck.operations.store import Concluding, Counting, Filter, Store
 from raincheck.operations.transitions import Event, advance
 
 logger = logging.getLogger("raincheck")
 _BATCH = 100
 _ATTEMPTS = 50  # races a change may lose; each loss means that another one won
+
+
+Chunk = tuple[int, bytes]  # its number, and its bytes
 
 
 class Walk:
@@ -50,6 +54,7 @@ class Repository:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._concluding = store if isinstance(store, Concluding) else None
 
     def change(
         self,
@@ -58,6 +63,8 @@ class Repository:
         fence: int | None = None,
         *,
         drop_dedupe: bool = False,
+        known: Operation | None = None,
+        last: Chunk | None = None,
     ) -> Operation | None:
         """Let an event happen to the stored operation.
 
@@ -65,6 +72,8 @@ class Repository:
             event: May depend on the operation as it is stored; None: nothing happens to it.
             fence: The one it must have.
             drop_dedupe: Whether its end lets go of its key.
+            known: How it was stored last, as far as is known; it is asked for if it is not so now.
+            last: A chunk of the response that its end publishes; kept if it happens.
 
         Returns:
             What it became; None if it is gone, has another fence, or the event can't happen to it.
@@ -73,7 +82,7 @@ class Repository:
             StoreError: The store can't be asked.
         """
         for _ in range(_ATTEMPTS):
-            stored = self._store.get(operation_id)
+            stored, known = known or self._store.get(operation_id), None
             if stored is None or (fence is not None and stored.fence != fence):
                 return None
             happens = event(stored) if callable(event) else event
@@ -83,13 +92,20 @@ class Repository:
                 changed = advance(stored, happens, self._store.now())
             except InvalidTransition:
                 return None
-            if self._swap(stored, changed, drop_dedupe=drop_dedupe):
+            if self._swap(stored, changed, drop_dedupe=drop_dedupe, last=last):
                 return changed
         raise StoreUnavailable(f"operation {abbreviate(operation_id)} changes too often")
 
-    def _swap(self, stored: Operation, changed: Operation, *, drop_dedupe: bool) -> bool:
+    def _swap(
+        self, stored: Operation, changed: Operation, *, drop_dedupe: bool, last: Chunk | None
+    ) -> bool:
         ends = changed.is_terminal and not stored.is_terminal
-        return self._store.swap(
+        swap = self._store.swap
+        if last is not None and self._concluding is not None:
+            swap = partial(self._concluding.conclude, n=last[0], data=last[1])
+        elif last is not None:
+            self._store.write_chunk(changed.id, changed.fence, *last)
+        return swap(
             stored,
             changed,
             drop_request=stored.captured and (ends or not changed.captured),

@@ -57,6 +57,7 @@ class RunningOperation:
         renewed: When its lease was, by this process's clock.
         begun: When its handler was, by the same.
         timeout: Seconds its handler may run; None: no limit.
+        stored: How it was stored last, as far as is known here.
         is_attended: Whether its client still waits for the response itself: neither `timeout` nor
             `abandon_after` counts yet.
         news: Progress that is not written yet.
@@ -73,6 +74,7 @@ class RunningOperation:
     operation: Operation
     run: Run | None
     timeout: float | None = None
+    stored: Operation | None = None
     renewed: float = field(default_factory=lambda: time.monotonic())
     begun: float = field(default_factory=lambda: time.monotonic())
     is_attended: bool = False
@@ -92,6 +94,12 @@ class RunningOperation:
         with self.lock:
             self._gone = self._gone or threading.Event()
             return self._gone
+
+    @property
+    def known(self) -> Operation | None:
+        """How it is stored, as far as is known here; None: it has to be asked for."""
+        stored = self.stored
+        return stored if stored is not None and stored.fence == self.operation.fence else None
 
     @property
     def is_late(self) -> bool:

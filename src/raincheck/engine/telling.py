@@ -69,6 +69,6 @@ def _tell_in_time(tell: Callable[[], object]) -> None:
 
     errand = Errand(tell, None, note, pulse)
     errand.begin(_THREADS)
-    if not errand.is_over.wait(BOUND) and errand.leave():
+    if not errand.is_over.acquire(timeout=BOUND) and errand.leave():
         raise TimeoutError(f"no answer within {BOUND:g} s")
     errand.result()

@@ -271,6 +271,28 @@ class Gathering(Protocol):
 
 
 @runtime_checkable
+class Concluding(Protocol):
+    """What a store can also do so that most operations end in one round trip."""
+
+    def conclude(
+        self,
+        old: Operation,
+        new: Operation,
+        n: int,
+        data: bytes,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        """Keep chunk `n` of the body under the fence of `new`, then `swap`.
+
+        Returns:
+            False if it was not swapped; then it does not matter whether the chunk was kept.
+        """
+        ...
+
+
+@runtime_checkable
 class Liveness(Protocol):
     """What a store can also do if it sees for itself whether a process lives."""
 

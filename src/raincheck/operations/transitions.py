@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from raincheck.errors import InvalidTransition
-from raincheck.operations.operation import Operation, Owned, Progress, Reason, Result, State
+from raincheck.operations.operation import (
+    TERMINAL,
+    Operation,
+    Owned,
+    Progress,
+    Reason,
+    Result,
+    State,
+)
+
+Changes = dict[str, Any]  # of an operation's attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,20 +194,27 @@ def advance(operation: Operation, event: Event, now: float) -> Operation:
     if key not in TRANSITIONS or operation.forgotten:
         raise InvalidTransition(operation.state.value, type(event).__name__)
     state = TRANSITIONS[key] or _state_by(event)
-    changed = replace(operation, state=state, version=operation.version + 1)
+    changes: Changes = {"state": state, "version": operation.version + 1}
     if isinstance(event, _TELL_OWNER) and event.owned is not None:
-        changed = bind(changed, event.owned)
-    if isinstance(event, (Forgotten, Delivering, Delivered)):
-        return _apply_after_end(changed, event, now)
+        changes |= _bound(operation, event.owned)
     if isinstance(event, (Responded, Ended)):
-        return _end(changed, event, now)
-    changed = _apply(changed, event, now)
-    return _expire(changed, now) if changed.is_terminal else changed
+        changes |= _at_end(operation, state, event, now)
+    elif isinstance(event, (Forgotten, Delivering, Delivered)):
+        changes |= _after_end(operation, event, now)
+    else:
+        changes |= _before_end(operation, event, now)
+        if state in TERMINAL:
+            changes |= _expiry(operation, now)
+    return replace(operation, **changes)  # once: to copy one takes longer than all the rest
 
 
 def bind(operation: Operation, owned: Owned) -> Operation:
     """Return the operation with its owner, which it keeps if it has one."""
-    return replace(operation, owner=operation.owner or owned.owner, unbound=False)
+    return replace(operation, **_bound(operation, owned))
+
+
+def _bound(operation: Operation, owned: Owned) -> Changes:
+    return {"owner": operation.owner or owned.owner, "unbound": False}
 
 
 def _state_by(event: Event) -> State:
@@ -207,68 +225,72 @@ def _state_by(event: Event) -> State:
     return State.FAILED if refused else State.SUCCEEDED
 
 
-def _apply(
+def _before_end(
     operation: Operation,
     event: Claimed | Renewed | CancelRequested | Released | HandedOver | Told | Marked | Polled,
     now: float,
-) -> Operation:
+) -> Changes:
     match event:
         case Claimed(worker, lease):
-            claimed = replace(operation, worker=worker, lease=now + lease, updated=now)
-            if operation.queue is not None and operation.started is None:
-                claimed = replace(claimed, started=now)
             # How far an earlier run came says nothing about this one.
             progress = None if operation.fence else operation.progress
-            return replace(claimed, fence=operation.fence + 1, progress=progress)
+            is_begun = operation.queue is None or operation.started is not None
+            started = operation.started if is_begun else now
+            claim: Changes = {"worker": worker, "lease": now + lease, "fence": operation.fence + 1}
+            return claim | {"started": started, "progress": progress, "updated": now}
         case Renewed(lease, progress, _):
-            renewed = replace(operation, lease=now + lease)
-            return replace(renewed, progress=progress, updated=now) if progress else renewed
+            news: Changes = {"progress": progress, "updated": now} if progress else {}
+            return {"lease": now + lease} | news
         case CancelRequested():
-            return replace(operation, updated=now)
+            return {"updated": now}
         case Released():
             due = None if operation.queue is None else now
-            return replace(operation, worker=None, lease=due, updated=now)
+            return {"worker": None, "lease": due, "updated": now}
         case HandedOver(queue, due, not_before, _):
-            waiting = replace(operation, queue=queue, not_before=not_before, worker=None, lease=due)
-            return replace(waiting, unbegun=operation.unbegun + 1, updated=now)
+            waiting: Changes = {
+                "queue": queue,
+                "not_before": not_before,
+                "worker": None,
+                "lease": due,
+            }
+            unbegun = operation.unbegun + 1
+            return waiting | {"lease": due, "unbegun": unbegun, "updated": now}
         case Told(due, lifts_time):
-            not_before = None if lifts_time else operation.not_before
-            return replace(operation, lease=due, not_before=not_before)
+            return {"lease": due, "not_before": None if lifts_time else operation.not_before}
         case Marked(repeatable):
-            captured = operation.captured and repeatable
-            return replace(operation, repeatable=repeatable, captured=captured)
+            return {"repeatable": repeatable, "captured": operation.captured and repeatable}
         case Polled():
-            return replace(operation, polled=now)
+            return {"polled": now}
 
 
-def _end(operation: Operation, event: Responded | Ended, now: float) -> Operation:
-    is_cancelled = operation.state is State.CANCELLED
-    ended = replace(operation, updated=now, progress=event.progress or operation.progress)
+def _at_end(operation: Operation, state: State, event: Responded | Ended, now: float) -> Changes:
+    changes: Changes = {"updated": now, "progress": event.progress or operation.progress}
+    is_cancelled = state is State.CANCELLED
     if isinstance(event, Ended):
-        ended = replace(ended, reason=None if is_cancelled else event.reason)
+        changes["reason"] = None if is_cancelled else event.reason
     elif is_cancelled:  # its handler outran the cancellation, and is cancelled all the same
-        ended = replace(ended, reason=Reason.RESPONSE_DISCARDED)
+        changes["reason"] = Reason.RESPONSE_DISCARDED
     else:
-        ended = replace(ended, result=event.result)
-    return _expire(ended, now)
+        changes["result"] = event.result
+    return changes | _expiry(operation, now)
 
 
-def _expire(ended: Operation, now: float) -> Operation:
-    due = now if ended.webhook is not None else None
-    return replace(ended, lease=due, expires=now + ended.retention)
+def _expiry(operation: Operation, now: float) -> Changes:
+    due = now if operation.webhook is not None else None
+    return {"lease": due, "expires": now + operation.retention}
 
 
-def _apply_after_end(
+def _after_end(
     operation: Operation, event: Forgotten | Delivering | Delivered, now: float
-) -> Operation:
+) -> Changes:
     match event:
         case Forgotten(memory):
-            given_up = replace(operation, webhook=None, lease=None)
-            return replace(given_up, forgotten=True, result=None, expires=now + memory)
+            given_up: Changes = {"forgotten": True, "result": None, "expires": now + memory}
+            return given_up | {"webhook": None, "lease": None}
         case Delivering(lease, is_try):
-            return replace(operation, deliveries=operation.deliveries + is_try, lease=now + lease)
+            return {"deliveries": operation.deliveries + is_try, "lease": now + lease}
         case Delivered():
-            return replace(operation, webhook=None, lease=None)
+            return {"webhook": None, "lease": None}
 
 
 def after_loss(operation: Operation, reason: Reason, max_attempts: int) -> Released | Ended:

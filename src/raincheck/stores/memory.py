@@ -126,6 +126,19 @@ class MemoryStore:
         self._tell(old.id)
         return True
 
+    def conclude(
+        self,
+        old: Operation,
+        new: Operation,
+        n: int,
+        data: bytes,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        self.write_chunk(new.id, new.fence, n, data)
+        return self.swap(old, new, drop_request=drop_request, drop_dedupe=drop_dedupe)
+
     def _keep(self, operation: Operation) -> None:
         old = self._operations.get(operation.id)
         self._operations[operation.id] = operation

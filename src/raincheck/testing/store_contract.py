@@ -7,6 +7,7 @@ import pytest
 from raincheck.operations.store import Store
 from raincheck.stores.memory import MemoryStore
 from raincheck.testing.body_contract import BodyContract
+from raincheck.testing.conclude_contract import ConcludeContract
 from raincheck.testing.count_contract import CountContract
 from raincheck.testing.find_contract import FindContract
 from raincheck.testing.keep_contract import KeepContract
@@ -28,6 +29,7 @@ class StoreContract(
     SharingContract,
     KeepContract,
     LookContract,
+    ConcludeContract,
 ):
     """What a store must do, in tests; `raincheck.contracts.Store` says it in words.
 

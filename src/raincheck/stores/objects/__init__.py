@@ -28,15 +28,15 @@ from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation, State, is_overtaken
 from raincheck.operations.store import (
     LEFTOVER_AGE,
+    Concluding,
     Filter,
-    Gathering,
-    Glancing,
     Keeping,
     Liveness,
     Store,
 )
 from raincheck.stores import OBJECTS
 from raincheck.stores.memory import MemoryStore
+from raincheck.stores.objects.records import Records
 from raincheck.stores.objects.storage import Entry, Storage, is_usable, open_storage
 
 logger = logging.getLogger("raincheck")
@@ -71,7 +71,7 @@ def with_bodies_at(store: Store, url: str) -> Store:
     return ObjectBodies(store, storage)
 
 
-class ObjectBodies:
+class ObjectBodies(Records):
     """A store whose large chunks are objects.
 
     Args:
@@ -82,11 +82,11 @@ class ObjectBodies:
     chunk_size = CHUNK_SIZE
 
     def __init__(self, store: Store, storage: Storage) -> None:
+        super().__init__(store)
         self._store = store
         self._storage = storage
         self._keeping: Keeping = store if isinstance(store, Keeping) else MemoryStore()
-        self._glancing = store if isinstance(store, Glancing) else None
-        self._gathering = store if isinstance(store, Gathering) else None
+        self._concluding = store if isinstance(store, Concluding) else None
         self._sweep_of = PerProcess(_Sweep)
         self._warned: set[int] = set()  # processes
 
@@ -132,17 +132,27 @@ class ObjectBodies:
         self._storage.put(key, data)
         return key, _MAGIC + f"{namespace} {name} {len(data)}".encode()
 
+    def conclude(
+        self,
+        old: Operation,
+        new: Operation,
+        n: int,
+        data: bytes,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        is_large = len(data) >= OBJECT_SIZE or data.startswith(_MAGIC)
+        if self._concluding is None or drop_request or is_large:
+            self.write_chunk(new.id, new.fence, n, data)
+            return self.swap(old, new, drop_request=drop_request, drop_dedupe=drop_dedupe)
+        return self._concluding.conclude(old, new, n, data, drop_dedupe=drop_dedupe)
+
     def glance_at_chunk(self, operation_id: str, fence: int, n: int) -> bytes | None:
         if self._glancing is None:
             return None
         data = self._glancing.glance_at_chunk(operation_id, fence, n)
         return None if data is None or data.startswith(_MAGIC) else data
-
-    def glance(self, operation_id: str) -> Operation | None:
-        return None if self._glancing is None else self._glancing.glance(operation_id)
-
-    def get_all(self, operation_ids: Collection[str]) -> Mapping[str, Operation]:
-        return {} if self._gathering is None else self._gathering.get_all(operation_ids)
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         chunks = self._store.read_chunks(operation_id, fence, start, stop)

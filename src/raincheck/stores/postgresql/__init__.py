@@ -168,6 +168,22 @@ class PostgreSQLStore:
             return self._count(self._statements.swap_and_drop, values | drops) == 1
         return self._count(self._statements.swap_and_tell, values) == 1
 
+    def conclude(
+        self,
+        old: Operation,
+        new: Operation,
+        n: int,
+        data: bytes,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        values = {**to_values(new), "expected": old.version}
+        values |= {"drop_request": drop_request, "drop_dedupe": drop_dedupe}
+        values |= {"channel": self._process.channel(), "hint": to_hint(new.id)}
+        values |= _chunk(new.id, new.fence, n) | {"data": data, "written": self.now()}
+        return self._count(self._statements.end, values) == 1
+
     def read_request(self, operation_id: str) -> Request | None:
         rows = self._rows(self._statements.read_request, {"id": as_key(operation_id)})
         return decode_request(rows[0][0]) if rows else None

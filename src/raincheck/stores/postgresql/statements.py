@@ -45,6 +45,12 @@ _STILL = "WHERE id = %(id)s AND (version = %(expected)s OR document = %(document
 _SWAP = f"UPDATE {{operations}} SET {_SET} {_STILL}"
 _SWAP_AND_TELL = f"""
     WITH changed AS ({_SWAP} RETURNING id) SELECT pg_notify(%(channel)s, %(hint)s) FROM changed"""
+_END = """, chunk AS (
+        INSERT INTO {chunks} (operation_id, fence, n, data, written)
+        SELECT id, %(fence)s, %(n)s, %(data)b, %(written)s FROM changed
+        ON CONFLICT (operation_id, fence, n)
+        DO UPDATE SET data = excluded.data, written = excluded.written
+    )"""
 _SWAP_AND_DROP = f"""
     WITH changed AS (
         UPDATE {{operations}} SET {_SET},
@@ -57,7 +63,7 @@ _SWAP_AND_DROP = f"""
     ), no_body AS (
         DELETE FROM {{chunks}} USING with_request
         WHERE operation_id = id AND fence = {REQUEST_FENCE}
-    )
+    ){{and_also}}
     SELECT pg_notify(%(channel)s, %(hint)s) FROM changed"""
 _COMPLETE = """
     SELECT id FROM {operations} WHERE id >= %(from)s AND id < %(to)s ORDER BY id LIMIT %(limit)s"""
@@ -130,7 +136,8 @@ class Statements:
         self.get, self.get_all = self._fill(_GET), self._fill(_GET_ALL)
         self.read_request = self._fill(_READ_REQUEST)
         self.swap, self.swap_and_tell = self._fill(_SWAP), self._fill(_SWAP_AND_TELL)
-        self.swap_and_drop = self._fill(_SWAP_AND_DROP)
+        self.swap_and_drop = self._fill(_SWAP_AND_DROP, and_also="")
+        self.end = self._fill(_SWAP_AND_DROP, and_also=self._fill(_END))
         self.write_chunk, self.read_chunk = self._fill(_WRITE_CHUNK), self._fill(_READ_CHUNK)
         self.discard, self.purge = self._fill(_DISCARD), self._fill(_PURGE)
         self.workers = self._fill(_WORKERS)

@@ -34,6 +34,7 @@ from raincheck.stores.redis.names import (
     to_text,
     unquoted,
 )
+from raincheck.stores.redis.purging import Purging
 from raincheck.stores.redis.server import Server
 from raincheck.stores.redis.url import parse
 
@@ -61,7 +62,7 @@ def from_url(url: str) -> RedisStore:
     return RedisStore(url)
 
 
-class RedisStore(Keeper, Described):
+class RedisStore(Purging, Keeper, Described):
     """Keep operations on a Redis or Valkey server, usable by processes of many machines.
 
     Args:
@@ -169,13 +170,36 @@ class RedisStore(Keeper, Described):
         drop_request: bool = False,
         drop_dedupe: bool = False,
     ) -> bool:
+        return self._swap(old, new, drop_request, drop_dedupe)
+
+    def conclude(
+        self,
+        old: Operation,
+        new: Operation,
+        n: int,
+        data: bytes,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        chunk = self._to_write(new.id, new.fence, n, data)
+        return self._swap(old, new, drop_request, drop_dedupe, chunk)
+
+    def _swap(
+        self,
+        old: Operation,
+        new: Operation,
+        drop_request: bool,
+        drop_dedupe: bool,
+        before: Sequence[Command] = (),
+    ) -> bool:
         hint = "" if is_mere_renewal(old, new) else quoted(old.id)
         last = self._last(new)
         arguments = [str(old.version), str(new.version), encode(new), last]
         arguments += [self._names.changes, hint]
         added = self._names.entries(new) - self._names.entries(old)
         add = Entry.add_all_the_same if new.forgotten else Entry.add
-        first = [add(entry) for entry in added]
+        first = [*before, *(add(entry) for entry in added)]
         if drop_request or drop_dedupe:
             drops = ["1" if drop else "" for drop in (drop_request, drop_dedupe)]
             answer = self._swap_and_drop(old.id, [*arguments, *drops], first)
@@ -224,19 +248,6 @@ class RedisStore(Keeper, Described):
                 return answer
             members += answer[0]
 
-    def _run(
-        self,
-        script: str,
-        keys: Sequence[str],
-        args: Sequence[str | bytes | float],
-        first: Sequence[Command] = (),
-        again: Sequence[Command] = (),
-    ) -> Any:
-        return self._server.after(first, to_run(script, keys, args), again)
-
-    def _record_and_list(self, operation_id: str) -> list[str]:
-        return [self._names.record(operation_id), self._names.chunk_list(operation_id)]
-
     def _last(self, operation: Operation) -> str:
         """Return when the server may delete an operation (ms since the epoch); '' for never."""
         if operation.expires is None:
@@ -259,11 +270,6 @@ class RedisStore(Keeper, Described):
         except StoreError as error:  # the swap is done, and a purge will delete them all the same
             logger.info("keys of %s have no expiry: %s", abbreviate(operation_id), error)
 
-    def _if_it_leads_to(self, operation_id: str, dedupe: bytes, *command: str) -> Command:
-        """Return what runs a command on a dedupe key that still leads to an operation."""
-        key = self._names.dedupe(to_text(dedupe))
-        return to_run(scripts.IF_IT_HOLDS, [key], [to_bytes(operation_id), *command])
-
     def read_request(self, operation_id: str) -> Request | None:
         record = self._names.record(operation_id)
         version, document = self._server.command("HMGET", record, "v", "r")
@@ -272,13 +278,14 @@ class RedisStore(Keeper, Described):
     # --- bodies --------------------------------------------------------------------------------
 
     def write_chunk(self, operation_id: str, fence: int, n: int, data: bytes) -> None:
-        member = f"{fence}:{n}"
-        self._run(
-            scripts.WRITE_CHUNK,
-            [*self._record_and_list(operation_id), self._names.chunk(operation_id, member)],
-            [member, data, "" if fence == REQUEST_FENCE else str(fence)],
-            first=[Entry(self._names.bodies, self._clock(), to_bytes(operation_id)).add()],
-        )
+        self._server.commands(self._to_write(operation_id, fence, n, data))
+
+    def _to_write(self, operation_id: str, fence: int, n: int, data: bytes) -> list[Command]:
+        """Return the commands that keep a chunk; the last one does, if that may be."""
+        member, given = f"{fence}:{n}", "" if fence == REQUEST_FENCE else str(fence)
+        keys = [*self._record_and_list(operation_id), self._names.chunk(operation_id, member)]
+        entry = Entry(self._names.bodies, self._clock(), to_bytes(operation_id))
+        return [entry.add(), to_run(scripts.WRITE_CHUNK, keys, [member, data, given])]
 
     def read_chunks(self, operation_id: str, fence: int, start: int, stop: int) -> Iterator[bytes]:
         for n in range(start, stop):
@@ -288,17 +295,6 @@ class RedisStore(Keeper, Described):
             if chunk is None:
                 raise BodyMissing(operation_id, fence)
             yield chunk
-
-    def discard(self, operation_id: str) -> None:
-        self._discard([operation_id])
-
-    def _discard(self, ids: list[str]) -> None:
-        lists = [("SMEMBERS", self._names.chunk_list(operation_id)) for operation_id in ids]
-        for operation_id, members in zip(ids, self._server.commands(lists), strict=True):
-            for batch in batches(sorted(members)) if members else [[]]:
-                keys = [self._names.chunk(operation_id, member.decode()) for member in batch]
-                keys = [*self._record_and_list(operation_id), *keys]
-                self._run(scripts.DISCARD, keys, batch)
 
     # --- finding -------------------------------------------------------------------------------
 
@@ -326,59 +322,6 @@ class RedisStore(Keeper, Described):
             more, cursor = self.find(Filter(states=CLAIMED), cursor=cursor)
             found += more
         return {operation.worker for operation in found if operation.worker is not None}
-
-    # --- purging -------------------------------------------------------------------------------
-
-    def purge(self, before: float, limit: int = 500) -> int:
-        deleted = 0
-        for entries in self._indexes.read(self._names.forgotten, None, min(limit, BATCH), before):
-            due = self._indexes.operations(entries)
-            deleted += self._delete(due[: limit - deleted])
-            if deleted >= limit:
-                break
-        self._sweep()
-        return deleted
-
-    def _delete(self, operations: list[Operation]) -> int:
-        """Delete those that nobody changes meanwhile; return how many."""
-        lists = [("SMEMBERS", self._names.chunk_list(operation.id)) for operation in operations]
-        chunks = self._server.commands(lists)
-        purges = [
-            self._to_purge(operation, sorted(members))
-            for operation, members in zip(operations, chunks, strict=True)
-        ]
-        dedupe_keys = self._server.commands(purges)
-        deleted = [
-            (operation, dedupe)
-            for operation, dedupe in zip(operations, dedupe_keys, strict=True)
-            if dedupe is not None
-        ]
-        self._server.commands(
-            [self._if_it_leads_to(found.id, key, "UNLINK") for found, key in deleted if key]
-        )
-        left = [entry for found, _ in deleted for entry in self._names.entries(found)]
-        self._indexes.remove([(entry, None) for entry in left])
-        return len(deleted)
-
-    def _to_purge(self, operation: Operation, members: list[bytes]) -> Command:
-        if len(members) > BATCH:  # rare: what is forgotten has been discarded
-            self._discard([operation.id])
-            members = []
-        keys = [
-            *self._record_and_list(operation.id),
-            *(self._names.chunk(operation.id, member.decode()) for member in members),
-        ]
-        return to_run(scripts.PURGE, keys, [str(operation.version), *members])
-
-    def _sweep(self) -> None:
-        """Delete old bodies without a record; from then on, those with one are its purge's."""
-        key, until = self._names.bodies, repr(self._clock() - LEFTOVER_AGE)
-        find: Command = ("ZRANGEBYSCORE", key, "-inf", until, "LIMIT", 0, BATCH)
-        while members := self._server.command(*find):
-            ids = [to_text(member) for member in members]
-            known = self._server.commands([("HEXISTS", self._names.record(id), "d") for id in ids])
-            self._discard([id for id, is_known in zip(ids, known, strict=True) if not is_known])
-            self._run(scripts.REMOVE_UNTIL, [key], [until, *members])
 
     # --- hints, the clock, closing -------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from raincheck.errors import BodyMissing, ConfigurationError, StoreError, abbreviate
 from raincheck.http.messages import Request
-from raincheck.operations.operation import REQUEST_FENCE, Operation, is_mere_renewal
+from raincheck.operations.operation import Operation, is_mere_renewal
 from raincheck.operations.records import decode, decode_request, encode, encode_request
 from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
@@ -29,6 +29,7 @@ from raincheck.stores.reading import Reader, Row, decode_again
 from raincheck.stores.sqlite import additions
 from raincheck.stores.sqlite.bodies import BodyFiles
 from raincheck.stores.sqlite.database import SCHEMA_VERSION, Database
+from raincheck.stores.sqlite.deleting import delete_bodies, delete_old, delete_request
 from raincheck.stores.sqlite.processes import ProcessLock
 
 ROW_LIMIT = 64 * 1024  # bytes; from here on a file is faster, and others' writes don't wait for it
@@ -168,6 +169,31 @@ class SQLiteStore:
         drop_request: bool = False,
         drop_dedupe: bool = False,
     ) -> bool:
+        return self._swap(old, new, drop_request, drop_dedupe)
+
+    def conclude(
+        self,
+        old: Operation,
+        new: Operation,
+        n: int,
+        data: bytes,
+        *,
+        drop_request: bool = False,
+        drop_dedupe: bool = False,
+    ) -> bool:
+        if len(data) < ROW_LIMIT:
+            return self._swap(old, new, drop_request, drop_dedupe, (n, data))
+        self.write_chunk(new.id, new.fence, n, data)
+        return self._swap(old, new, drop_request, drop_dedupe)
+
+    def _swap(
+        self,
+        old: Operation,
+        new: Operation,
+        drop_request: bool,
+        drop_dedupe: bool,
+        last: tuple[int, bytes] | None = None,
+    ) -> bool:
         columns = f"{_SET}, dedupe = NULL" if drop_dedupe else _SET
         update = f"UPDATE operations SET {columns} WHERE id = ? AND (version = ? OR document = ?)"  # noqa: S608
         row = _row(new)
@@ -178,9 +204,12 @@ class SQLiteStore:
                 return None
             if not is_mere_renewal(old, new):
                 _note_change(connection, new.id)
-            return _delete_request(connection, new.id) if drop_request else []
+            if last is not None:
+                chunk = (last[1], None, len(last[1]))
+                self._insert_chunk(connection, new.id, new.fence, last[0], chunk)
+            return delete_request(connection, new.id) if drop_request else []
 
-        files = self._database.write(work)
+        files = self._database.write(work, adds=last is not None)
         self._bodies.remove(files or ())
         return files is not None
 
@@ -231,7 +260,7 @@ class SQLiteStore:
                 yield read(position, size) if data is None else data
 
     def discard(self, operation_id: str) -> None:
-        files = self._database.write(lambda c: _delete_bodies(c, [operation_id]))
+        files = self._database.write(lambda c: delete_bodies(c, [operation_id]))
         self._bodies.remove(files)
 
     def find(
@@ -259,7 +288,7 @@ class SQLiteStore:
             clause, values = additions.to_select(due)
             found = connection.execute(f"SELECT id FROM {clause} LIMIT ?", (*values, limit))  # noqa: S608
             ids = [row[0] for row in found]
-            files = _delete_bodies(connection, ids)
+            files = delete_bodies(connection, ids)
             connection.executemany("DELETE FROM operations WHERE id = ?", [(i,) for i in ids])
             return len(ids), files
 
@@ -288,7 +317,7 @@ class SQLiteStore:
         while page := self._database.read(_BODIES, (last,)):
             last = page[-1][0]
             if strays := [operation_id for operation_id, has_record in page if not has_record]:
-                self._bodies.remove(self._database.write(partial(_delete_old, strays, before)))
+                self._bodies.remove(self._database.write(partial(delete_old, strays, before)))
             yield
         known = "SELECT 1 FROM chunks WHERE operation_id = ? AND fence = ? LIMIT 1"
         for file in self._bodies.older_than(before):
@@ -365,33 +394,3 @@ def _note_change(connection: Connection, operation_id: str) -> None:
     n = connection.execute(insert, (operation_id,)).lastrowid or 0
     if n % CHANGES_KEPT == 0:  # never all of them: numbers would begin anew
         connection.execute("DELETE FROM changes WHERE n <= ?", (n - CHANGES_KEPT,))
-
-
-def _delete_bodies(connection: Connection, ids: list[str]) -> list[tuple[str, int]]:
-    """Delete the rows of bodies and requests; return the files that nothing refers to now."""
-    files: list[tuple[str, int]] = []
-    for operation_id in ids:
-        query = """SELECT DISTINCT operation_id, fence FROM chunks
-                   WHERE operation_id = ? AND data IS NULL"""
-        files += connection.execute(query, (operation_id,)).fetchall()
-        connection.execute("DELETE FROM chunks WHERE operation_id = ?", (operation_id,))
-        connection.execute("DELETE FROM requests WHERE operation_id = ?", (operation_id,))
-    return files
-
-
-def _delete_old(strays: list[str], before: float, connection: Connection) -> list[tuple[str, int]]:
-    """Delete bodies that have no record, if they are old and that is still so."""
-    query = """SELECT 1 FROM chunks WHERE operation_id = ? AND written <= ? AND NOT EXISTS
-               (SELECT 1 FROM operations WHERE id = operation_id)"""
-    old = [one for one in strays if connection.execute(query, (one, before)).fetchone()]
-    return _delete_bodies(connection, old)
-
-
-def _delete_request(connection: Connection, operation_id: str) -> list[tuple[str, int]]:
-    """Delete the rows of a request and its body; return the file that nothing refers to now."""
-    connection.execute("DELETE FROM requests WHERE operation_id = ?", (operation_id,))
-    body = "FROM chunks WHERE operation_id = ? AND fence = ?"
-    values = (operation_id, REQUEST_FENCE)
-    in_file = connection.execute(f"SELECT 1 {body} AND data IS NULL LIMIT 1", values).fetchone()
-    connection.execute(f"DELETE {body}", values)
-    return [values] if in_file else []

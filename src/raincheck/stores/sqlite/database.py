@@ -15,13 +15,16 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from raincheck.engine.awake import Deadline
 from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.stores.sqlite.parts import Part, do_all, take, within
 from raincheck.stores.sqlite.reserve import PAGE, Reserve
 
 logger = logging.getLogger("raincheck")
@@ -74,6 +77,7 @@ class Database:
         self._add = add
         self._reserve = Reserve(lambda: self.path.with_name(self.path.name + "-reserve"))
         self._lock = threading.RLock()
+        self._waiting = deque[Part[Any]]()
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
         self._glance_lock = threading.RLock()
@@ -150,22 +154,32 @@ class Database:
         """Do `work` in a transaction: all of it, or nothing.
 
         Args:
+            work: May be called again, if what it did was undone.
             adds: Whether it may take room for good; what does not may use what is kept for it.
         """
+        one = Part(work, adds=adds)
+        self._waiting.append(one)
+        with self._lock:
+            if not one.is_done and (several := take(self._waiting)):
+                self._write_together(several)
+        if one.is_done:
+            return one.result()
+        return self._patiently(lambda connection: within(connection, work), adds=adds)
 
-        def transaction(connection: sqlite3.Connection) -> _T:
-            # Not DEFERRED: upgrading a read lock fails at once, whatever the patience.
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-                return result
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+    def _write_together(self, parts: list[Part[Any]]) -> None:
+        """Commit once for all who have waited: a commit costs more than what most of them do.
 
-        return self._patiently(transaction, adds=adds)
+        Whatever fails is undone; then each goes on by itself.
+        """
+        try:
+            connection = self._current()
+            if any(part.adds for part in parts):
+                self._keep_reserve(connection)
+            within(connection, partial(do_all, parts))
+        except (sqlite3.Error, OSError, MemoryError, StoreError, UnicodeEncodeError):
+            return
+        for part in parts:
+            part.is_done = True
 
     def require_room(self) -> None:
         """See that there is room for more than what deleting needs.
@@ -343,8 +357,14 @@ class _Forks:
         for database in databases:
             database.close()
 
+    def after_in_child(self) -> None:
+        """Go on in the fork, in which nobody is who has waited to write."""
+        for database in list(_DATABASES):
+            database._waiting.clear()
+        self.after()
+
     def after(self) -> None:
-        """Go on, in the parent and in the fork."""
+        """Go on."""
         while self._held:
             self._held.pop().release()
         self._forking.release()
@@ -353,7 +373,9 @@ class _Forks:
 _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
 _OPENING = threading.RLock()
 _FORKS = _Forks()
-os.register_at_fork(before=_FORKS.before, after_in_parent=_FORKS.after, after_in_child=_FORKS.after)
+os.register_at_fork(
+    before=_FORKS.before, after_in_parent=_FORKS.after, after_in_child=_FORKS.after_in_child
+)
 
 
 def _shorten_log(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,75 @@
+"""Transactions, and what several writers of one process do within one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from raincheck.errors import StoreError
+
+MOST = 50  # parts of one transaction: other processes want to write, too
+
+_T = TypeVar("_T")
+
+
+def within(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    """Do something in a transaction: all of it, or nothing."""
+    # Not DEFERRED: upgrading a read lock fails at once, whatever the patience.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+        return result
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+class Part(Generic[_T]):
+    """What one writer does, or nothing of it; it is told what came of it if all is committed.
+
+    Args:
+        adds: Whether it may take room for good.
+
+    Attributes:
+        is_done: Whether it is committed, or refused by its own rules.
+    """
+
+    def __init__(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool) -> None:
+        self.adds = adds
+        self.is_done = False
+        self._work = work
+        self._found: list[_T] = []
+        self._error: StoreError | None = None
+
+    def do(self, connection: sqlite3.Connection) -> None:
+        """Do it in the transaction of all; what it refuses itself concerns nobody else."""
+        self._found, self._error = [], None
+        connection.execute("SAVEPOINT part")
+        try:
+            self._found.append(self._work(connection))
+        except StoreError as error:
+            connection.execute("ROLLBACK TO part")
+            self._error = error
+        connection.execute("RELEASE part")
+
+    def result(self) -> _T:
+        """Return what came of it, or raise why it was refused."""
+        if self._error is not None:
+            raise self._error
+        return self._found[0]
+
+
+def do_all(parts: list[Part[Any]], connection: sqlite3.Connection) -> None:
+    """Do several parts of one transaction."""
+    for part in parts:
+        part.do(connection)
+
+
+def take(waiting: deque[Part[Any]]) -> list[Part[Any]]:
+    """Take out those who wait; none if it is only one, who had better do it alone."""
+    taken = [waiting.popleft() for _ in range(min(len(waiting), MOST))]
+    return taken if len(taken) > 1 else []
