@@ -174,7 +174,8 @@ class _Here:
         self._portal.call(self._lifespan.start)
 
     def _find_queues(self) -> None:
-        for queues in queues_here():
+        # An ASGI application's own come first, should both have one name, as Django's may.
+        for queues in sorted(queues_here(), key=_needs_no_loop):
             rerunner = queues.rerunner
             # A WSGI application may be imported beside an ASGI one, which is none of its parts.
             if rerunner is not None and (self._portal is not None or not rerunner.needs_loop):
@@ -219,6 +220,10 @@ class _Here:
             function()
         else:
             self._portal.call(function)
+
+
+def _needs_no_loop(queues: Queues) -> bool:
+    return queues.rerunner is None or not queues.rerunner.needs_loop
 
 
 def _is_asgi(app: Any) -> bool:
