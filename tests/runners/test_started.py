@@ -116,6 +116,7 @@ STARTED = [
     ("manage.py runserver {port} --noreload", "shop.wsgi:application"),
     ("-m uvicorn m:app --port {port}", "m:app"),
     ("-m hypercorn m:app --bind 127.0.0.1:{port}", "m:app"),
+    ("-m granian m:app --interface asgi --host 127.0.0.1 --port {port}", "m:app"),
     ("m.py {port}", "m:app"),
     ("-m m {port}", "m:app"),
     ("run.py {port}", "m:app"),
