@@ -153,7 +153,10 @@ def test_the_check_wants_a_store_where_workers_have_to_find_it(
     store: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAINCHECK_STORE", raising=False)
-    found = said(RIGHT, RAINCHECK={"STORE": store, "RUNNERS": {"/reports/**": "workers"}})
+    found = said(
+        RIGHT,
+        RAINCHECK={"STORE": store, "APPLICATION": "shop", "RUNNERS": {"/reports/**": "workers"}},
+    )
     assert found == ([] if store else ["raincheck.W012"])
 
 
