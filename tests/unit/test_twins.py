@@ -12,7 +12,7 @@ from raincheck.config.options import Settings
 from raincheck.engine.engine import Engine
 from raincheck.engine.twins import Called
 from raincheck.operations.operation import Operation
-from tests.unit.engines import EngineTests, FaultyStore, NoHeartbeat, Rerunner, Time, start
+from tests.unit.engines import EngineTests, FaultyStore, NoHeartbeat, Rerunner, Time, answer, start
 
 HERE = "/srv/shop"
 
@@ -167,6 +167,15 @@ class TestWorkers(EngineTests):
         assert not worker.queues.look_for_strangers()
         assert f"{WAITS}'asgi conf.py m:app" in caplog.text
         assert len(worker.queues.take_due(9)) == (1 if also == "m:app" else 0)
+
+    def test_while_anything_is_kept_under_its_own_name_it_takes_no_other(
+        self, store: FaultyStore, time: Time, worker: Engine
+    ) -> None:
+        own = self.wait(store, time, "m:app")
+        worker.finish(own, answer(own))
+        self.wait(store, time, "conf.py m:app")
+        assert not worker.queues.look_for_strangers()
+        assert not worker.queues.may_have_twins()
 
     def test_one_that_has_a_name_takes_no_other(
         self, store: FaultyStore, time: Time, worker: Engine

@@ -89,6 +89,7 @@ class Queues:
         self._telling = Telling(process.settings.workers or {})
         self._looks_at = -math.inf
         self._said = set[str]()
+        self._has_own = False
         self._unheard: dict[str, tuple[Operation, float]] = {}  # and since when it is to be ended
         self._mended = -math.inf
         self._all: Iterator[Operation] | None = None  # a turn goes on where the last stopped
@@ -307,7 +308,8 @@ class Queues:
 
     def may_have_twins(self) -> bool:
         """Whether what waits may be this application's under another name, that is not known."""
-        return len(self._process.application.names) == 1 and not self._process.application.is_told
+        application = self._process.application
+        return not self._has_own and len(application.names) == 1 and not application.is_told
 
     def look_for_strangers(self) -> bool:
         """Look for what waits in the queues that this process serves, but not under its name.
@@ -324,7 +326,7 @@ class Queues:
             page, _ = self._store.find(due, limit=PAGE)
             found = {str(each.application_name) for each in page}
             theirs = sorted(found.difference(application.names))
-            if self.may_have_twins() and application.name not in found and self._adopt(theirs):
+            if self.may_have_twins() and self._adopt(theirs):
                 return True
             if theirs:
                 self._say_once(STRANGERS, queue, ", ".join(map(repr, theirs)), application.name)
@@ -335,6 +337,10 @@ class Queues:
         application = self._process.application
         twins = [name for name in names if application.may_be_called(name)]
         if len(twins) != 1:
+            return False
+        own, _ = self._store.find(Filter(application=application.name), limit=1)
+        self._has_own = bool(own)  # then it has servers that are started as it is
+        if own:
             return False
         application.adopt(twins[0])
         logger.info(TWIN, twins[0])
