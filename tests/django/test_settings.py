@@ -148,6 +148,18 @@ def test_the_check_does_not_mind_functions_and_what_it_can_not_import() -> None:
     assert said([*RIGHT, f"{__name__}.never", "no.such.Middleware"]) == []
 
 
+@pytest.mark.parametrize("store", [None, "sqlite:///srv/operations.db"])
+def test_the_check_wants_a_store_where_workers_have_to_find_it(
+    store: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAINCHECK_STORE", raising=False)
+    found = said(
+        RIGHT,
+        RAINCHECK={"STORE": store, "APPLICATION": "shop", "RUNNERS": {"/reports/**": "workers"}},
+    )
+    assert found == ([] if store else ["raincheck.W012"])
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_the_check_warns_of_memory_only_where_workers_are_to_be_expected(debug: bool) -> None:
     found = said(RIGHT, RAINCHECK={"STORE": "memory:"}, DEBUG=debug)

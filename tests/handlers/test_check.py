@@ -36,6 +36,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from raincheck import long_running
 from raincheck.asgi import RaincheckMiddleware
+from raincheck.handler import Marking
 from raincheck.inspection.check import Report, check
 from raincheck.inspection.complaint import Complaint
 from raincheck.wsgi import RaincheckMiddleware as WSGIMiddleware
@@ -501,3 +502,30 @@ def test_a_service_without_a_name_on_a_store_that_others_may_use_is_complained_a
 @pytest.mark.parametrize("url", [None, "memory:"])
 def test_a_store_of_its_own_needs_no_name(url: str | None) -> None:
     assert codes(RaincheckMiddleware(Starlette(), store=url)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "is_hidden"),
+    [
+        ({}, False),
+        ({"runners": {"/reports/**": "workers"}}, True),
+        ({"workers": {"workers": print}, "application": "shop"}, True),
+        ({"runners": {"/reports/**": "workers"}, "store": "sqlite:///srv/operations.db"}, False),
+    ],
+)
+def test_handlers_for_workers_in_a_store_that_those_may_not_find_are_complained_about(
+    options: dict[str, Any], is_hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAINCHECK_STORE", raising=False)
+    added = Starlette(middleware=[Middleware(RaincheckMiddleware, **options)])
+    for app in (added, RaincheckMiddleware(Starlette(), **options)):
+        assert ("no-store" in codes(app)) is is_hidden
+    monkeypatch.setenv("RAINCHECK_STORE", "memory:")
+    assert "no-store" not in codes(added)
+
+
+def test_marks_for_workers_are_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAINCHECK_STORE", raising=False)
+    marked = Marking(queue="workers")
+    monkeypatch.setattr("raincheck.handler.marking._known_markings", {marked})
+    assert "no-store" in codes(RaincheckMiddleware(Starlette()))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Sequence
 
 _IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")  # as servers are given it
+
+_FOR_WORK = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*(\(\))?")  # as `python -m raincheck work` takes it
 
 
 def started(arguments: Sequence[str]) -> str:
@@ -26,6 +27,28 @@ def _program(path: str) -> str:
     return os.path.basename(os.path.dirname(path)) if name == "__main__.py" else name
 
 
+def is_whole(named: str) -> bool:
+    """Tell whether a worker that is given what `started` has named has the same name by that."""
+    return _FOR_WORK.fullmatch(named) is not None
+
+
+def has_own_store(option: object) -> bool:
+    """Tell whether an application keeps operations where nothing that is started otherwise looks.
+
+    Args:
+        option: The option `store`.
+    """
+    return option is None and not os.environ.get("RAINCHECK_STORE")
+
+
+def targets_of(named: str) -> list[str]:
+    """Return the applications and factories that `started` has named, and no files.
+
+    That a factory is called without arguments is said by some servers in other words.
+    """
+    return [each.removesuffix("()") for each in named.split() if _IMPORT_STRING.fullmatch(each)]
+
+
 def started_modules(arguments: Sequence[str]) -> list[str]:
     """Name the modules that a command line starts, as far as it tells.
 
@@ -37,13 +60,3 @@ def started_modules(arguments: Sequence[str]) -> list[str]:
     files = [a.removesuffix(".py") for a in arguments[1:] if a.endswith(".py")]
     strings = [a.partition(":")[0] for a in arguments[1:] if _IMPORT_STRING.fullmatch(a)]
     return [*strings, *files, *(["__main__"] if is_own else [])]
-
-
-def name_of(kind: str, prefix: str) -> str:
-    """Name the application that a middleware is around: who has the same runs its requests again.
-
-    Args:
-        kind: Of middleware; one of each may be in one process.
-        prefix: The option of that name.
-    """
-    return f"{kind} {started(sys.argv)} {prefix}"

@@ -13,9 +13,12 @@ from raincheck.django import around
 from raincheck.django.around import MIDDLEWARE
 from raincheck.django.conf import preparations, read_settings
 from raincheck.inspection.check import (
+    HIDDEN,
     NAME_IT,
+    NAME_STORE,
     UNNAMED,
     complaints,
+    is_hidden,
     is_unnamed,
     main_thread_complaints,
 )
@@ -38,7 +41,12 @@ OUTSIDE = {
     "user, is looked up without a tenant",
 }
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
-MARKS = {"no-effect": "W005", "before-authentication": "W006", "main-thread": "W008"}
+MARKS = {
+    "no-effect": "W005",
+    "before-authentication": "W006",
+    "main-thread": "W008",
+    "no-store": "W012",
+}
 
 
 @register(Tags.security)  # type: ignore[untyped-decorator]
@@ -73,9 +81,20 @@ def check_marks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(f"{it.where}: {it.what}.", hint=f"{it.advice}.", id=f"raincheck.{MARKS[it.code]}")
-        for it in (*complaints(DjangoDirectory()), *_in_main_thread())
+        for it in (*complaints(DjangoDirectory()), *_in_main_thread(), *_hidden())
         if it.code in MARKS
     ]
+
+
+def _hidden() -> list[Complaint]:
+    """Say that workers may look elsewhere; all views are imported by now, and known to be left."""
+    try:
+        options = read_settings()
+    except ImproperlyConfigured:  # `check_settings` says so
+        return []
+    if not is_hidden(options.store, options.runners, options.workers):
+        return []
+    return [Complaint("no-store", "RAINCHECK", HIDDEN, NAME_STORE)]
 
 
 def _in_main_thread() -> list[Complaint]:

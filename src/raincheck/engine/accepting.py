@@ -162,7 +162,10 @@ class Accepting:
     ) -> Accepted:
         """Record an operation that no handler here works on."""
         if captured is None:
-            raise RaincheckError("its body is gone, which its workers would need")
+            raise RaincheckError(
+                "workers can't be told all of it: its body is gone, or only the server knows its "
+                "user (REMOTE_USER, a client certificate)"
+            )
         self._ensure_heartbeat()  # it may be this process that tells of it again
         request = self._requests.keep(fresh.id, captured, pulse.beat)
         if pulse.is_left:

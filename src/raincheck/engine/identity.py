@@ -22,7 +22,8 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from raincheck.config.application import name_of, started_modules
+from raincheck.config.application import started, started_modules
+from raincheck.engine.twins import Called
 from raincheck.inspection import Directory, find_application, find_directory
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.inspection.layers import is_of, layers
@@ -65,10 +66,12 @@ class Application:
     ) -> None:
         self.is_told = told is not None or wrapped is None
         self.is_around = wrapped is not None
+        self._twins = set[str]()
         self.roots = set[str]() if wrapped else {""}
         self._told = told
         # Now: an application may change its directory, and one worker of it later than another.
-        self._start = f"{name_of(kind, prefix)} in {_directory()}"
+        self._kind, self._prefix, self._directory = kind, prefix, _directory()
+        self._started = started(sys.argv)
         self._place = place
         self._wrapped = wrapped or (lambda: None)
         if self.is_around:  # what is around nothing is no other application's twin
@@ -80,7 +83,35 @@ class Application:
         """Its name, wherever it is mounted."""
         if self._told is not None:
             return self._told
-        return f"{self._start}: {self._home or _kind_of(self._nearest)}"
+        start = f"{self._kind} {self._started} {self._prefix} in {self._directory}"
+        return f"{start}: {self._home or _kind_of(self._nearest)}"
+
+    @property
+    def names(self) -> list[str]:
+        """Its name, and those of other processes that it was found to have, too."""
+        return [self.name, *sorted(self._twins)]
+
+    def adopt(self, name: str) -> None:
+        """Take note that other processes of this application have another name; run theirs, too.
+
+        Args:
+            name: One that `may_be_called`.
+        """
+        self._twins.add(name)
+
+    def may_be_called(self, name: str) -> bool:
+        """Tell whether a name is of this application, started by another server."""
+        return self._called is not None and self._called.may_be(name)
+
+    @cached_property
+    def _called(self) -> Called | None:
+        if self.is_told:
+            return None
+        kind = _kind_of(self._nearest)
+        found = (self._home, self._global, kind if self._is_named else None)
+        homes = frozenset(home for home in found if home is not None)
+        start = (self._kind, self._started, self._prefix, self._directory)
+        return Called(*start, homes, otherwise=kind)
 
     def warn_if_unnamed(self) -> None:
         """Say what follows from having no told name, where others may use the same store."""
@@ -106,7 +137,7 @@ class Application:
         """Tell whether a name is this application's, wherever it is mounted."""
         if name is None:
             return False
-        return (name.rpartition("\n")[0] if "\n" in name else name) == self.name
+        return (name.rpartition("\n")[0] if "\n" in name else name) in self.names
 
     def may_show(self, name: str | None, root_path: str) -> bool:
         """Tell whether an operation of that name is to be shown to who comes in at a root path.
@@ -119,8 +150,8 @@ class Application:
         """Tell whether an operation of that name may be run again here, as far as names tell."""
         # Before anything has come in: what has a name of its own is nobody else at its root.
         roots = list(self.roots) or ([""] if self._is_named else [])
-        root = next((root for root in roots if self.at(root) == name), None)
-        return root is not None and not self._is_mistakable_at(root)
+        names = {f"{each}\n{root.rstrip('/')}": root for each in self.names for root in roots}
+        return name in names and not self._is_mistakable_at(names[name])
 
     def is_sure_of(self, code: str | None) -> bool:
         """Tell whether what has recorded an operation is this very application.
@@ -182,6 +213,13 @@ class Application:
         made = _own(application).get("import_name")  # Flask's
         if isinstance(made, str) and made != "__main__":
             return f"{made}:{_own(application).get('name', '')}"
+        return self._global
+
+    @cached_property
+    def _global(self) -> str | None:
+        if self._nearest is None or isinstance(self._nearest, ModuleType):
+            return None
+        application = find_application(self._nearest)
         # Functions and classes have names of their own, and within may be anybody's.
         objects = [o for o in layers(self._nearest) if not isinstance(o, (FunctionType, type))]
         ranked = [(id(o), n) for n, o in enumerate((application, *objects)) if o is not None]

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 import weakref
 from collections.abc import Iterator
 from enum import Enum
 
+from raincheck.config.application import has_own_store, is_whole, started
 from raincheck.engine.process import Process
 from raincheck.engine.recovery import UNHEARD, Recovery
 from raincheck.engine.rerunner import Rerunner
@@ -44,12 +46,19 @@ _WAITING = frozenset({State.ACCEPTED})
 PAGE = 100
 REFUSED = (
     "operation %s stays in its queue: this process can't run it now. Is a middleware of the same "
-    "`application` around another application here, or is there no key for its request?"
+    "`application` around another application here, is there no key for its request, or is the "
+    "store shared by machines, the source code not the same, and the option `application` not set?"
 )
 STRANGERS = (
     "operations wait in queue %r for %s, and this is %r: if it is the same application, give it a "
     "name with the option `application`"
 )
+HIDDEN = (
+    "handlers are left to workers, but no store is named, and the default one is that of what was "
+    "started, %r: workers that are started by another command look into another one. Give "
+    "RAINCHECK_STORE, such as sqlite:///srv/operations.db, or the option `store` to both"
+)
+TWIN = "this worker runs operations of %r, too: the same application, started by another server"
 _KNOWN: weakref.WeakSet[Queues] = weakref.WeakSet()
 
 
@@ -80,11 +89,14 @@ class Queues:
         self._telling = Telling(process.settings.workers or {})
         self._looks_at = -math.inf
         self._said = set[str]()
+        self._has_own = False
         self._unheard: dict[str, tuple[Operation, float]] = {}  # and since when it is to be ended
         self._mended = -math.inf
         self._all: Iterator[Operation] | None = None  # a turn goes on where the last stopped
         self.running = process.running
         _KNOWN.add(self)
+        if process.settings.runners or process.settings.workers:
+            self._warn_if_hidden(is_told=bool(process.settings.workers))
 
     @property
     def is_around(self) -> bool:
@@ -97,9 +109,24 @@ class Queues:
         return self._process.application.name
 
     @property
+    def has_own_store(self) -> bool:
+        """Whether operations are where nothing that is started otherwise looks."""
+        return has_own_store(self._process.settings.store)
+
+    @property
     def rerunner(self) -> Rerunner | None:
         """Who can run a captured request here; None: nobody."""
         return self._recovery.rerunner
+
+    def _warn_if_hidden(self, *, is_told: bool) -> None:
+        """Say, once, that workers would look for operations elsewhere.
+
+        Args:
+            is_told: Whether they are told, by what an engine starts; else they look themselves.
+        """
+        named = started(sys.argv)
+        if self.has_own_store and (is_told or not is_whole(named)):
+            self._say_once(HIDDEN, named)
 
     # --- handing over --------------------------------------------------------------------------
 
@@ -108,6 +135,7 @@ class Queues:
 
         Where workers are told of it, that is when they are to be told again.
         """
+        self._warn_if_hidden(is_told=queue in self._telling.queues)
         if not_before is not None and not_before > now:
             return not_before
         return now + AGAIN if queue in self._telling.queues else now
@@ -232,8 +260,8 @@ class Queues:
             which = Filter(states=_WAITING, queue=queue, application=name)
             yield from self._process.repository.find_all(which)
 
-    def _waiting(self, queue: str, now: float) -> Filter:
-        name = self._process.application.name
+    def _waiting(self, queue: str, now: float, name: str | None = None) -> Filter:
+        name = name or self._process.application.name
         return Filter(states=_WAITING, queue=queue, application=name, lease_before=now)
 
     def _find(self, which: Filter, end: float) -> Iterator[Operation]:
@@ -266,27 +294,57 @@ class Queues:
         """
         begun: list[str] = []
         for queue in sorted(self.served or ()):
-            waiting = self._process.repository.find_all(self._waiting(queue, self._store.now()))
+            waiting = self._waiting_here(queue)
             while len(begun) < most and (operation := next(waiting, None)) is not None:
                 # As it is now: other workers have begun with the same page.
                 if self.take(operation.id) is Take.BEGUN:
                     begun.append(operation.id)
         return begun
 
-    def look_for_strangers(self) -> None:
-        """Say, once, that something waits in the queues that this process serves, but not for it.
+    def _waiting_here(self, queue: str) -> Iterator[Operation]:
+        for name in self._process.application.names:
+            which = self._waiting(queue, self._store.now(), name)
+            yield from self._process.repository.find_all(which)
 
-        Its application may be called otherwise here only because it was started otherwise.
+    def may_have_twins(self) -> bool:
+        """Whether what waits may be this application's under another name, that is not known."""
+        application = self._process.application
+        return not self._has_own and len(application.names) == 1 and not application.is_told
+
+    def look_for_strangers(self) -> bool:
+        """Look for what waits in the queues that this process serves, but not under its name.
+
+        Its application may be called otherwise here only because it was started otherwise. If it is
+        the only one that is meant, its operations are run; else what waits is said, once.
+
+        Returns:
+            Whether there is more to be run now.
         """
-        name, now = self._process.application.name, self._store.now()
+        application, now = self._process.application, self._store.now()
         for queue in sorted(self.served or ()):
             due = Filter(states=_WAITING, queue=queue, lease_before=now)
             page, _ = self._store.find(due, limit=PAGE)
-            theirs = {each.application_name for each in page} - {name}
+            found = {str(each.application_name) for each in page}
+            theirs = sorted(found.difference(application.names))
+            if self.may_have_twins() and self._adopt(theirs):
+                return True
             if theirs:
-                self._say_once(
-                    STRANGERS, queue, ", ".join(map(repr, sorted(map(str, theirs)))), name
-                )
+                self._say_once(STRANGERS, queue, ", ".join(map(repr, theirs)), application.name)
+        return False
+
+    def _adopt(self, names: list[str]) -> bool:
+        """Take what one of these names is of for this application, if no other one can be meant."""
+        application = self._process.application
+        twins = [name for name in names if application.may_be_called(name)]
+        if len(twins) != 1:
+            return False
+        own, _ = self._store.find(Filter(application=application.name), limit=1)
+        self._has_own = bool(own)  # then it has servers that are started as it is
+        if own:
+            return False
+        application.adopt(twins[0])
+        logger.info(TWIN, twins[0])
+        return True
 
     def _say_once(self, text: str, *arguments: object) -> None:
         if text not in self._said:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
+from raincheck.config.application import has_own_store
 from raincheck.config.policy import NEVER_DEFERRED, Policy
+from raincheck.handler import may_be_handed_over
 from raincheck.inspection import Directory, Endpoint, find_directory, leads_to_mark
 from raincheck.inspection.complaint import Complaint
 from raincheck.inspection.django import django_policy
@@ -34,6 +36,14 @@ TARGET = re.compile(r"(?P<module>\w+(\.\w+)*):(?P<name>\w+(\.\w+)*)(?P<call>\(\)
 UNNAMED = (
     "other services may use its store, and may be taken for this one; and one that is deployed to "
     "another directory knows nothing of the operations from before"
+)
+HIDDEN = (
+    "handlers are left to workers, but no store is named, and the default one is only for what is "
+    "started by the same words: workers of an engine, and servers with a configuration file, a "
+    "factory or a program of their own, have another one"
+)
+NAME_STORE = (
+    "Give RAINCHECK_STORE, such as sqlite:///srv/operations.db, or the option `store` to both"
 )
 NAME_IT = "Give the option `application` a name that is this service's own"
 IN_ANY_THREAD = (
@@ -86,6 +96,8 @@ def check(app: object) -> Report | None:
         found += main_thread_complaints(directory, policy)
     if any(is_unnamed(**options) for options in _options(app)):
         found.append(Complaint("no-name", "application", UNNAMED, NAME_IT))
+    if any(is_hidden(**options) for options in _options(app)):
+        found.append(Complaint("no-store", "application", HIDDEN, NAME_STORE))
     found += [_kept_for_task(*one) for one in keeps_for_tasks(app)]
     found += [*misplaced(app), *misrouted(app)]
     return Report(len(endpoints), marked, found)
@@ -133,6 +145,18 @@ def is_unnamed(store: object = None, application: str | None = None, **_: object
     if application is not None or store is None or isinstance(store, Liveness):
         return False
     return not (isinstance(store, str) and store.startswith("memory:"))
+
+
+def is_hidden(
+    store: object = None, runners: object = None, workers: object = None, **_: object
+) -> bool:
+    """Tell whether workers may look for operations elsewhere than where they are.
+
+    Args:
+        store: The option of that name, as are the others.
+    """
+    is_for_workers = bool(runners) or bool(workers) or may_be_handed_over()
+    return is_for_workers and has_own_store(store)
 
 
 def load(target: str) -> object:
@@ -256,6 +280,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+_LOOKED_AT = ("store", "application", "runners", "workers")
+
+
 def _options(app: object) -> Iterator[dict[str, Any]]:
     """Yield the options of each middleware of ours, whether it has been made or will be."""
     for layer in layers(app):
@@ -263,7 +290,7 @@ def _options(app: object) -> Iterator[dict[str, Any]]:
             continue
         if is_ours(layer):
             settings = vars(layer)["_gateway"].engine.settings
-            yield {"store": settings.store, "application": settings.application}
+            yield {name: getattr(settings, name) for name in _LOOKED_AT}
         for middleware in vars(layer).get("user_middleware", ()):  # Starlette's
             if is_ours(getattr(middleware, "cls", None)):
                 yield middleware.kwargs

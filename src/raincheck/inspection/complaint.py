@@ -10,9 +10,9 @@ class Complaint:
     """What is wrong with a mark, or with what is around the middleware.
 
     Attributes:
-        code: `no-effect`, `before-authentication`, `no-middleware`, `no-name`, `main-thread` or
-            `task-state`; of what is around: `cors`, `compression`, `base-http`, `instrument`,
-            `labels` or `no-route`.
+        code: `no-effect`, `before-authentication`, `no-middleware`, `no-name`, `no-store`,
+            `main-thread` or `task-state`; of what is around: `cors`, `compression`, `base-http`,
+            `instrument`, `labels` or `no-route`.
         where: The route, and the line of the function; or what is in the wrong place.
         what: What is wrong.
         advice: What to do.

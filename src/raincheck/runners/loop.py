@@ -11,12 +11,19 @@ from collections.abc import Callable
 from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import State
 from raincheck.runners.worker import Worker
+from raincheck.stores.default import others_here
 
 logger = logging.getLogger("raincheck")
 
 LOOK = 0.5  # seconds between looks, while there is room for more
 REST = 4.0  # times as long as a look has taken in vain, if that is longer
 LOOK_ROUND = 60.0  # seconds between looks for what waits for others, while there is nothing to do
+LOOK_FOR_TWINS = 2.0  # seconds between them while others may be the same application
+ELSEWHERE = (
+    "no store is named, and what other commands have started in this directory has stores of its "
+    "own, where this worker does not look: %s. Give RAINCHECK_STORE, such as "
+    "sqlite:///srv/operations.db, or the option `store` to servers and workers"
+)
 
 
 class WorkLoop:
@@ -83,6 +90,8 @@ class WorkLoop:
         self._worker.start(at_end=self._news.set)
         for name in self._worker.applications():
             logger.info("this worker runs operations of %r", name)
+        if self._worker.has_own_store() and (others := others_here()):
+            logger.warning(ELSEWHERE, ", ".join(map(str, others)))
 
     def _take(self) -> list[str]:
         room = self._concurrency - self._worker.running
@@ -90,7 +99,15 @@ class WorkLoop:
         begun = self._worker.take_due(room) if room > 0 else []
         # What waits and is not due has to be looked at by some stores.
         self._took = 0.0 if begun else time.monotonic() - begin
-        if not begun and not self._worker.running and time.monotonic() > self._looks_round_at:
-            self._looks_round_at = time.monotonic() + LOOK_ROUND
-            self._worker.look_for_strangers()
+        if not begun and not self._worker.running and self._looks_round():
+            begun = self._worker.take_due(room)
         return begun
+
+    def _looks_round(self) -> bool:
+        """Look for what waits for others; tell whether it is to be run here after all."""
+        if time.monotonic() <= self._looks_round_at:
+            return False
+        has_found = self._worker.look_for_strangers()
+        period = LOOK_FOR_TWINS if self._worker.may_have_twins() else LOOK_ROUND
+        self._looks_round_at = time.monotonic() + period
+        return has_found

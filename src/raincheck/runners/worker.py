@@ -107,14 +107,26 @@ class Worker:
             begun += queues.take_due(most - len(begun))
         return begun
 
-    def look_for_strangers(self) -> None:
-        """Say, once, that something waits in the queues, but for an application of another name."""
-        for queues in self._here.get().all:
-            queues.look_for_strangers()
+    def look_for_strangers(self) -> bool:
+        """Look for what waits in the queues for an application of another name.
+
+        Returns:
+            Whether it is this one's, and there is more to be run now.
+        """
+        found = [queues.look_for_strangers() for queues in self._here.get().all]
+        return any(found)
+
+    def may_have_twins(self) -> bool:
+        """Whether what waits may be this application's under another name, that is not known."""
+        return any(queues.may_have_twins() for queues in self._here.get().all)
 
     def applications(self) -> list[str]:
         """Return the names of those whose operations may be run here."""
         return [queues.application for queues in self._here.get().all]
+
+    def has_own_store(self) -> bool:
+        """Tell whether it looks where only what was started by the same words puts operations."""
+        return any(queues.has_own_store for queues in self._here.get().all)
 
     def states(self, operation_ids: Iterable[str]) -> Counter[State]:
         """Count in which states operations are by now."""
@@ -174,7 +186,8 @@ class _Here:
         self._portal.call(self._lifespan.start)
 
     def _find_queues(self) -> None:
-        for queues in queues_here():
+        # An ASGI application's own come first, should both have one name, as Django's may.
+        for queues in sorted(queues_here(), key=_needs_no_loop):
             rerunner = queues.rerunner
             # A WSGI application may be imported beside an ASGI one, which is none of its parts.
             if rerunner is not None and (self._portal is not None or not rerunner.needs_loop):
@@ -219,6 +232,10 @@ class _Here:
             function()
         else:
             self._portal.call(function)
+
+
+def _needs_no_loop(queues: Queues) -> bool:
+    return queues.rerunner is None or not queues.rerunner.needs_loop
 
 
 def _is_asgi(app: Any) -> bool:

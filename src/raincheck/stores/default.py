@@ -73,6 +73,13 @@ def files_of(directory: str) -> list[Path]:
     return sorted(found)
 
 
+def others_here() -> list[Path]:
+    """Return the files of what other commands have started in this directory."""
+    directory = os.getcwd()
+    own = application_key(sys.argv, directory)
+    return [path for path in files_of(directory) if path.parent.name != own]
+
+
 def application_key(arguments: Sequence[str], directory: str) -> str:
     """Name an application: readable first, then what makes it unique."""
     named = f"{directory}\n{started(arguments)}".encode(errors="replace")

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 from raincheck.engine.start import Captured
 from raincheck.http.messages import Request
 from raincheck.wsgi.request_body import pieces
-from raincheck.wsgi.translation import certified_user, to_request
+from raincheck.wsgi.translation import as_it_came, certified_user, to_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -45,11 +45,15 @@ class Arrival:
 
     def capture_request(self) -> Captured | None:
         """Return what it can be run again from; None if it can't."""
-        request, body = self.describe(), self.body()
-        # Neither a user whom no field names nor a path that is no UTF-8 can be told again.
-        if body is None or self.trusted_user() is not None or "\ufffd" in request.path:
+        body = self.body()
+        # A user whom no field names can't be told again.
+        if body is None or self.trusted_user() is not None:
             return None
-        return Captured(request, body)
+        return Captured(self.describe_for_rerun(), body)
+
+    def describe_for_rerun(self) -> Request:
+        """Return the request so that nothing of it is lost."""
+        return self.describe()
 
 
 class EnvironArrival(Arrival):
@@ -91,6 +95,10 @@ class EnvironArrival(Arrival):
     def describe(self) -> Request:
         """Return the request as it came, without its body."""
         return to_request(self._environ)
+
+    def describe_for_rerun(self) -> Request:
+        """Return the request so that nothing of it is lost: not all paths are UTF-8."""
+        return as_it_came(self.describe(), self._environ)
 
     def body(self) -> Iterable[bytes] | None:
         """Return its body; None if the handler has closed it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 def decoded(text: str) -> str:
     """Read a path of the environ, which holds bytes as latin-1 (PEP 3333), as UTF-8."""
     return text if text.isascii() else to_bytes(text).decode("utf-8", "replace")
+
+
+def as_it_came(request: Request, environ: Mapping[str, Any]) -> Request:
+    """Return a request with its path as it can be told again, although it may be no UTF-8."""
+    root, path = (_escaped(environ.get(key, "")) for key in ("SCRIPT_NAME", "PATH_INFO"))
+    return replace(request, path=root + path, root_path=root)
+
+
+def _escaped(text: str) -> str:
+    return text if text.isascii() else to_bytes(text).decode("utf-8", "surrogateescape")
 
 
 def to_bytes(value: Any) -> bytes:
@@ -91,7 +102,7 @@ def _add_addresses(environ: WSGIEnvironment, request: Request) -> None:
 
 
 def _encoded(path: str) -> str:
-    return path if path.isascii() else path.encode("utf-8").decode("latin-1")
+    return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _add_field(environ: WSGIEnvironment, name: str, value: str) -> None:
