@@ -168,11 +168,13 @@ def _finished(port: int) -> str:
         return path
 
 
-def per_second(port: int, path: str, seconds: int, status: int = 200) -> float:
+def per_second(
+    port: int, path: str, seconds: int, status: int = 200, headers: tuple[str, ...] = ()
+) -> float:
     """Return how many requests of one path a server answers in a second."""
     if shutil.which("wrk"):
-        return with_wrk(port, path, (), seconds)
-    return with_python(port, path, (), seconds, status)
+        return with_wrk(port, path, headers, seconds)
+    return with_python(port, path, headers, seconds, status)
 
 
 def with_wrk(port: int, path: str, headers: tuple[str, ...], seconds: int) -> float:
