@@ -85,7 +85,7 @@ class RaincheckMiddleware:
             place = self._mount.place(scope, root_path) if self._mount is not None else None
             if await self._answer_poll(scope, receive, send, path, place):
                 return
-            template = place and place.template
+            template = place.template if place is not None else None
         for field in headers:
             if field[0] == b"prefer":
                 decision = self._decide_by_preference(scope, path)
