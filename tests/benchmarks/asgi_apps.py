@@ -66,6 +66,17 @@ def raw() -> ASGIApp:
     return ok
 
 
+def suspending() -> ASGIApp:
+    """Answer so too, but let the event loop come round before: as one that waits for something."""
+
+    async def ok(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(0)
+            await _answer(send, b"ok")
+
+    return ok
+
+
 def starlette_json() -> Starlette:
     """Answer with JSON from a Starlette route."""
     from starlette.applications import Starlette
@@ -146,6 +157,7 @@ async def _answer(send: Send, body: bytes) -> None:
 
 APPLICATIONS: Mapping[str, Callable[[], ASGIApp]] = {
     "raw": raw,
+    "raw, suspending": suspending,
     "Starlette": starlette_json,
     "FastAPI": fastapi_json,
     "held": held,

@@ -1,7 +1,7 @@
 """Prints what the ASGI middleware costs, bare against wrapped: `python -m` this, and `--help`.
 
 It judges nothing: targets stand beside what was measured. Only instructions and differences
-within a round are comparable on a busy machine.
+within a round are comparable on a busy machine. Servers run with the interpreter that runs this.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class AcceptedFirst(Exchange):
         await self._attach(operation)
         if self._server_left:
             self._leave_alone()
-        self.task = self.loop.spawn(self._run())
+        self.task = self.loop.spawn(self.run())
         if self.is_cancelled:  # before there was anything to stop
             self.stop()
 

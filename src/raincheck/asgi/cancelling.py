@@ -10,11 +10,15 @@ import asyncio
 import math
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
+from raincheck.asgi.store_threads import Errand
+
+_T = TypeVar("_T")
 _SHIELD_CHECK = 0.02  # seconds between looks at a shield, for whose end a client may be waiting
 
 
@@ -88,3 +92,23 @@ def is_shielded(task: Any) -> bool:
     while scope is not None and not scope.shield:
         scope = getattr(scope, "_parent_scope", None)
     return scope is not None
+
+
+async def hold_out(errand: Errand[_T], waiter: Callable[[], asyncio.Future[None]]) -> _T:
+    """Wait for what a thread does, whoever cancels this task meanwhile."""
+    interruption: asyncio.CancelledError | None = None
+    while not errand.is_over:
+        # Only once interrupted: a scope costs as much as the rest. It keeps off what anyio's own
+        # scopes repeat until they are left.
+        scope: AbstractContextManager[object] = nullcontext()
+        if interruption is not None:
+            scope = anyio.CancelScope(shield=True)
+        errand.waiter = waiter()
+        try:
+            with scope:
+                await errand.waiter
+        except asyncio.CancelledError as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption
+    return errand.result()

@@ -38,7 +38,9 @@ from raincheck.runners.leaving import is_exit
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-    from raincheck.asgi.loops import Awaits, Loop, Task
+    from raincheck.asgi.budgets import Awaits
+    from raincheck.asgi.loops import Loop
+    from raincheck.asgi.stored_upload import StoredUpload
 
 logger = logging.getLogger("raincheck")
 
@@ -56,6 +58,7 @@ class Exchange(HandlerSide):
     _server_left = False
     _is_concluded = False
     _handed_over: Operation | None = None
+    upload: Upload | StoredUpload | None = None  # before there is a deferral, and so is `capture`
 
     def __init__(
         self,
@@ -80,29 +83,27 @@ class Exchange(HandlerSide):
         self.over = False  # the application has returned or raised
         self.error: BaseException | None = None
         self.deferral: Deferral | None = None  # few requests need one
-        self.capture: Capture | None = None
+        self.capture: Capture | None = None  # on the class, it would cost a KiB where it is set
         self.waiter: Any = None
-        self.upload = None
-        self._watched: dict[Awaits, float] | None = None
+        self.watched: dict[Awaits, float] | None = None
 
     # --- the server's task ---------------------------------------------------------------------
 
     async def serve(self) -> None:
         """Do for the server what calling the application would, or send a 202."""
-        budget = self.candidate.budget
-        self.task: Task = self.loop.spawn(self._run(), eager=True)
-        if not self.over or self._is_wanted:  # a marked one may be both
-            self.waiter = waiter = self.loop.waiter()
-            if budget:
-                self._watched = self.loop.watch(self, budget)
-            try:
-                if self.deferral is None or not self._is_wanted:
-                    await waiter
-                if not self.over or (self.deferral is not None and self._is_wanted):
-                    await self._promote()
-            except BaseException as error:
-                await self._leave(error)
-                raise
+        self.loop.launch(self, self.candidate.budget)
+        await self.see_through()
+
+    async def see_through(self) -> None:
+        """Do the rest of that: wait for the one who wakes this first, and do what is to be done."""
+        try:
+            if not self.over and not self._is_wanted:
+                await self.waiter
+            if not self.over or self._is_wanted:  # a marked one may be both
+                await self._promote()
+        except BaseException as error:
+            await self.break_off(error)
+            raise
         if self.capture is None:
             del self.task  # its context refers to this object, and a cycle costs more than the rest
             if self.deferral is not None:
@@ -122,7 +123,7 @@ class Exchange(HandlerSide):
     def _is_left(self) -> bool:
         return self.deferral is not None and self.deferral.is_handed_over
 
-    async def _leave(self, error: BaseException) -> None:
+    async def break_off(self, error: BaseException) -> None:
         """End the application as the server ends this task; after the 202, leave it alone."""
         if self._is_deciding:
             self._server_left = True
@@ -148,8 +149,9 @@ class Exchange(HandlerSide):
         if is_left_alone(self.gateway.engine.policy, self.arrived):
             await self._go_on()
             return
+        deferral = self.ensure_deferral()  # before anything is read ahead: see `send`, `receive`
         is_read = await self._read_ahead()
-        if is_read and not self._needs_no_202() and self.ensure_deferral().hold():
+        if is_read and not self._needs_no_202() and deferral.hold():
             await self._accept()
         if self._is_left:
             await self._leave_to_workers(is_read=is_read)
@@ -255,7 +257,9 @@ class Exchange(HandlerSide):
         while (writer := deferral.attach(operation)) is None:
             await self.loop.promote(deferral.mark_again, operation)
         self.capture = Capture(writer, self.loop)
-        self.scope["extensions"] = extensions_of(self.arrived, passes=self.passes)
+        offered = extensions_of(self.arrived, passes=self.passes)
+        if offered or "extensions" in self.scope:  # one key more may double the scope's size
+            self.scope["extensions"] = offered
         self.gateway.running.adopt(self)
 
     def _resume(self, operation: Operation, request: Request) -> Capture:
@@ -264,8 +268,9 @@ class Exchange(HandlerSide):
 
     async def _send_accepted(self, operation: Operation) -> None:
         send = self.server_send
-        # The server's objects for this request can go.
+        # The server's objects for this request can go, and what this task has waited for.
         del self.server_send, self.server_receive
+        self.waiter = None
         await send_response(self.arrived, send, self._started(operation))
 
     def _started(self, operation: Operation) -> Response:
@@ -297,7 +302,7 @@ class Exchange(HandlerSide):
 
     # --- the application's task ----------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
         CURRENT.set(self)  # in this task's context only
         try:
             await self.gateway.app(self.scope, self.receive, self.send)
@@ -305,14 +310,15 @@ class Exchange(HandlerSide):
             self.error = error
         self.over = True
         self.scope.pop(REQUEST, None)
-        if self._watched is not None:
-            self._watched.pop(self, None)
+        if self.watched is not None:
+            self.watched.pop(self, None)
         if self.deferral is not None:
             self.deferral.end()
-        if self.capture is not None:
-            await self._conclude()
-        elif self.waiter is not None:
-            self.loop.wake(self.waiter)
+            if self.capture is not None:
+                await self._conclude()
+                return
+        if (waiter := self.waiter) is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def _conclude(self) -> None:
         """End the operation, if its response did not."""
@@ -345,15 +351,14 @@ class Exchange(HandlerSide):
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message of the application on: to the server, or into the store."""
         if self.started:
-            is_last = not message.get("more_body", False)
+            if message.get("more_body"):
+                return self.server_send(message)
             # Servers go on with the client's next request when this one has its response.
-            return outside(self.server_send, message) if is_last else self.server_send(message)
+            return outside(self.server_send, message)
         if self.deferral is not None:
             return self._send_where(self.deferral, message)
         if message["type"] == "http.response.start":
             self.started = True
-            if self.upload is not None:
-                self._wake()
         return self.server_send(message)
 
     async def _send_where(self, deferral: Deferral, message: Message) -> None:

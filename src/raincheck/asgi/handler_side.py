@@ -53,11 +53,18 @@ class HandlerSide(Receiving):
             self.route,
             self,
             lock=threading.RLock(),
-            wake=partial(self.loop.call, self._wake),
-            stop=partial(self.loop.call, self.stop),
-            ask_again=partial(self.loop.call, self._find_owner_soon),
+            # Methods: a `partial` of each would take a KiB, for as long as the operation runs.
+            wake=self._wake_anywhere,
+            stop=self._stop_anywhere,
+            ask_again=self._find_owner_anywhere,
             is_answered=self.started or self.over,
         )
+
+    def _wake_anywhere(self) -> None:
+        self.loop.call(self._wake)
+
+    def _stop_anywhere(self) -> None:
+        self.loop.call(self.stop)
 
     @property
     def operation(self) -> Operation | None:
@@ -146,6 +153,9 @@ class HandlerSide(Receiving):
         if self.stopping is None:
             return cast(HandlerEnd, self.__dict__.setdefault("stopping", HandlerEnd(self.loop)))
         return self.stopping
+
+    def _find_owner_anywhere(self) -> None:
+        self.loop.call(self._find_owner_soon)
 
     def _find_owner_soon(self) -> None:
         self.loop.spawn(self._find_owner())

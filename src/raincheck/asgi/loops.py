@@ -10,14 +10,15 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
-from raincheck.asgi.cancelling import Witness, is_shielded, see_off
+from raincheck.asgi.budgets import Awaits, Budget
+from raincheck.asgi.cancelling import Witness, hold_out, is_shielded, see_off
 from raincheck.asgi.store_threads import Errand, Threads
 from raincheck.asgi.thread_waits import waits_for_thread
 from raincheck.asgi.trio_tasks import TrioTask, TrioWaiter
@@ -27,20 +28,29 @@ _CHECK = 0.1  # seconds between looks at what ends without telling: threads and 
 _NOWHERE = Context()  # or a timer would run in, and keep alive, the context of some request
 
 
-class Awaits(Protocol):
-    """Whoever waits for its budget to run out."""
-
-    def budget_is_over(self) -> None: ...
-
-
 class Task(Protocol):
     """A coroutine that runs on its own."""
 
     def cancel(self) -> object: ...
 
 
+class Racer(Awaits, Protocol):
+    """Runs against its budget."""
+
+    over: bool  # whether it has run
+    task: Task
+    waiter: Any  # what its end and that of its budget wake; not set if it is over by then
+    watched: dict[Awaits, float] | None  # where it waits for the latter
+
+    async def run(self) -> None: ...
+
+
 class Loop(Protocol):
     """One event loop, for as long as it runs."""
+
+    @property
+    def native(self) -> object:
+        """What asyncio calls the running loop; of trio, nothing that it does."""
 
     @property
     def is_alive(self) -> bool:
@@ -52,16 +62,20 @@ class Loop(Protocol):
         """Whether nothing will ever go on in it again; from any thread."""
         ...
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> Task:
-        """Run a coroutine on its own; it handles its exceptions. Nothing begins in a loop's end.
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Task:
+        """Run a coroutine on its own; it handles its exceptions. Nothing begins in a loop's end."""
+        ...
 
-        Args:
-            eager: Whether it may begin before this returns.
+    def launch(self, who: Racer, budget: float | None) -> Any:
+        """Run somebody in a task of its own, which may begin at once, and watch its budget.
+
+        Returns:
+            Its waiter; None if it is over.
         """
         ...
 
     def waiter(self) -> Any:
-        """Return what one task can await until `wake`."""
+        """Return what one task can await until `wake`; `done` and `set_result` are a future's."""
         ...
 
     def wake(self, waiter: Any) -> None:
@@ -131,37 +145,16 @@ class Loop(Protocol):
         ...
 
 
-class _Budget:
-    """All who wait for the same number of seconds, in order: one armed timer serves them all."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self.seconds = seconds
-        self.waiting: dict[Awaits, float] = {}
-        self.is_armed = False
-        self._clock = clock
-
-    def release(self) -> float | None:
-        """Tell everybody whose time has come; return when the next one's comes."""
-        now = self._clock()
-        while self.waiting:
-            who, since = next(iter(self.waiting.items()))
-            if since + self.seconds > now:
-                return since + self.seconds
-            del self.waiting[who]
-            who.budget_is_over()
-        return None
-
-
 class AsyncioLoop(Threads):
     """The running asyncio loop, whichever implements it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
-        self.loop = loop
+        self.loop = self.native = loop
         self.waiter = loop.create_future
         self._witness = witness = Witness(loop)
         self.attend, self.dismiss = witness.attend, witness.dismiss
-        self._budgets: dict[float, _Budget] = {}
+        self._budgets: dict[float, Budget] = {}
 
     @property
     def is_alive(self) -> bool:
@@ -171,19 +164,28 @@ class AsyncioLoop(Threads):
     def has_ended(self) -> bool:
         return self.loop.is_closed()
 
-    if sys.version_info >= (3, 12):
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.Task(coroutine, loop=self.loop, name="raincheck")
 
-        def spawn(
-            self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False
-        ) -> asyncio.Task[None]:
-            # An eager task costs half if it never suspends, and no more if it does.
-            return asyncio.Task(coroutine, loop=self.loop, name="raincheck", eager_start=eager)
-    else:
-
-        def spawn(
-            self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False
-        ) -> asyncio.Task[None]:
-            return asyncio.Task(coroutine, loop=self.loop, name="raincheck")
+    def launch(self, who: Racer, budget: float | None) -> asyncio.Future[None] | None:
+        # An eager task costs half if it never suspends, and no more if it does. What is told its
+        # loop costs more than what finds it: a fiftieth of all.
+        if sys.version_info >= (3, 12):
+            who.task = asyncio.Task(who.run(), loop=self.loop, name="raincheck", eager_start=True)
+        else:
+            who.task = asyncio.Task(who.run(), name="raincheck")
+        if who.over:
+            return None
+        waiter: asyncio.Future[None] = asyncio.Future()
+        who.waiter = waiter
+        if budget:
+            group = self._budgets.get(budget)
+            if group is not None and group.is_armed:  # else as here: a call costs as much as this
+                group.waiting[who] = self.loop.time()
+                who.watched = group.waiting
+            else:
+                who.watched = self.watch(who, budget)
+        return waiter
 
     def wake(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.done():
@@ -192,14 +194,14 @@ class AsyncioLoop(Threads):
     def watch(self, who: Awaits, budget: float) -> dict[Awaits, float]:
         group = self._budgets.get(budget)
         if group is None:
-            group = self._budgets[budget] = _Budget(budget, self.loop.time)
+            group = self._budgets[budget] = Budget(budget, self.loop.time)
         group.waiting[who] = now = self.loop.time()
         if not group.is_armed:
             group.is_armed = True
             self.loop.call_at(now + budget, self._tick, group, context=_NOWHERE)
         return group.waiting
 
-    def _tick(self, group: _Budget) -> None:
+    def _tick(self, group: Budget) -> None:
         due = group.release()
         group.is_armed = due is not None
         if due is not None:
@@ -232,21 +234,7 @@ class AsyncioLoop(Threads):
         return work.result()
 
     async def _wait_in_any_case(self, errand: Errand[_T]) -> _T:
-        interruption: asyncio.CancelledError | None = None
-        while not errand.is_over:
-            # Only once interrupted: a scope costs as much as the rest. It keeps off what anyio's
-            # own scopes repeat until they are left.
-            scope: AbstractContextManager[object]
-            scope = nullcontext() if interruption is None else anyio.CancelScope(shield=True)
-            errand.waiter = self.waiter()
-            try:
-                with scope:
-                    await errand.waiter
-            except asyncio.CancelledError as error:
-                interruption = error
-        if interruption is not None:
-            raise interruption
-        return errand.result()
+        return await hold_out(errand, self.waiter)
 
     def is_in(self, task: Task) -> bool:
         if threading.get_ident() != self._thread:
@@ -281,8 +269,9 @@ class TrioLoop(Threads):
         import trio
 
         self._trio = trio
+        self.native = self
         self._token = trio.lowlevel.current_trio_token()
-        self._budgets: dict[float, _Budget] = {}
+        self._budgets: dict[float, Budget] = {}
 
     @property
     def is_alive(self) -> bool:
@@ -299,7 +288,7 @@ class TrioLoop(Threads):
     def is_current(self) -> bool:
         return self._trio.lowlevel.current_trio_token() is self._token
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, eager: bool = False) -> TrioTask:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> TrioTask:
         scope, context = self._trio.CancelScope(), copy_context()
 
         async def run() -> None:
@@ -317,23 +306,30 @@ class TrioLoop(Threads):
             return False
         return self._trio.lowlevel.current_task().context is task.context
 
+    def launch(self, who: Racer, budget: float | None) -> TrioWaiter:
+        who.task = self.spawn(who.run())
+        who.waiter = waiter = self.waiter()
+        if budget:
+            who.watched = self.watch(who, budget)
+        return waiter
+
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self._trio)
 
     def wake(self, waiter: TrioWaiter) -> None:
-        waiter.wake()
+        waiter.set_result(None)
 
     def watch(self, who: Awaits, budget: float) -> dict[Awaits, float]:
         group = self._budgets.get(budget)
         if group is None:
-            group = self._budgets[budget] = _Budget(budget, self._trio.current_time)
+            group = self._budgets[budget] = Budget(budget, self._trio.current_time)
         group.waiting[who] = self._trio.current_time()
         if not group.is_armed:
             group.is_armed = True
             self._trio.lowlevel.spawn_system_task(self._tick, group, context=_NOWHERE.copy())
         return group.waiting
 
-    async def _tick(self, group: _Budget) -> None:
+    async def _tick(self, group: Budget) -> None:
         due: float | None = self._trio.current_time() + group.seconds
         while due is not None:
             await self._trio.sleep_until(due)

@@ -41,6 +41,7 @@ class Receiving(Arrival):
     server_receive: Receive
     upload: Upload | StoredUpload | None
     capture: Any
+    deferral: Any
 
     def _needs_no_202(self) -> bool:
         raise NotImplementedError
@@ -137,10 +138,11 @@ class Receiving(Arrival):
 
     async def receive(self) -> Message:
         """Pass a message of the server on; after the 202 there is no disconnect."""
-        if self.upload is not None and (ahead := await self.upload.take()) is not None:
-            return ahead
-        if self.capture is not None:
-            return await self._receive_after_202()
+        if self.deferral is not None:  # else there is neither
+            if self.upload is not None and (ahead := await self.upload.take()) is not None:
+                return ahead
+            if self.capture is not None:
+                return await self._receive_after_202()
         self.in_receive += 1
         try:
             message = await outside(self.server_receive)

@@ -116,7 +116,7 @@ class Rerun(Exchange):
         self.scope = scope
         await self._take_body(receive)
         self._is_inside = True
-        self.task = self.loop.spawn(self._run())
+        self.task = self.loop.spawn(self.run())
         await send({"type": "http.response.start", "status": 202, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

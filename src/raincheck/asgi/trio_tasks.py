@@ -18,14 +18,18 @@ class TrioTask:
 
 
 class TrioWaiter:
-    """What one task can await until it is woken."""
+    """What one task can await until it is woken; as much of a future of asyncio as is needed."""
 
     def __init__(self, trio_module: Any) -> None:
         self._trio = trio_module
         self._task: Any = None
         self._is_woken = False
 
-    def wake(self) -> None:
+    def done(self) -> bool:
+        """Tell whether it has been woken."""
+        return self._is_woken
+
+    def set_result(self, _: None) -> None:
         """Let the task that awaits this go on."""
         self._is_woken = True
         if self._task is not None:

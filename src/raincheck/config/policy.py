@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from raincheck.config.left_alone import KINDS, LeftAlone
 from raincheck.config.limits import REQUEST_BODY
@@ -50,6 +50,7 @@ class Candidate:
 class Refusal:
     """A request that insists (`handling=strict`) on what can't be done for it."""
 
+    budget: ClassVar[None] = None  # as a candidate's: it has none
     status: int
     code: str
     detail: str

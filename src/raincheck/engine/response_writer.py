@@ -35,6 +35,12 @@ class ResponseWriter:
         request: What is answered.
     """
 
+    # As long as an operation runs, there is one.
+    __slots__ = (
+        *("_base", "_buffer", "_chunk_size", "_engine", "_headers", "_is_complete", "_length"),
+        *("_lock", "_status", "_writing", "_written", "first_headers", "is_over", "operation"),
+    )
+
     def __init__(
         self, engine: Engine, operation: Operation, request: Request | None = None
     ) -> None:
