@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from raincheck.wsgi import request_body
+from raincheck.wsgi.arriving import is_empty
 from tests.support.wsgi import Call, Untouchable, environ_of, follow, wrap
 
 SOON = 0.05  # seconds
@@ -201,3 +202,16 @@ def test_chunks_that_have_come_are_not_waited_for(
     line[0].sendall(b"3\r\nabc\r\n0\r\n\r\n")
     app = wrap(echo, budget=0)
     assert follow(app, Call(app, request(stream, None)).run()).content == b"abc"
+
+
+@pytest.mark.parametrize(("length", "is_there"), [("", False), ("Content-Length: 3", True)])
+def test_a_body_that_is_none_is_seen_without_reading(
+    line: Line, length: str, is_there: bool
+) -> None:
+    stream = of_gunicorn(line, length)
+    line[0].sendall(b"abc")  # or it is the next request
+    assert is_empty(stream) is not is_there
+    environ = environ_of("/", "POST") | {"wsgi.input": stream, "wsgi.input_terminated": True}
+    environ.pop("CONTENT_LENGTH", None)
+    wrapped = wrap(echo, budget=60)
+    assert Call(wrapped, environ).run().content == (b"abc" if is_there else b"")

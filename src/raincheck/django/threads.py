@@ -101,7 +101,7 @@ class Exchange(Race):
             self.deferral.source = DjangoArrival(request, body, settings)
         self._origin = Origin()
         self._closers: list[Callable[[], None]] = []
-        self._channel = Channel(self.changed, is_ahead=False)  # one of the two uses a connection
+        self._channel = Channel(self.news, is_ahead=False)  # one of the two uses a connection
 
     # --- the server's thread -------------------------------------------------------------------
 
@@ -204,8 +204,7 @@ class Exchange(Race):
             self._record(writer, source)
             return
         self._leave()
-        with self.changed:
-            self.changed.notify_all()
+        self.news.tell_all()
         if source != ():
             self._pass_on(source)
         caches.close_all()

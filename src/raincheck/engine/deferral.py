@@ -63,6 +63,17 @@ class Deferral:
         candidate: As what it came.
     """
 
+    # Most requests have none of that:
+    operation: Operation | None = None
+    writer: ResponseWriter | None = None
+    progress: Progress | None = None
+    key: Key | None = None
+    is_passing = has_ended = is_cancelled = False
+    _marking = _recorded = UNMARKED  # what is said of it, and what of that the record has
+    _is_reached = False  # its handler has been called, as far as can be told
+    _is_due = False  # its handler has said that it is slow, or it has taken its time
+    _is_attended = _is_resumed = False  # by its client itself; by a process that did not accept it
+
     def __init__(
         self,
         context: Context,
@@ -73,33 +84,18 @@ class Deferral:
         *,
         lock: AbstractContextManager[object],
         wake: Callable[[], object],
-        stop: Callable[[], object] = lambda: None,
+        stop: Callable[[], object] | None = None,
         ask_again: Callable[[], object] | None = None,
         is_answered: bool = False,
     ) -> None:
         self.source = source
-        self.operation: Operation | None = None
-        self.writer: ResponseWriter | None = None
-        self.progress: Progress | None = None
-        self.key: Key | None = None
         self.fate = Fate.ANSWERED if is_answered else Fate.OPEN
-        self.is_passing = False
-        self.has_ended = False
-        self.is_cancelled = False
         self._context = context
         self.candidate = candidate
-        self._method = method
-        self._route = route
-        self._lock = lock
-        self._wake = wake
-        self._stop = stop
+        self._method, self._route = method, route
+        self._lock, self._wake = lock, wake
+        self._stop = stop or _nothing
         self._ask_again = ask_again
-        self._marking = UNMARKED
-        self._recorded = UNMARKED  # what of that the record has
-        self._is_reached = False  # its handler has been called, as far as can be told
-        self._is_due = False  # its handler has said that it is slow, or it has taken its time
-        self._is_attended = False  # its client waits for the response itself
-        self._is_resumed = False  # another process has accepted it
         self._handing_over = threading.Lock()
 
     def let_go(self) -> None:
@@ -124,8 +120,12 @@ class Deferral:
         self._note(Moment.REFUSED)
 
     def respond(self) -> Where:
-        """Settle where a response goes that is about to begin."""
-        return WHERE.get(self._note(Moment.RESPONSE), Where.CLIENT)
+        """Settle where a response goes that is about to begin; no news as long as it has not."""
+        if self.fate is Fate.ANSWERED:  # for good
+            return Where.CLIENT
+        with self._lock:
+            self.fate = FATES[Moment.RESPONSE][self.fate]
+            return self.where
 
     def end(self) -> None:
         """Take note that its handler is over."""

@@ -15,6 +15,8 @@ class Fate(Enum):
     DEFERRED = "into the store"
     HANDED_OVER = "nowhere: workers run the handler, which has been left before it began"
 
+    __hash__ = object.__hash__  # every request looks into the tables; the name's takes four times
+
 
 class Moment(Enum):
     """What happens to a request."""
@@ -25,6 +27,8 @@ class Moment(Enum):
     RESPONSE = "its response is about to begin"
     OVER = "its handler is over"
     LEFT = "its handler is left to workers, before it begins"
+
+    __hash__ = object.__hash__
 
 
 class Where(Enum):

@@ -90,6 +90,12 @@ def _gunicorns(stream: Any) -> Any:
     return unreader if is_known and hasattr(stream, "buf") else None
 
 
+def is_empty(stream: Any) -> bool:
+    """Tell whether nothing comes, where that is seen without reading."""
+    is_at_end = getattr(getattr(stream, "reader", None), "length", None) == 0
+    return is_at_end and _gunicorns(stream) is not None and not stream.buf.tell()
+
+
 def _of_length(stream: Any, unreader: Any, size: int, patience: Patience) -> bytes:
     """Read what gunicorn has, or what a single look at its socket brings."""
     if held := stream.buf.tell():

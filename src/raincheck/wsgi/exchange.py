@@ -6,10 +6,10 @@ request in its thread or context, and a half-read iterator can't change either.
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Iterable, Sequence
-from types import GeneratorType
-from typing import IO, TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING, Any
 from wsgiref.util import FileWrapper
 
 from raincheck.config.policy import Candidate
@@ -19,6 +19,7 @@ from raincheck.handler import REQUEST
 from raincheck.runners.leaving import is_exit
 from raincheck.wsgi.arrival import EnvironArrival
 from raincheck.wsgi.channel import Channel, Outlet
+from raincheck.wsgi.closing import close, is_of_memory, is_plain, wants_close
 from raincheck.wsgi.race import Race
 from raincheck.wsgi.request_body import let_go
 from raincheck.wsgi.translation import from_wsgi_headers, to_length
@@ -45,6 +46,15 @@ class Exchange(Race):
         body: The request's, read ahead.
     """
 
+    _status: str | None = None
+    _headers: list[tuple[str, str]]  # with a status
+    _exc_info: OptExcInfo | None = None
+    _sent = 0  # bytes
+    _held = 0  # empty pieces
+    _has_returned = False
+    _is_whole = False  # all of it is in memory
+    _is_idle = False  # its `close()` does nothing
+
     def __init__(
         self,
         gateway: Gateway,
@@ -59,15 +69,7 @@ class Exchange(Race):
         inside[REQUEST] = self.sign
         self._environ = inside
         self._body = body
-        self._status: str | None = None
-        self._headers: list[tuple[str, str]] = []
-        self._exc_info: OptExcInfo | None = None
-        self._declared: int | None = None  # bytes, by the application
-        self._sent = 0  # bytes
-        self._held = 0  # empty pieces
-        self._has_returned = False
-        self._is_whole = False  # all of it is in memory
-        self._channel = Channel(self.changed)
+        self._channel = Channel(self.news)
 
     # --- the server's thread -------------------------------------------------------------------
 
@@ -87,6 +89,10 @@ class Exchange(Race):
             self.abandon()
             raise
         return Outlet(self._channel) if self._channel.whole is None else self._channel.whole
+
+    def has_begun(self) -> bool:
+        """Tell whether there is something of a response that goes to the server."""
+        return self._channel.has_begun()
 
     def abandon(self) -> None:
         """Take note that the server's thread is gone: nobody takes the response."""
@@ -119,12 +125,12 @@ class Exchange(Race):
             error = raised
         writer = self.settle()
         if self.is_left:
-            self._leave(_close(result) or error)
+            self._leave(close(result) or error)
         elif writer is None:
             self._leave_to_server(result, error)
         else:
             self._exc_info = None
-            error = _close(result) or error
+            error = close(result) or error
             let_go(self._body, is_over=True)  # not before: until now it may have been captured
             self.conclude(writer, error)
             self.cut(self._channel, error)
@@ -146,21 +152,30 @@ class Exchange(Race):
 
     def _leave_to_server(self, result: Iterable[bytes], error: BaseException | None) -> None:
         """Have the server take the rest, and close the iterable when it wants that."""
-        self._channel.end(error)
-        if wants_close := _wants_close(result):
+        is_awaited = not self._is_idle and wants_close(result)
+        # The server's thread is told by `run`, as late as can be: as long as this one has
+        # something to do, another that is awake is only in its way.
+        self._channel.end(error, tells=is_awaited)
+        if is_awaited:
             self._channel.until_closed()
-        error = self._channel.closed(_close(result))
-        let_go(self._body, is_over=wants_close)
+        error = self._channel.closed(close(result))
+        if error is not None or not isinstance(self._body, io.BytesIO):
+            self.news.tell_all()  # what follows takes its time
+        let_go(self._body, is_over=is_awaited)
         if error is not None and not isinstance(error, OperationCancelled):
             logger.error("%r raised after its response", self.path, exc_info=error)
         del error
 
     def _send_all(self, result: Iterable[bytes]) -> None:
         is_first = not (self._sent or self._held)
-        if is_first and _is_plain(result) and self._is_to_server():
+        if is_first and is_plain(result) and self._is_to_server():
             self._channel.put_whole(result)
             return
-        self._is_whole = not self._sent and _is_plain(result)
+        if is_first and is_of_memory(result) and self._is_to_server():
+            self._channel.put_whole(iter([*result]))
+            self._is_idle = True
+            return
+        self._is_whole = not self._sent and is_plain(result)
         for data in result:
             if not self._send(data):
                 return
@@ -192,7 +207,7 @@ class Exchange(Race):
             self.begin_passing(self._channel)
         self._sent += len(data)
         if writer is None:
-            is_last = self._sent == self._declared
+            is_last = self._sent == _declared(self._headers)
             return self._channel.put(*self._held_pieces(), data, is_last=is_last)
         if writer.feed(data):
             writer.flush()
@@ -218,9 +233,6 @@ class Exchange(Race):
         if exc_info is None and self._status is not None:
             raise AssertionError("start_response was called a second time without exc_info")
         self._status, self._headers, self._exc_info = status, headers, exc_info
-        self._declared = next(
-            (to_length(value) for name, value in headers if name.lower() == "content-length"), None
-        )
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -228,32 +240,18 @@ class Exchange(Race):
             raise OperationCancelled("nobody waits for this response any more")
 
 
-def _wants_close(result: Iterable[bytes]) -> bool:
-    """Tell whether its end is more than the end of its iteration."""
-    if isinstance(result, GeneratorType):
-        return result.gi_frame is not None  # else it has ended
-    return hasattr(result, "close")
-
-
-def _close(result: Iterable[bytes]) -> BaseException | None:
-    """Close an iterable if it can be; return what that has raised."""
-    close = getattr(result, "close", None)
-    try:
-        if close is not None:
-            close()
-    except BaseException as error:
-        return error
+def _declared(headers: Iterable[tuple[str, str]]) -> int | None:
+    """Return the length of a body in bytes, as the application declares it."""
+    for name, value in headers:
+        if name.lower() == "content-length":
+            return to_length(value)
     return None
-
-
-def _is_plain(result: Iterable[bytes]) -> TypeGuard[Sequence[bytes]]:
-    """Tell whether it is in memory and has no `close()`, which subclasses may have."""
-    return type(result) in (list, tuple)
 
 
 def _copy(environ: WSGIEnvironment, body: IO[bytes]) -> WSGIEnvironment:
     """Give the handler an environ of its own: some servers clear theirs after the response."""
-    copy = environ | {"wsgi.input": body, "wsgi.multithread": True}
+    copy = environ.copy()
+    copy["wsgi.input"], copy["wsgi.multithread"] = body, True
     if "wsgi.file_wrapper" in environ:
         copy["wsgi.file_wrapper"] = FileWrapper  # the server's may need the server's thread
     return copy

@@ -15,7 +15,7 @@ from raincheck.config.options import Options, Settings
 from raincheck.config.policy import Candidate, Refusal
 from raincheck.engine.engine import Engine
 from raincheck.engine.idempotency import SharingPolicy
-from raincheck.engine.refusals import admit, is_accepted_first
+from raincheck.engine.refusals import Admitted, admit, is_accepted_first
 from raincheck.handler import CURRENT, is_within
 from raincheck.http.messages import Response
 from raincheck.monitor.links import Mount, Place, fill, parse_target
@@ -98,8 +98,7 @@ class RaincheckMiddleware:
             return self.app(environ, start_response)
         engine = self._gateway.engine
         stream = environ["wsgi.input"]
-        share = partial(sharing_of, self._sharing_policy, environ, path)
-        admitted = admit(decision, engine, share)
+        admitted = self._admit(environ, path, decision)
         if isinstance(admitted, Response):
             return self._gateway.status.refuse(environ, start_response, admitted)
         candidate, sharing = admitted
@@ -148,6 +147,16 @@ class RaincheckMiddleware:
         request = to_request(environ)
         response = self._gateway.monitor.started(operation, request, applied, where)
         return self._gateway.status.send(environ, start_response, response)
+
+    def _admit(
+        self, environ: WSGIEnvironment, path: str, decision: Candidate | Refusal
+    ) -> Admitted | Response:
+        """Say whether the handler may be called; nothing speaks against most."""
+        is_plain = environ["REQUEST_METHOD"] in self._sharing_policy.plain
+        if is_plain and type(decision) is Candidate and decision.budget:
+            return Admitted(decision, None)
+        share = partial(sharing_of, self._sharing_policy, environ, path)
+        return admit(decision, self._gateway.engine, share)
 
     def _goes_inline(self, environ: WSGIEnvironment, candidate: Candidate) -> bool:
         if CURRENT.get() is not None:  # it is within a request that may be deferred

@@ -30,6 +30,7 @@ from raincheck.http.messages import Headers, Request, Response
 from raincheck.operations.operation import Operation, Progress, Reason
 from raincheck.runners.leaving import native_exit
 from raincheck.wsgi.gateway import Gateway
+from raincheck.wsgi.news import News
 from raincheck.wsgi.passing import Passing
 from raincheck.wsgi.waiting import PATIENCE
 
@@ -47,6 +48,9 @@ class Race(Passing):
 
     is_rerun = False
     protocol = "wsgi"
+    over = False  # the handler's thread is done with the request
+    _is_recorded = False  # for workers, or refused
+    _thread: int | None = None  # its handler's
 
     def __init__(
         self,
@@ -59,14 +63,11 @@ class Race(Passing):
         self.gateway = gateway
         self.candidate = candidate
         self.path = path
-        self.changed = changed = threading.Condition()
+        self.news = news = News()
         self.deferral = Deferral(
-            gateway, candidate, method, path, source, lock=changed, wake=changed.notify_all
+            gateway, candidate, method, path, source, lock=news.lock, wake=news.tell
         )
         self.sign = object()  # in the environ that the application is given
-        self.over = False  # the handler's thread is done with the request
-        self._is_recorded = False  # for workers, or refused
-        self._thread: int | None = None  # its handler's
 
     # --- what the two kinds of races do of their own -------------------------------------------
 
@@ -109,6 +110,8 @@ class Race(Passing):
         try:
             if self.deferral.fate is not Fate.KEPT:
                 self._wait_for_budget(self._is_decided)
+                if self.deferral.fate is Fate.ANSWERED:  # for good
+                    return None
                 is_held = self.deferral.hold()
                 if self.is_left:
                     return self._leave_to_workers()
@@ -177,18 +180,23 @@ class Race(Passing):
             turn.wait(partial(self._wait, lambda: is_enough() or turn.is_called), rest)
 
     def _wake(self) -> None:
-        with self.changed:
-            self.changed.notify_all()
+        self.news.tell_all()
 
     def _wait(self, is_enough: Callable[[], bool], seconds: float | None) -> bool:
-        with self.changed:
-            return self.changed.wait_for(is_enough, seconds)
+        return self.news.wait_for(is_enough, seconds)
 
     def _is_decided(self) -> bool:
-        return self.deferral.fate is not Fate.OPEN
+        return self.deferral.fate is not Fate.OPEN and self._is_there_or_late()
 
     def _is_answered(self) -> bool:
-        return self.deferral.fate is Fate.ANSWERED
+        return self.deferral.fate is Fate.ANSWERED and self._is_there_or_late()
+
+    def _is_there_or_late(self) -> bool:
+        return self.deferral.fate is not Fate.ANSWERED or self.over or self.has_begun()
+
+    def has_begun(self) -> bool:
+        """Tell whether there is something of a response that goes to the server."""
+        return True
 
     def _promote(self) -> None:
         try:
@@ -216,7 +224,7 @@ class Race(Passing):
 
     def _attach(self, operation: Operation) -> bool:
         """From here on the handler answers to the store."""
-        with self.changed:
+        with self.news.lock:
             if self.deferral.attach(operation) is None:
                 return False
             self.gateway.running.adopt(self)
@@ -256,10 +264,9 @@ class Race(Passing):
         Returns:
             Where to record it; None if it goes to the server, or nowhere (`is_left`).
         """
-        with self.changed:
-            while (where := self.deferral.respond()) is Where.WAIT:
-                self.changed.wait()
-            return self.deferral.writer if where is Where.STORE else None
+        while (where := self.deferral.respond()) is Where.WAIT:
+            self.news.wait_for(lambda: not self.deferral.is_held)
+        return self.deferral.writer if where is Where.STORE else None
 
     def begin(self, writer: ResponseWriter, status: int, headers: Headers) -> None:
         """Record the beginning of the response, once it is known whose it is."""

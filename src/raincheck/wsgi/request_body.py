@@ -17,7 +17,7 @@ from raincheck.engine.idempotency import Sharing
 from raincheck.engine.refusals import refuse_unread
 from raincheck.http.messages import Response
 from raincheck.http.spool import PIECE, Spooled, SpoolFile
-from raincheck.wsgi.arriving import Late, Patience, Read, reader_of
+from raincheck.wsgi.arriving import Late, Patience, Read, is_empty, reader_of
 from raincheck.wsgi.translation import to_length
 
 logger = logging.getLogger("raincheck")
@@ -89,7 +89,7 @@ def read_ahead(
         if environ.get("HTTP_TRANSFER_ENCODING"):
             raise Unread(stream)  # only the application knows how this server gives chunks
         return io.BytesIO()
-    if not length and length is not None:
+    if (not length and length is not None) or is_empty(stream):
         return io.BytesIO()
     if length is not None and length > limit:
         raise Unread(stream)
@@ -111,6 +111,8 @@ def let_go(body: IO[bytes], *, is_over: bool = False) -> None:
     Args:
         is_over: Whether the server is done with the request.
     """
+    if type(body) is io.BytesIO:
+        return
     raw = getattr(body, "raw", None)
     if isinstance(raw, LargeBody):
         raw.let_go(is_over=is_over)
