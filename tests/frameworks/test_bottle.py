@@ -158,6 +158,7 @@ class TestBottle(MarkedViews):
         return build(work)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_marked_handlers_are_deferred_on_a_real_server() -> None:
     check_on_a_wsgi_server(WAITRESS, __name__, ("/sync", "/inner/sync"))

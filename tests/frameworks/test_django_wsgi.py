@@ -206,6 +206,7 @@ class TestTheMiddlewareOfTheProject(TestDjango):
         return deferring(Work(), DEFERRING, *self.middleware, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_marked_handlers_are_deferred_on_a_real_server() -> None:
     check_on_a_wsgi_server(GUNICORN, __name__, ("/below", "/async", "/method/sync"))

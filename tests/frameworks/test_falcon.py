@@ -105,6 +105,7 @@ class TestFalcon(MarkedHandlers):
         return build(work)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_marked_handlers_are_deferred_on_a_real_server() -> None:
     check_on_a_server(__name__, ("/async", "/thread"))

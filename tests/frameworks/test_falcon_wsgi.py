@@ -168,6 +168,7 @@ class TestFalcon(MarkedViews):
         return build(work)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_marked_handlers_are_deferred_on_a_real_server() -> None:
     check_on_a_wsgi_server(WAITRESS, __name__, ("/sync", "/hooked"))

@@ -129,6 +129,7 @@ def test_what_the_route_decorator_made_can_not_be_marked() -> None:
         long_running(post("/")(handler))
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_marked_handlers_are_deferred_on_a_real_server() -> None:
     check_on_a_server(__name__, ("/async", "/workshop/sync"))

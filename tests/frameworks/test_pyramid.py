@@ -247,6 +247,7 @@ async def test_an_exception_without_a_view_is_raised_or_becomes_the_operation_s_
         assert await talk.state(accepted) == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_marked_handlers_are_deferred_on_a_real_server() -> None:
     check_on_a_wsgi_server(GUNICORN, __name__, ("/request", "/two", "/class"))

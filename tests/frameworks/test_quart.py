@@ -113,6 +113,7 @@ async def test_raincheck_may_wrap_the_application_s_own_asgi_callable() -> None:
         assert (await session.result(accepted)).status_code == 201
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_marked_handlers_are_deferred_on_a_real_server() -> None:
     check_on_a_server(__name__, ("/async", "/sync"))

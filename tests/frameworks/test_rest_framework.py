@@ -214,6 +214,7 @@ class TestRestFramework(MarkedDjangoViews):
             assert (response.status_code, response.json()) == (200, [])
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_marked_handlers_are_deferred_on_a_real_server() -> None:
     check_on_a_wsgi_server(GUNICORN, __name__, ("/function", "/orders/"))

@@ -88,8 +88,9 @@ class Engine:
         self.recovery = Recovery(process, requests)
         self.queues = Queues(process, self.recovery)
         self.leases = Leases(process, self.cancel)
-        recover_soon = lambda: self.heartbeat.recover_soon()  # noqa: E731 - tests replace it
-        self._looking = Looking(process, self.recovery, self.leases, recover_soon)
+        self._looking = Looking(
+            process, self.recovery, self.leases, recover_soon=lambda: self.heartbeat.recover_soon()
+        )
         self._accepting = Accepting(
             process,
             requests,

@@ -30,6 +30,7 @@ class Looking:
         process: Process,
         recovery: Recovery,
         leases: Leases,
+        *,
         recover_soon: Callable[[], object],
     ) -> None:
         self._process = process
