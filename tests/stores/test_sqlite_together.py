@@ -14,6 +14,7 @@ import pytest
 from raincheck.errors import StoreError
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.stores.sqlite.database import Database
+from raincheck.stores.sqlite.parts import MOST, Part
 from raincheck.testing.material import in_threads, make_operation, run_in_fork
 
 PATIENCE = 30.0  # seconds
@@ -116,6 +117,40 @@ def test_a_commit_that_fails_is_made_again_by_each(database: Database) -> None:
 
     assert together(database, [insert("b"), fail_once, insert("c")]) == [1, 2, 1]
     assert names(database) == {"a", "b", "c"}
+
+
+def test_who_comes_behind_more_than_one_commit_takes_is_done_once(database: Database) -> None:
+    done: list[int] = []
+    database._waiting.extend(Part(insert(f"{n}"), adds=True) for n in range(MOST))
+    database.write(lambda _: done.append(1))
+    together(database, [insert("a"), insert("b")])
+    assert done == [1]
+    assert names(database) >= {"a", "b"}
+
+
+def test_an_unexpected_error_is_met_by_whose_it_is(database: Database) -> None:
+    def fail(_: sqlite3.Connection) -> None:
+        raise OverflowError("too large")
+
+    first, failed, last = together(database, [insert("a"), fail, insert("b")])
+    assert (first, last) == (1, 1)
+    assert isinstance(failed, OverflowError)
+    assert names(database) == {"a", "b"}
+
+
+def test_what_was_interrupted_while_it_waited_is_done_by_nobody_else(database: Database) -> None:
+    class Interrupted:
+        def __enter__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __exit__(self, *_: object) -> None: ...
+
+    lock, database._lock = database._lock, Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        database.write(insert("interrupted"))
+    database._lock = lock
+    together(database, [insert("a"), insert("b")])
+    assert names(database) == {"a", "b"}
 
 
 @ignore_forks

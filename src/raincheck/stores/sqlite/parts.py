@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from raincheck.errors import StoreError
@@ -69,7 +70,24 @@ def do_all(parts: list[Part[Any]], connection: sqlite3.Connection) -> None:
         part.do(connection)
 
 
-def take(waiting: deque[Part[Any]]) -> list[Part[Any]]:
-    """Take out those who wait; none if it is only one, who had better do it alone."""
-    taken = [waiting.popleft() for _ in range(min(len(waiting), MOST))]
-    return taken if len(taken) > 1 else []
+def take(waiting: deque[Part[Any]], one: Part[Any]) -> list[Part[Any]]:
+    """Take out one and others who wait; none if there are no others: it had better do it alone.
+
+    In any case `one` waits no longer: nobody else does it from then on.
+    """
+    if not withdraw(waiting, one):
+        return []
+    others: list[Part[Any]] = []
+    with suppress(IndexError):  # somebody was interrupted, and has withdrawn
+        while waiting and len(others) < MOST - 1:
+            others.append(waiting.popleft())
+    return [one, *others] if others else []
+
+
+def withdraw(waiting: deque[Part[Any]], one: Part[Any]) -> bool:
+    """Take one out; False if others have."""
+    try:
+        waiting.remove(one)
+    except ValueError:
+        return False
+    return True
