@@ -158,8 +158,8 @@ class Database:
             adds: Whether it may take room for good; what does not may use what is kept for it.
         """
         one = Part(work, adds=adds)
-        self._waiting.append(one)
         try:
+            self._waiting.append(one)
             with self._lock:
                 if not one.is_done and (several := take(self._waiting, one)):
                     self._write_together(several)
