@@ -14,7 +14,7 @@ import pytest
 from raincheck.errors import StoreError
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.stores.sqlite.database import Database
-from raincheck.stores.sqlite.parts import MOST, Part
+from raincheck.stores.sqlite.parts import MOST, Part, within
 from raincheck.testing.material import in_threads, make_operation, run_in_fork
 
 PATIENCE = 30.0  # seconds
@@ -151,6 +151,38 @@ def test_what_was_interrupted_while_it_waited_is_done_by_nobody_else(database: D
     database._lock = lock
     together(database, [insert("a"), insert("b")])
     assert names(database) == {"a", "b"}
+
+
+class Begins:
+    """A connection whose user is interrupted when a transaction has just begun."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str) -> None:
+        self._connection.execute(statement)
+        if statement.startswith("BEGIN"):
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_no_transaction_open(database: Database) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        within(Begins(database._current()), insert("a"))  # type: ignore[arg-type]
+    database.write(insert("b"))
+    assert names(database) == {"b"}
+
+
+def test_who_writes_while_the_same_thread_does_undoes_nothing(database: Database) -> None:
+    def interrupted(connection: sqlite3.Connection) -> None:
+        insert("a")(connection)
+        with pytest.raises(StoreError):
+            database.write(insert("b"))
+
+    database.write(interrupted)
+    assert names(database) == {"a"}
 
 
 @ignore_forks

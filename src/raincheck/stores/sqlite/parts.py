@@ -17,14 +17,16 @@ _T = TypeVar("_T")
 
 def within(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _T]) -> _T:
     """Do something in a transaction: all of it, or nothing."""
-    # Not DEFERRED: upgrading a read lock fails at once, whatever the patience.
-    connection.execute("BEGIN IMMEDIATE")
+    is_within = connection.in_transaction  # as what a signal interrupts may be: that stays
     try:
+        # Not DEFERRED: upgrading a read lock fails at once, whatever the patience. Within `try`: an
+        # interrupt that comes between would leave it open, and nobody here could write any more.
+        connection.execute("BEGIN IMMEDIATE")
         result = work(connection)
         connection.execute("COMMIT")
         return result
     except BaseException:
-        if connection.in_transaction:
+        if connection.in_transaction and not is_within:
             connection.execute("ROLLBACK")
         raise
 
