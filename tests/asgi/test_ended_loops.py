@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -15,8 +16,10 @@ from raincheck.asgi import RaincheckMiddleware
 from raincheck.asgi.loops import AsyncioLoop, TrioLoop
 from raincheck.contracts import Filter
 from raincheck.operations.operation import Operation, Reason, State
+from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import BACKENDS, PATIENT, call, engine_of, follow, lose, recover
 from tests.support.handlers import answer, wrap
+from tests.unit.engines import wait_until
 
 pytestmark = [
     pytest.mark.usefixtures("by_hand"),
@@ -70,6 +73,41 @@ def test_what_is_taken_up_while_the_loop_ends_is_released(
     assert only_one(app).state is State.ACCEPTED
     assert not engine_of(app).is_busy
     assert not app._gateway.running._handlers
+
+
+class LateStore(MemoryStore):
+    """A store that records an operation only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.may_answer, self.has_answered = (threading.Event() for _ in range(3))
+
+    def create(self, *args: Any, **options: Any) -> Operation:
+        self.is_asked.set()
+        self.may_answer.wait(PATIENT)
+        return super().create(*args, **options)
+
+
+@pytest.mark.parametrize("budget", [0, 0.01])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_recorded_after_the_loop_has_ended_is_given_up(backend: str, budget: float) -> None:
+    store = LateStore()
+    app = wrap(sleeper, budget=budget, store=store)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(call, app, method="POST"))
+            await anyio.to_thread.run_sync(store.is_asked.wait, PATIENT)
+            group.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
+    store.may_answer.set()
+    wait_until(lambda: any(running.run for running in engine_of(app).running.all()))
+    engine_of(app).beat()
+    ended = only_one(app)
+    assert (ended.state, ended.reason) == (State.FAILED, Reason.SHUTDOWN)
+    assert not engine_of(app).is_busy
+    gc.collect()
 
 
 def test_a_handler_of_a_closed_loop_is_run_again_in_the_next() -> None:

@@ -241,6 +241,19 @@ async def test_above_the_limit_a_client_is_told_how_things_are_and_to_come_again
     engine_of(app).close()
 
 
+async def test_who_was_told_to_come_again_may_listen_when_there_is_room(
+    handler: Handler, store: Store
+) -> None:
+    app = RaincheckMiddleware(handler, store=store, budget=0, limits={"pollers": 0})
+    path = await start(app, handler)
+    assert parse((await call(app, path, headers=STREAM)).content)
+    object.__setattr__(engine_of(app).limits, "pollers", 1)
+    async with listening(app, path) as [client]:
+        handler.go.set()
+    assert client.events[-1]["event"] == "end"
+    engine_of(app).close()
+
+
 async def test_what_is_unknown_anothers_or_gone_is_an_error_and_no_stream(
     handler: Handler, store: Store
 ) -> None:

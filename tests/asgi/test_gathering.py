@@ -12,7 +12,10 @@ import anyio.lowlevel
 import pytest
 
 from raincheck.asgi import RaincheckMiddleware
+from raincheck.asgi.gathering import Gathering
+from raincheck.asgi.loops import running_loop
 from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.monitor.listeners import Seen
 from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import Call, call, engine_of, follow, http_scope, path_of
@@ -190,3 +193,26 @@ async def test_at_hand_nothing_is_gathered(handler: Handler) -> None:
     path = path_of(await call(app, "/thing"))
     assert (await call(app, path)).status == 202
     assert app._gateway.status._gathering is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no thread"), OSError("no descriptor")])
+async def test_a_look_that_cannot_begin_is_told_to_all_who_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fail(*_: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise error
+
+    async def see(name: str) -> None:
+        seen[name] = await gathering.see(name)
+
+    loop, seen = running_loop(None), dict[str, Seen]()
+    monkeypatch.setattr(loop, "poll", fail)
+    gathering = Gathering(loop, lambda _: {})
+    names = [f"{n}" for n in range(5)]
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for name in names:
+                group.start_soon(see, name)
+    told = [str(seen[name].failure) for name in names]
+    assert told == [f"polls can't be answered now: {error}"] * len(names)

@@ -14,6 +14,7 @@ import pytest
 from raincheck.errors import StoreError
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.stores.sqlite.database import Database
+from raincheck.stores.sqlite.parts import MOST, Part, within
 from raincheck.testing.material import in_threads, make_operation, run_in_fork
 
 PATIENCE = 30.0  # seconds
@@ -116,6 +117,72 @@ def test_a_commit_that_fails_is_made_again_by_each(database: Database) -> None:
 
     assert together(database, [insert("b"), fail_once, insert("c")]) == [1, 2, 1]
     assert names(database) == {"a", "b", "c"}
+
+
+def test_who_comes_behind_more_than_one_commit_takes_is_done_once(database: Database) -> None:
+    done: list[int] = []
+    database._waiting.extend(Part(insert(f"{n}"), adds=True) for n in range(MOST))
+    database.write(lambda _: done.append(1))
+    together(database, [insert("a"), insert("b")])
+    assert done == [1]
+    assert names(database) >= {"a", "b"}
+
+
+def test_an_unexpected_error_is_met_by_whose_it_is(database: Database) -> None:
+    def fail(_: sqlite3.Connection) -> None:
+        raise OverflowError("too large")
+
+    first, failed, last = together(database, [insert("a"), fail, insert("b")])
+    assert (first, last) == (1, 1)
+    assert isinstance(failed, OverflowError)
+    assert names(database) == {"a", "b"}
+
+
+def test_what_was_interrupted_while_it_waited_is_done_by_nobody_else(database: Database) -> None:
+    class Interrupted:
+        def __enter__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __exit__(self, *_: object) -> None: ...
+
+    lock, database._lock = database._lock, Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        database.write(insert("interrupted"))
+    database._lock = lock
+    together(database, [insert("a"), insert("b")])
+    assert names(database) == {"a", "b"}
+
+
+class Begins:
+    """A connection whose user is interrupted when a transaction has just begun."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str) -> None:
+        self._connection.execute(statement)
+        if statement.startswith("BEGIN"):
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_no_transaction_open(database: Database) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        within(Begins(database._current()), insert("a"))  # type: ignore[arg-type]
+    database.write(insert("b"))
+    assert names(database) == {"b"}
+
+
+def test_who_writes_while_the_same_thread_does_undoes_nothing(database: Database) -> None:
+    def interrupted(connection: sqlite3.Connection) -> None:
+        insert("a")(connection)
+        with pytest.raises(StoreError):
+            database.write(insert("b"))
+
+    database.write(interrupted)
+    assert names(database) == {"a"}
 
 
 @ignore_forks

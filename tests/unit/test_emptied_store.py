@@ -27,6 +27,7 @@ from tests.unit.engines import (
     make_engine,
     poll,
     respond,
+    second,
     stored,
 )
 
@@ -96,6 +97,20 @@ class TestAnEmptyStore(Outages):
         assert stored(lease_only, operation).reason is Reason.RESPONSE_LOST
         with pytest.raises(StoreError):
             list(lease_only.store.read_chunks(operation.id, operation.fence, 1, 2))
+
+    def test_what_others_ask_of_an_operation_that_was_recorded_again_is_not_overlooked(
+        self, lease_only: Engine, time: Time
+    ) -> None:
+        assert isinstance(lease_only.store, FaultyStore)
+        operation = accept(lease_only)
+        time.now += LEASE / 2
+        lease_only.beat()
+        wipe(lease_only.store)
+        assert poll(lease_only, operation.id).status == 202
+        other, _ = second(lease_only.store, time)
+        other.cancel(operation.id)
+        lease_only.finish(operation, answer(operation))
+        assert stored(lease_only, operation).state is State.CANCELLED
 
     def test_an_operation_that_ends_without_a_response_is_recorded_again(
         self, engine: Engine, store: FaultyStore

@@ -56,6 +56,7 @@ def test_a_poll_over_another_connection_is_the_same() -> None:
         {"root_path": "/api"},
         {"server": ("127.0.0.1", 8000)},
         {"raw_path": b"/operations/%61"},
+        {"query": b"signature=1.x"},
     ],
 )
 def test_a_poll_that_asks_otherwise_is_told_anew(fields: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from raincheck.config import application
 from raincheck.config.options import Settings
 from raincheck.engine.engine import Engine
+from raincheck.engine.identity import Application
 from raincheck.engine.twins import Called
 from raincheck.operations.operation import Operation
 from tests.unit.engines import EngineTests, FaultyStore, NoHeartbeat, Rerunner, Time, answer, start
@@ -108,6 +109,16 @@ async def served(scope: Any, receive: Any, send: Any) -> None: ...
 )
 def test_what_a_worker_can_be_given_to_have_the_same_store(started: str, is_whole: bool) -> None:
     assert application.is_whole(started) == is_whole
+
+
+def test_a_program_is_the_same_application_if_its_source_is() -> None:
+    own = Application(None, "asgi", "/operations", lambda: served)
+    vars(own).update(_called=PACKAGED, code="1")
+    program, server = named("web.py", "__main__:app"), named("gunicorn", "shop.web:app")
+    assert own.may_be_called(program, "1")
+    assert not own.may_be_called(program, "2")  # as of `office/web.py`
+    assert not own.may_be_called(program, None)
+    assert own.may_be_called(server, "2")  # it may have been changed meanwhile
 
 
 QUEUE = "workers"

@@ -56,7 +56,7 @@ class Gathering:
         found: Mapping[str, Seen] = {}
         try:
             found = await self.loop.poll(self._see, {asked.operation_id for asked in these})
-        except RuntimeError as error:  # there is no thread now
+        except Exception as error:  # there is no thread now, it may be: all of them hear of it
             failed = Seen(failure=StoreUnavailable(f"polls can't be answered now: {error}"))
             found = dict.fromkeys((asked.operation_id for asked in these), failed)
         finally:

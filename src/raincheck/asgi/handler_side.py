@@ -12,8 +12,10 @@ from raincheck.asgi.handler_end import HandlerEnd
 from raincheck.asgi.request_body import Receiving
 from raincheck.config.policy import Candidate
 from raincheck.engine.deferral import Deferral
+from raincheck.engine.outbox import Ending
 from raincheck.handler import Marking
 from raincheck.operations.operation import Operation, Progress, Reason
+from raincheck.operations.transitions import Ended
 from raincheck.runners.leaving import native_exit
 
 if TYPE_CHECKING:
@@ -131,7 +133,16 @@ class HandlerSide(Receiving):
         """End the operation without a response, and have the handler stopped; may block."""
         self.ensure_deferral().give_up(reason)
         if self.is_stranded:
+            if self.operation is None:
+                self._give_up_unheard(reason)
             self.gateway.running.release(self)
+
+    def _give_up_unheard(self, reason: Reason) -> None:
+        """End what a thread has recorded when there was no loop any more to hear of it."""
+        engine = self.gateway.engine
+        for running in engine.running.all():
+            if running.run is self:
+                engine.finish(running.operation, Ending(Ended(reason)))
 
     def stop(self) -> None:
         """Have the handler stopped, from the loop's thread."""

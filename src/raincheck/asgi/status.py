@@ -141,9 +141,10 @@ class Status:
         """Find an answer with other polls; what nobody else could be told is looked for alone."""
         loop, seen = self._loop(), None
         if poll.request.method in ("GET", "HEAD") and self.monitor.engine.gathers:
-            if self._gathering is None or self._gathering.loop is not loop:
-                self._gathering = Gathering(loop, self.monitor.see_all)
-            seen = await self._gathering.see(poll.operation_id)
+            gathering = self._gathering
+            if gathering is None or gathering.loop is not loop:  # another thread may have its own
+                gathering = self._gathering = Gathering(loop, self.monitor.see_all)
+            seen = await gathering.see(poll.operation_id)
             if (answer := self.monitor.glance(poll, seen)) is not None:
                 return answer
         try:

@@ -23,7 +23,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from raincheck.config.application import started, started_modules
-from raincheck.engine.twins import Called
+from raincheck.engine.twins import Called, is_program
 from raincheck.inspection import Directory, find_application, find_directory
 from raincheck.inspection.django import DjangoDirectory
 from raincheck.inspection.layers import is_of, layers
@@ -99,9 +99,16 @@ class Application:
         """
         self._twins.add(name)
 
-    def may_be_called(self, name: str) -> bool:
-        """Tell whether a name is of this application, started by another server."""
-        return self._called is not None and self._called.may_be(name)
+    def may_be_called(self, name: str, code: str | None) -> bool:
+        """Tell whether a name is of this application, started by another server.
+
+        Args:
+            code: The fingerprint of the source of what is called so.
+        """
+        if self._called is None or not self._called.may_be(name):
+            return False
+        # A program's name says neither which package nor which directory it is in.
+        return not is_program(name) or self.is_sure_of(code)
 
     @cached_property
     def _called(self) -> Called | None:

@@ -326,16 +326,18 @@ class Queues:
             page, _ = self._store.find(due, limit=PAGE)
             found = {str(each.application_name) for each in page}
             theirs = sorted(found.difference(application.names))
-            if self.may_have_twins() and self._adopt(theirs):
+            if self.may_have_twins() and self._adopt(page):
                 return True
             if theirs:
                 self._say_once(STRANGERS, queue, ", ".join(map(repr, theirs)), application.name)
         return False
 
-    def _adopt(self, names: list[str]) -> bool:
-        """Take what one of these names is of for this application, if no other one can be meant."""
+    def _adopt(self, page: list[Operation]) -> bool:
+        """Take what some of these are of for this application, if no other one can be meant."""
         application = self._process.application
-        twins = [name for name in names if application.may_be_called(name)]
+        found = {(str(each.application_name), each.code) for each in page}
+        theirs = {name for name, code in found if application.may_be_called(name, code)}
+        twins = sorted(theirs.difference(application.names))
         if len(twins) != 1:
             return False
         own, _ = self._store.find(Filter(application=application.name), limit=1)

@@ -98,7 +98,8 @@ class RunningOperation:
     @property
     def known(self) -> Operation | None:
         """How it is stored, as far as is known here; None: it has to be asked for."""
-        stored = self.stored
+        # What was recorded again counts its versions anew: one may be of another state.
+        stored = None if self.is_doubtful else self.stored
         return stored if stored is not None and stored.fence == self.operation.fence else None
 
     @property

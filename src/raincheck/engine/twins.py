@@ -59,6 +59,11 @@ class Called:
         return module == _SCRIPT and f"{started.removesuffix('.py')}:{name}" in _short(self.homes)
 
 
+def is_program(name: str) -> bool:
+    """Tell whether an application that is called so is a global of the program that was started."""
+    return name.rpartition(": ")[2].startswith(f"{_SCRIPT}:")
+
+
 def _short(homes: Iterable[str]) -> set[str]:
     """Return homes without the packages that their modules are in: a program tells of none."""
     return {home.rpartition(".")[2] if home.count(":") == 1 else home for home in homes}

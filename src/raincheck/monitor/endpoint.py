@@ -128,7 +128,9 @@ class StatusMonitor:
         if request.method not in ("GET", "HEAD") or self._presentation.may_block(request):
             return None
         answer = self.look(poll, seen=Seen(operation, now=now))
-        self._remembered.note(poll, operation, now, past, answer)
+        # Whether there is room for one who would listen depends on the others who do.
+        if not events.are_wanted(request, poll.resource, operation):
+            self._remembered.note(poll, operation, now, past, answer)
         return answer
 
     def see_all(self, operation_ids: Collection[str]) -> Mapping[str, Seen]:

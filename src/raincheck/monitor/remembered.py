@@ -111,6 +111,7 @@ def _asked(poll: Poll) -> Hashable:
         asked.scheme,
         asked.raw_path,
         asked.path,
+        asked.query,
         asked.server,
         asked.root_path,
         poll.path,

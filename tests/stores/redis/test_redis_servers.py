@@ -14,7 +14,8 @@ import redis
 from raincheck.contracts import Filter
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.http.messages import Request
-from raincheck.testing.material import changed, in_threads, make_operation
+from raincheck.operations.operation import Result, State
+from raincheck.testing.material import MIB, changed, in_threads, make_operation
 from tests.stores.failing.backends import wait_until, works_within
 from tests.stores.redis.keys import opened
 from tests.support.real_servers import RedisServer
@@ -60,6 +61,25 @@ def test_a_server_that_may_evict_is_warned_of_once(
     told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(told) == warnings
     assert all("noeviction" in text and policy in text for text in told)
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_an_end_is_not_published_without_the_chunk_that_there_was_no_room_for(
+    server: RedisServer, drops: bool
+) -> None:
+    data = bytes(8 * MIB)
+    with opened(server.url) as store, redis.Redis.from_url(server.url, protocol=2) as client:
+        operation = store.create(make_operation("a", fence=1))
+        result = Result(200, (), len(data), chunk_size=len(data), fence=1)
+        ended = changed(operation, state=State.SUCCEEDED, result=result, expires=9e9)
+        # What is sent takes room, too, but only until it is refused.
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + len(data) // 2)
+        with pytest.raises(StoreError):
+            store.conclude(operation, ended, 0, data, drop_request=drops)
+        assert store.get("a") == operation
+        client.config_set("maxmemory", 0)
+        assert store.conclude(operation, ended, 0, data, drop_request=drops)
+        assert list(store.read_chunks("a", 1, 0, 1)) == [data]
 
 
 @pytest.mark.parametrize("limit", [1, 3])

@@ -8,7 +8,7 @@ others and may say too much (see `names`). What a server deletes by itself is a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -182,8 +182,7 @@ class RedisStore(Purging, Keeper, Described):
         drop_request: bool = False,
         drop_dedupe: bool = False,
     ) -> bool:
-        chunk = self._to_write(new.id, new.fence, n, data)
-        return self._swap(old, new, drop_request, drop_dedupe, chunk)
+        return self._swap(old, new, drop_request, drop_dedupe, (n, data))
 
     def _swap(
         self,
@@ -191,15 +190,16 @@ class RedisStore(Purging, Keeper, Described):
         new: Operation,
         drop_request: bool,
         drop_dedupe: bool,
-        before: Sequence[Command] = (),
+        chunk: tuple[int, bytes] | None = None,
     ) -> bool:
         hint = "" if is_mere_renewal(old, new) else quoted(old.id)
         last = self._last(new)
         arguments = [str(old.version), str(new.version), encode(new), last]
-        arguments += [self._names.changes, hint]
+        arguments += [self._names.changes, hint, f"{new.fence}:{chunk[0]}" if chunk else ""]
         added = self._names.entries(new) - self._names.entries(old)
         add = Entry.add_all_the_same if new.forgotten else Entry.add
-        first = [*before, *(add(entry) for entry in added)]
+        first = self._to_write(new.id, new.fence, *chunk) if chunk else []
+        first += [add(entry) for entry in added]
         if drop_request or drop_dedupe:
             drops = ["1" if drop else "" for drop in (drop_request, drop_dedupe)]
             answer = self._swap_and_drop(old.id, [*arguments, *drops], first)

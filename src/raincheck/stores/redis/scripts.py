@@ -52,6 +52,7 @@ return redis.call('UNLINK', KEYS[1])
 _IF_STILL = """
 local stored = redis.call('HMGET', KEYS[1], 'v', 'd', 'k')
 if stored[1] ~= ARGV[1] and stored[2] ~= ARGV[3] then return false end
+if ARGV[7] ~= '' and redis.call('SISMEMBER', KEYS[2], ARGV[7]) == 0 then return false end
 """
 _REPLACE = f"""
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
@@ -65,9 +66,10 @@ redis.call('PEXPIREAT', KEYS[2], ARGV[4])
 return {{stored[3] or '', redis.call('SMEMBERS', KEYS[2])}}
 """
 
-# record, list of chunks; old version, version, document, expiry (ms) or '', channel, hint or ''.
-# Returns nothing if the version is another one; else the dedupe key or '', and where there is an
-# expiry the list of chunks, for their keys to get it too.
+# record, list of chunks; old version, version, document, expiry (ms) or '', channel, hint or '', a
+# member or ''. Returns nothing if the version is another one, or the member is not in the list: a
+# server without room for the chunk has refused that, and may have room for this. Else it returns
+# the dedupe key or '', and where there is an expiry the list of chunks, for their keys to get it.
 SWAP = _IF_STILL + _REPLACE
 
 # A server that is out of memory refuses what may take more, but not in a script that has begun to
@@ -86,22 +88,22 @@ return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 # not given, it does nothing and returns a list of them and no more. The key that it returns may be
 # dropped by now.
 SWAP_AND_DROP = f"""{_IF_STILL}
-if ARGV[7] ~= '' then
+if ARGV[8] ~= '' then
   local given, missing = {{}}, {{}}
-  for i = 10, #ARGV do given[ARGV[i]] = true end
+  for i = 11, #ARGV do given[ARGV[i]] = true end
   for _, member in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-    if member:sub(1, #ARGV[9]) == ARGV[9] and not given[member] then
+    if member:sub(1, #ARGV[10]) == ARGV[10] and not given[member] then
       table.insert(missing, member)
     end
   end
   if #missing > 0 then return {{missing}} end
-  for i = 10, #ARGV do
-    redis.call('UNLINK', KEYS[i - 7])
+  for i = 11, #ARGV do
+    redis.call('UNLINK', KEYS[i - 8])
     redis.call('SREM', KEYS[2], ARGV[i])
   end
   redis.call('HDEL', KEYS[1], 'r')
 end
-if ARGV[8] ~= '' then
+if ARGV[9] ~= '' then
   if stored[3] then
     redis.call('HSET', KEYS[1], 'dropped k', stored[3])
     redis.call('HDEL', KEYS[1], 'k')

@@ -24,7 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 from raincheck.engine.awake import Deadline
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.stores.sqlite.parts import Part, do_all, take, within
+from raincheck.stores.sqlite.parts import Part, do_all, take, withdraw, within
 from raincheck.stores.sqlite.reserve import PAGE, Reserve
 
 logger = logging.getLogger("raincheck")
@@ -158,10 +158,14 @@ class Database:
             adds: Whether it may take room for good; what does not may use what is kept for it.
         """
         one = Part(work, adds=adds)
-        self._waiting.append(one)
-        with self._lock:
-            if not one.is_done and (several := take(self._waiting)):
-                self._write_together(several)
+        try:
+            self._waiting.append(one)
+            with self._lock:
+                if not one.is_done and (several := take(self._waiting, one)):
+                    self._write_together(several)
+        except BaseException:  # while it waited, too
+            withdraw(self._waiting, one)
+            raise
         if one.is_done:
             return one.result()
         return self._patiently(lambda connection: within(connection, work), adds=adds)
@@ -176,7 +180,7 @@ class Database:
             if any(part.adds for part in parts):
                 self._keep_reserve(connection)
             within(connection, partial(do_all, parts))
-        except (sqlite3.Error, OSError, MemoryError, StoreError, UnicodeEncodeError):
+        except Exception:  # whosever it is: each meets its own
             return
         for part in parts:
             part.is_done = True

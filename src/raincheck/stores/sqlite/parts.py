@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from raincheck.errors import StoreError
@@ -16,14 +17,16 @@ _T = TypeVar("_T")
 
 def within(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _T]) -> _T:
     """Do something in a transaction: all of it, or nothing."""
-    # Not DEFERRED: upgrading a read lock fails at once, whatever the patience.
-    connection.execute("BEGIN IMMEDIATE")
+    is_within = connection.in_transaction  # as what a signal interrupts may be: that stays
     try:
+        # Not DEFERRED: upgrading a read lock fails at once, whatever the patience. Within `try`: an
+        # interrupt that comes between would leave it open, and nobody here could write any more.
+        connection.execute("BEGIN IMMEDIATE")
         result = work(connection)
         connection.execute("COMMIT")
         return result
     except BaseException:
-        if connection.in_transaction:
+        if connection.in_transaction and not is_within:
             connection.execute("ROLLBACK")
         raise
 
@@ -69,7 +72,24 @@ def do_all(parts: list[Part[Any]], connection: sqlite3.Connection) -> None:
         part.do(connection)
 
 
-def take(waiting: deque[Part[Any]]) -> list[Part[Any]]:
-    """Take out those who wait; none if it is only one, who had better do it alone."""
-    taken = [waiting.popleft() for _ in range(min(len(waiting), MOST))]
-    return taken if len(taken) > 1 else []
+def take(waiting: deque[Part[Any]], one: Part[Any]) -> list[Part[Any]]:
+    """Take out one and others who wait; none if there are no others: it had better do it alone.
+
+    In any case `one` waits no longer: nobody else does it from then on.
+    """
+    if not withdraw(waiting, one):
+        return []
+    others: list[Part[Any]] = []
+    with suppress(IndexError):  # somebody was interrupted, and has withdrawn
+        while waiting and len(others) < MOST - 1:
+            others.append(waiting.popleft())
+    return [one, *others] if others else []
+
+
+def withdraw(waiting: deque[Part[Any]], one: Part[Any]) -> bool:
+    """Take one out; False if others have."""
+    try:
+        waiting.remove(one)
+    except ValueError:
+        return False
+    return True
