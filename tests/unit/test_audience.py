@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from raincheck.http.messages import Request
-from raincheck.http.preferences import prefers
 from raincheck.monitor.audience import Audience, audience_of
 
 XHR = b"x-requested-with"
@@ -61,21 +60,3 @@ def test_a_waiting_page_that_asks_for_itself_is_told_as_a_browser() -> None:
     request = Request("GET", "/operations/a", headers=fields, query=b"waiting")
     assert audience_of(request, is_poll=True) is BROWSER
     assert audience_of(replace(request, query=b""), is_poll=True) is PROGRAM
-
-
-@pytest.mark.parametrize(
-    ("accept", "is_preferred"),
-    [
-        (None, False),
-        (b"", False),
-        (b"text/*", False),
-        (b"text/html;q=0.5, */*;q=0.4", True),
-        (b"text/html;q=0.5, application/*;q=0.6", False),
-        (b"text/html;q=0.5, application/json;q=0.4, */*", True),
-        (b"text/html," * 2000, False),
-    ],
-)
-def test_html_is_preferred_where_accept_names_it_and_rates_it_higher(
-    accept: bytes | None, is_preferred: bool
-) -> None:
-    assert prefers(accept, b"text/html", over=b"application/json") is is_preferred

@@ -10,7 +10,6 @@ import pytest
 
 from raincheck.errors import StoreUnavailable
 from raincheck.http.messages import Headers, Request, Response
-from raincheck.http.preferences import prefers_events
 from raincheck.monitor import events
 from raincheck.monitor.feed import Feed
 from raincheck.monitor.links import Resource
@@ -47,28 +46,6 @@ def test_nothing_but_events_ends_a_block() -> None:
 
 
 # --- who is told by events ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [
-        (b"text/event-stream", True),
-        (b"Text/Event-Stream;q=0.5", True),
-        (b"text/event-stream, */*", True),
-        (b"text/event-stream, text/*;q=0.9", True),
-        (b"text/event-stream, application/json;q=0.5", True),
-        (b"application/json, text/event-stream", False),
-        (b"text/event-stream;q=0.5, application/json", False),
-        (b"text/event-stream;q=0, */*", False),
-        (b"*/*", False),
-        (b"", False),
-        (None, False),
-    ],
-)
-def test_events_are_for_who_likes_nothing_else_as_much(
-    accept: bytes | None, expected: bool
-) -> None:
-    assert prefers_events(accept) is expected
 
 
 @pytest.mark.parametrize(

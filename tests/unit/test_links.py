@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raincheck.http.messages import Request
-from raincheck.http.urls import origin, route_path
+from raincheck.http.urls import origin
 from raincheck.monitor.links import (
     PLACEHOLDER,
     Mount,
@@ -192,20 +192,6 @@ def test_every_mounted_path_can_be_written(root_path: str) -> None:
     assert found.isprintable()
     assert " " not in found
     assert not found.startswith("//")
-
-
-@pytest.mark.parametrize(
-    ("path", "root", "expected"),
-    [
-        ("/v1/a", "/v1", "/a"),
-        ("/v1", "/v1", ""),
-        ("/v10/a", "/v1", "/v10/a"),
-        ("/a", "/v1", "/a"),
-        ("/a", "", "/a"),
-    ],
-)
-def test_the_mount_point_is_stripped_once(path: str, root: str, expected: str) -> None:
-    assert route_path(path, root) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from raincheck.http.messages import (
     HOP_BY_HOP,
     WITHOUT_CONTENT,
@@ -42,6 +44,23 @@ def test_a_field_is_asked_for_by_its_name_in_small_letters() -> None:
     assert Request("GET", "/", headers=headers).header(b"x-a") == b"1, 2"
     assert Response(200, headers).header(b"x-a") == b"1, 2"
     assert Response(200).header(b"x-a") is None
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [
+        (b"", None),
+        (b"b=1", None),
+        (b"aa=1", None),
+        (b"b=1&a=2&a=3", b"2"),
+        (b"a=%41=b", b"%41=b"),
+        (b"a", b""),
+    ],
+)
+def test_a_parameter_of_the_query_has_its_first_value_as_it_came(
+    query: bytes, value: bytes | None
+) -> None:
+    assert Request("GET", "/", query=query).parameter(b"a") == value
 
 
 def test_a_head_gets_the_fields_of_a_get_and_no_content() -> None:

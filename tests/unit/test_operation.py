@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,16 +11,23 @@ from hypothesis import strategies as st
 
 from raincheck.errors import InvalidTransition
 from raincheck.operations.operation import (
+    CLAIMED,
+    IN_FLIGHT,
+    PASSING,
+    SETTLED,
     TERMINAL,
     Operation,
     Progress,
     Reason,
     Result,
     State,
+    has_waited_in_vain,
     is_abandoned,
+    is_due,
     is_expired,
     is_mere_renewal,
     is_overtaken,
+    may_be_owned,
 )
 from raincheck.operations.records import decode, encode
 from raincheck.operations.transitions import (
@@ -263,3 +270,101 @@ def test_clients_are_told_canceled_and_else_what_the_record_says() -> None:
         *("accepted", "running", "cancelling", "succeeded", "failed", "canceled")
     }
     assert State.CANCELLED.on_the_wire == "canceled"
+
+
+def test_records_and_clients_are_told_reasons_by_these_names() -> None:
+    assert [reason.value for reason in Reason] == [
+        *("exception", "interrupted", "timeout", "response_too_large", "response_lost"),
+        *("shutdown", "expired_before_start", "response_discarded", "owner_unknown"),
+        "too_many_operations",
+    ]
+
+
+def test_a_state_says_whether_it_is_over_and_whether_somebody_runs_the_handler() -> None:
+    claimed, over = {"running", "cancelling"}, {"succeeded", "failed", "cancelled"}
+    assert claimed == CLAIMED
+    assert over == TERMINAL
+    assert {"accepted"} | claimed == IN_FLIGHT
+    assert {"accepted"} | over == SETTLED
+
+
+def test_these_statuses_ask_a_client_to_come_again() -> None:
+    assert {429, 502, 503, 504} == PASSING
+
+
+def test_of_an_operation_no_more_needs_to_be_said_than_what_was_asked_when() -> None:
+    named = {"version": 1, "unbound": False, "fence": 0, "forgotten": False, "deliveries": 0}
+    flags = {"repeatable": False, "captured": False, "coalesced": False, "unbegun": 0}
+    absent = dict.fromkeys(
+        (
+            *("owner", "queue", "worker", "lease", "expires", "progress", "reason", "result"),
+            *("fingerprint", "application", "code", "webhook", "polled", "form_token"),
+            *("not_before", "started"),
+        )
+    )
+    least: dict[str, Any] = {
+        name: getattr(NEW, name)
+        for name in ("id", "state", "created", "updated", "retention", "method", "route")
+    }
+    assert asdict(NEW) == least | named | flags | absent | {"unknown": {}}
+    assert Progress(1) == Progress(1, None, None)
+    assert Result(200, (), 0, 1, 1) == Result(200, (), 0, 1, 1, (), None, None)
+
+
+@pytest.mark.parametrize(("started", "begun"), [(None, 1000.0), (1005.0, 1005.0)])
+def test_a_handler_has_begun_when_it_did_or_else_when_it_was_accepted(
+    started: float | None, begun: float
+) -> None:
+    assert replace(NEW, started=started).begun == begun
+
+
+def test_attempts_are_the_claims_under_which_the_handler_was_begun() -> None:
+    assert replace(NEW, fence=3, unbegun=1).attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("not_before", "is_it"), [(None, True), (999.0, True), (1000.0, True), (1000.1, False)]
+)
+def test_what_waits_for_workers_is_due_from_its_time_on(
+    not_before: float | None, is_it: bool
+) -> None:
+    assert is_due(replace(NEW, not_before=not_before), 1000.0) is is_it
+
+
+WEEK = 604_800.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "patience"),
+    [
+        ({}, 60.0),
+        ({"updated": 1010.0}, 70.0),
+        ({"not_before": 1020.0}, 80.0),
+        ({"updated": 1010.0, "not_before": 1005.0}, 70.0),
+        ({"queue": "nightly"}, WEEK),
+        ({"queue": "nightly", "not_before": 1020.0}, WEEK + 20),
+        ({"queue": "nightly", "retention": WEEK + 5}, WEEK + 5),
+    ],
+)
+def test_nobody_waits_longer_than_for_a_response_and_in_a_queue_than_a_week(
+    changes: dict[str, Any], patience: float
+) -> None:
+    operation = replace(NEW, **changes)
+    assert not has_waited_in_vain(operation, 1000.0 + patience)
+    assert has_waited_in_vain(operation, 1000.5 + patience)
+
+
+@pytest.mark.parametrize(
+    ("changes", "may_be"),
+    [
+        ({}, False),
+        ({"unbound": True}, True),
+        ({"queue": "nightly"}, True),
+        ({"queue": "nightly", "owner": "anne"}, False),
+        ({"owner": "anne"}, False),
+    ],
+)
+def test_whose_it_is_may_turn_out_while_it_is_unbound_or_waits_for_workers(
+    changes: dict[str, Any], may_be: bool
+) -> None:
+    assert may_be_owned(replace(NEW, **changes)) is may_be

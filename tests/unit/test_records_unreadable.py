@@ -12,12 +12,19 @@ from raincheck.errors import NewerRecord, StoreError
 from raincheck.operations.records import decode, decode_request, encode
 from tests.unit.records.expected import NEW, frozen, parsed
 
-TEXTS = ("owner", "queue", "worker", "reason", "fingerprint", "application", "code", "webhook")
-TIMES = ("lease", "expires", "polled")
+TEXTS = (
+    *("owner", "queue", "worker", "reason", "fingerprint", "application", "code", "webhook"),
+    "form_token",
+)
+TIMES = ("lease", "expires", "polled", "not_before", "started")
 WRONG: list[tuple[str, Any]] = [
     *((name, wrong) for name in ("id", "state", "method", "route") for wrong in (7, None)),
     *((name, wrong) for name in ("created", "updated", "retention") for wrong in ("x", None)),
-    *((name, wrong) for name in ("version", "fence", "deliveries") for wrong in ("1", None)),
+    *(
+        (name, wrong)
+        for name in ("version", "fence", "unbegun", "deliveries")
+        for wrong in ("1", None)
+    ),
     *((name, "soon") for name in TIMES),
     *((name, 7) for name in TEXTS),
     *(
@@ -35,6 +42,7 @@ WRONG: list[tuple[str, Any]] = [
         for name in ("error_code", "error_message", "headers", "trailers")
     ),
     ("result", parsed(frozen("succeeded"))["result"] | {"chunk_size": 0}),
+    ("result", parsed(frozen("succeeded"))["result"] | {"length": 0, "chunk_size": "1"}),
 ]
 
 
@@ -56,9 +64,13 @@ def test_a_request_whose_members_are_of_another_kind_can_not_be_read(member: str
         decode_request(json.dumps(parsed(frozen("request")) | {member: 7}))
 
 
-def test_a_body_without_bytes_needs_no_chunks() -> None:
-    empty = parsed(frozen("succeeded"))["result"] | {"length": 0, "chunk_size": 0}
-    assert decode(json.dumps(parsed(frozen("succeeded")) | {"result": empty})).result is not None
+@pytest.mark.parametrize(("length", "chunk_size"), [(0, 0), (1, 1)])
+def test_a_body_with_bytes_needs_chunks_of_at_least_one(length: int, chunk_size: int) -> None:
+    body = {"length": length, "chunk_size": chunk_size}
+    result = parsed(frozen("succeeded"))["result"] | body
+    read = decode(json.dumps(parsed(frozen("succeeded")) | {"result": result})).result
+    assert read is not None
+    assert (read.length, read.chunk_size) == (length, chunk_size)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ def test_it_is_stale_some_seconds_after_its_end(state: State) -> None:
 
 def test_it_is_stale_later_if_clients_were_told_to_come_later() -> None:
     long, longer = (replace(OVER, created=ENDED - age) for age in (100, 100_000))
-    assert [is_stale(long, ENDED + late) for late in (19, 21)] == [False, True]
-    assert [is_stale(longer, ENDED + late) for late in (39, 41)] == [False, True]
+    assert [is_stale(long, ENDED + late) for late in (19, 20, 21)] == [False, False, True]
+    assert [is_stale(longer, ENDED + late) for late in (39, 40, 41)] == [False, False, True]
 
 
 def test_what_is_forgotten_is_stale() -> None:
@@ -40,13 +40,13 @@ def test_what_runs_or_has_a_key_of_its_own_is_never_stale(other: dict[str, objec
     [
         ({"result": Result(200, (), 0, 1, 1)}, False),
         ({"result": Result(500, (), 0, 1, 1)}, False),
-        ({"result": Result(429, (), 0, 1, 1)}, True),
-        ({"result": Result(503, (), 0, 1, 1)}, True),
+        *(({"result": Result(s, (), 0, 1, 1)}, True) for s in (429, 502, 503, 504)),
         ({"state": State.FAILED, "reason": Reason.EXCEPTION}, False),
         ({"state": State.FAILED, "reason": Reason.INTERRUPTED}, True),
         ({"state": State.FAILED, "reason": Reason.SHUTDOWN}, True),
         ({"state": State.CANCELLED}, True),
         ({"expires": ENDED}, True),
+        ({"expires": None}, True),
     ],
 )
 def test_what_may_be_otherwise_the_next_time_is_stale_at_once(

@@ -35,6 +35,7 @@ from raincheck.operations.transitions import (
     Told,
     advance,
     after_loss,
+    bind,
 )
 
 NOW, LEASE, RETENTION = 2000.0, 30.0, 60.0
@@ -107,6 +108,14 @@ ROWS: list[tuple[State, Event, State, dict[str, Any]]] = [
         State.ACCEPTED,
         {"queue": "nightly", "lease": NOW + 60, "not_before": NOW + 90, "worker": None}
         | {"unbegun": 1}
+        | UPDATED,
+    ),
+    (
+        State.RUNNING,
+        HandedOver("nightly", NOW + 60, owned=Owned("anne")),
+        State.ACCEPTED,
+        {"queue": "nightly", "lease": NOW + 60, "worker": None, "unbegun": 1}
+        | {"owner": "anne", "unbound": False}
         | UPDATED,
     ),
     (State.RUNNING, Marked(True), State.RUNNING, {}),
@@ -216,6 +225,8 @@ def test_what_was_handed_over_before_it_began_has_one_attempt_less() -> None:
     left = advance(at(State.RUNNING, fence=1), HandedOver("q", NOW), NOW)
     claimed = advance(left, Claimed("v", LEASE), NOW)
     assert (left.attempts, claimed.fence, claimed.attempts) == (0, 2, 1)
+    again = advance(claimed, HandedOver("q", NOW), NOW)
+    assert (again.unbegun, again.attempts) == (2, 0)
     assert isinstance(after_loss(claimed, Reason.INTERRUPTED, 2), Released)
     assert isinstance(after_loss(claimed, Reason.INTERRUPTED, 1), Ended)
 
@@ -263,6 +274,9 @@ def test_an_operation_gets_the_owner_that_is_found_and_keeps_the_one_it_has(
     for event in events:
         changed = advance(at(State.RUNNING, owner=before), event, NOW)
         assert (changed.owner, changed.unbound) == (owner, is_unbound)
+    if owned is not None:
+        bound = replace(at(State.RUNNING), owner=owner, unbound=False)
+        assert bind(at(State.RUNNING, owner=before), owned) == bound
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from raincheck.monitor.changes import same
 from raincheck.monitor.dialects import DIALECTS
 from raincheck.monitor.feed import BUSY_RETRY, Feed, patience
 from raincheck.monitor.links import Resource, is_id, local_path, locate, signature_of
-from raincheck.monitor.listeners import Seen
+from raincheck.monitor.listeners import Seen, unseen
 from raincheck.monitor.poll import Answer, Poll, Repeat
 from raincheck.monitor.presentation import Presentation, is_form
 from raincheck.monitor.remembered import Chunks, Remembered
@@ -120,14 +120,15 @@ class StatusMonitor:
         operation = self.engine.glance(poll.operation_id) if seen is None else seen.operation
         if operation is None or operation.owner is not None:  # `owner` may block
             return None
-        now, past = self.engine.store.now(), self._past(operation)
+        now = self.engine.store.now() if seen is None else seen.now
+        past = self._past(operation)
         if (answer := self._remembered.recall(poll, operation, now, past)) is not None:
             self.engine.heartbeat.try_to_ensure()
             return answer
         request = poll.request
         if request.method not in ("GET", "HEAD") or self._presentation.may_block(request):
             return None
-        answer = self.look(poll, seen=Seen(operation, now=now))
+        answer = self.look(poll, seen=Seen(operation), now=now)
         # Whether there is room for one who would listen depends on the others who do.
         if not events.are_wanted(request, poll.resource, operation):
             self._remembered.note(poll, operation, now, past, answer)
@@ -138,23 +139,26 @@ class StatusMonitor:
         try:
             found, now = self.engine.gather(operation_ids), self.engine.store.now()
         except Exception as error:
-            return dict.fromkeys(operation_ids, _unseen(error))
+            return dict.fromkeys(operation_ids, unseen(error))
         seen = {each: Seen(operation, now=now) for each, operation in found.items()}
         return seen | {each: self._see(each) for each in operation_ids if each not in seen}
 
-    def look(self, poll: Poll, *, waited: float = 0, seen: Seen | None = None) -> Answer:
+    def look(
+        self, poll: Poll, *, waited: float = 0, seen: Seen | None = None, now: float | None = None
+    ) -> Answer:
         """Find an answer to a request as things are now; never raises for a store that fails.
 
         Args:
             waited: Seconds that the client has been made to wait at most.
             seen: What was seen of the operation while it waited; default: to look now.
+            now: The time by the store's clock, as far as is known; default: to ask for it.
 
         Raises:
             Exception: The option `owner` has.
         """
         self.engine.heartbeat.try_to_ensure()
         try:
-            answer = self._look(poll, seen)
+            answer = self._look(poll, seen, now)
         except _OwnerError as failed:
             raise failed.error from None
         except StoreError as error:
@@ -194,9 +198,9 @@ class StatusMonitor:
                 self.engine.note_poll(operation)
             return Seen(operation, now=self.engine.store.now())
         except Exception as error:
-            return _unseen(error)
+            return unseen(error)
 
-    def _look(self, poll: Poll, seen: Seen | None) -> Answer:
+    def _look(self, poll: Poll, seen: Seen | None, now: float | None) -> Answer:
         if not is_id(poll.operation_id):
             served = self.engine.settings.client_js
             return Answer(no_operation(poll.operation_id, poll.request, with_script=served))
@@ -208,12 +212,13 @@ class StatusMonitor:
         operation = seen.operation if seen is not None else self.engine.look(poll.operation_id)
         if operation is None or not same(operation.id, poll.operation_id):
             return Answer(views.not_found())
+        now = self.engine.store.now() if now is None else now
         if isinstance(poll, Repeat):
-            return self._repeat(poll, operation, has_waited=seen is not None)
+            return self._repeat(poll, operation, now, has_waited=seen is not None)
         root_path = poll.outside.root_path
         if not self.engine.application.may_show(operation.application, root_path):
             return Answer(views.not_found())
-        signature = self._valid_signature(poll)
+        signature = self._valid_signature(poll, now)
         if signature is None and not _may_see(poll, operation):
             return Answer(views.not_found())
         if operation.unbound:
@@ -223,22 +228,24 @@ class StatusMonitor:
         if seen is None:
             self.engine.note_poll(operation)
         if events.are_wanted(poll.request, poll.resource, operation):
-            return self._listen(poll, operation, signature)
-        response = self._respond(poll, operation, signature)
+            return self._listen(poll, operation, signature, now)
+        response = self._respond(poll, operation, signature, now)
         is_final = operation.is_terminal or response.status in _REFUSED
         return Answer(response, 0 if is_final else self._wait_of(poll.request))
 
-    def _valid_signature(self, poll: Poll) -> str | None:
+    def _valid_signature(self, poll: Poll, now: float) -> str | None:
         """Return the signature that lets anybody read this operation, if the poll has one."""
         if self._signer is None or poll.request.method not in ("GET", "HEAD"):
             return None
         token = signature_of(poll.request)
         if token is None:
             return None
-        is_valid = self._signer.is_valid(token, poll.operation_id, self.engine.store.now())
+        is_valid = self._signer.is_valid(token, poll.operation_id, now)
         return token if is_valid else None
 
-    def _repeat(self, repeat: Repeat, operation: Operation, *, has_waited: bool) -> Answer:
+    def _repeat(
+        self, repeat: Repeat, operation: Operation, now: float, *, has_waited: bool
+    ) -> Answer:
         """Answer as draft-ietf-httpapi-idempotency-key-header §2.6 has it, but let who comes early
         have the operation that runs instead of an error.
         """
@@ -248,7 +255,7 @@ class StatusMonitor:
             if operation.is_terminal and operation.owner is not None:
                 return Answer(views.key_reused())  # by somebody else, for all that is known
             operation = replace(operation, progress=None)
-        view = self._view(operation, repeat.request, repeat.path)
+        view = self._seen(operation, repeat.request, repeat.path, now)
         if operation.is_terminal:
             return Answer(views.repeated(view, repeat.first))
         in_person = repeat.candidate.in_person
@@ -274,16 +281,20 @@ class StatusMonitor:
             return 0
         return min(parse_prefer(prefer).wait or 0, self.engine.settings.max_wait)
 
-    def _listen(self, poll: Poll, operation: Operation, signature: str | None) -> Answer:
+    def _listen(
+        self, poll: Poll, operation: Operation, signature: str | None, now: float
+    ) -> Answer:
         """Answer a client that would rather listen than poll."""
-        view = self._view(operation, poll.request, poll.path, signature)
+        view = self._view(operation, poll, signature, now)
         response = events.whole(view, poll.request, patience(BUSY_RETRY))
         if poll.request.method == "HEAD" or operation.is_terminal or not self._has_room:
             return Answer(response)
         return Answer(response, feed=Feed(view, poll.request, partial(_may_see, poll), self._sign))
 
-    def _respond(self, poll: Poll, operation: Operation, signature: str | None) -> Response:
-        view = self._view(operation, poll.request, poll.path, signature)
+    def _respond(
+        self, poll: Poll, operation: Operation, signature: str | None, now: float
+    ) -> Response:
+        view = self._view(operation, poll, signature, now)
         if poll.request.method in ("GET", "HEAD"):
             if self._presentation.is_astray(view, poll.resource, poll.request):
                 return views.see_other(self._route_url(operation, poll.outside))
@@ -306,7 +317,7 @@ class StatusMonitor:
         changed = changes.delete(self.engine, operation)
         if isinstance(changed, Response):
             return changed
-        return views.deleted(self._view(changed, poll.request, poll.path))
+        return views.deleted(self._view(changed, poll, None, self.engine.store.now()))
 
     def read_at_once(self, body: StoredBody) -> bytes | None:
         """Return all of a stored body, in an event loop; None: `read` has to, which may block."""
@@ -338,16 +349,14 @@ class StatusMonitor:
         except Exception as error:  # the server's 500 would look like the handler's
             raise StoreError(f"the store failed unexpectedly: {error!r}") from error
 
-    def _view(
-        self, operation: Operation, request: Request, path: str | None, guest: str | None = None
-    ) -> View:
+    def _view(self, operation: Operation, poll: Poll, guest: str | None, now: float) -> View:
         """Return what there is to see now.
 
         Args:
             guest: The signature by which the client sees it; it gets no other, or it could prolong
                 its access.
         """
-        view = self._seen(operation, request, path, self.engine.store.now())
+        view = self._seen(operation, poll.request, poll.path, now)
         if guest is None:
             return view
         return replace(view, links=view.links.signed(guest), signature=None)
@@ -375,13 +384,6 @@ class StatusMonitor:
         if self._signer is None or operation.owner is None:
             return None
         return self._signer.sign(operation.id, now)
-
-
-def _unseen(error: Exception) -> Seen:
-    if isinstance(error, StoreError):
-        return Seen(failure=error)
-    logger.error("operations could not be looked at", exc_info=error)
-    return Seen(failure=StoreError("the store failed unexpectedly"))
 
 
 def _may_see(poll: Poll, operation: Operation) -> bool:

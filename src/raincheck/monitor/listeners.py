@@ -40,6 +40,14 @@ class Seen:
         return self.operation is None or self.operation.is_terminal
 
 
+def unseen(error: Exception) -> Seen:
+    """Take note that nothing could be seen, and log why if no store may fail so."""
+    if isinstance(error, StoreError):
+        return Seen(failure=error)
+    logger.error("operations could not be looked at", exc_info=error)
+    return Seen(failure=StoreError("the store failed unexpectedly"))
+
+
 class Waiter:
     """Somebody who waits for an operation.
 

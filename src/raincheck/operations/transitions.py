@@ -247,14 +247,9 @@ def _before_end(
             due = None if operation.queue is None else now
             return {"worker": None, "lease": due, "updated": now}
         case HandedOver(queue, due, not_before, _):
-            waiting: Changes = {
-                "queue": queue,
-                "not_before": not_before,
-                "worker": None,
-                "lease": due,
-            }
+            waiting: Changes = {"queue": queue, "lease": due, "not_before": not_before}
             unbegun = operation.unbegun + 1
-            return waiting | {"lease": due, "unbegun": unbegun, "updated": now}
+            return waiting | {"worker": None, "unbegun": unbegun, "updated": now}
         case Told(due, lifts_time):
             return {"lease": due, "not_before": None if lifts_time else operation.not_before}
         case Marked(repeatable):
