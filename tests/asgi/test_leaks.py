@@ -22,15 +22,13 @@ from raincheck.asgi.exchange import Exchange
 from raincheck.asgi.handler_end import HandlerEnd
 from raincheck.asgi.loops import running_loop
 from raincheck.contracts import Filter
-from raincheck.engine import durations as engine_durations
 from raincheck.engine import heartbeat
 from raincheck.engine.start import Start
-from raincheck.monitor import estimates
-from raincheck.operations import durations
 from raincheck.operations.operation import Reason
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, Call, call, engine_of, follow, http_scope, path_of
 from tests.support.handlers import SHORT, Untouchable, answer, slow, until_deferred, wrap
+from tests.support.memory import size_of_what_is_not_learned
 from tests.support.wsgi import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.load]
@@ -114,14 +112,6 @@ async def test_a_deferred_request_leaves_no_cycle() -> None:
     with anyio.fail_after(PATIENT):  # the last ones' tasks may not have been reaped
         while exchanges() - before > 2:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.002)
-
-
-def size_of_what_is_not_learned() -> int:
-    # What is learned of durations grows until its bounds, which the tests of estimates show.
-    learning = [durations.__file__, engine_durations.__file__, estimates.__file__]
-    filters = [tracemalloc.Filter(False, path) for path in (*learning, tracemalloc.__file__)]
-    traces = tracemalloc.take_snapshot().filter_traces(filters).traces
-    return sum(trace.size for trace in traces)
 
 
 @pytest.mark.slow

@@ -118,6 +118,28 @@ def test_engines_on_redis(section: str, tmp_path: Path) -> None:
             check(web)
 
 
+@pytest.mark.parametrize("engine", ["huey", "taskiq", "saq"])
+def test_engines_that_take_the_web_of_another(engine: str, tmp_path: Path) -> None:
+    """Their blocks are a `tasks.py` each, whose first line says how its worker is started."""
+    blocks = [text for _, text in BLOCK.findall(SECTIONS["Huey, Taskiq, SAQ"])]
+    tasks = next(text for text in blocks if f"python -m {engine}" in text)
+    others = BLOCK.findall(SECTIONS["RQ"])
+    web = next(text for _, text in others if text.startswith("# web.py"))
+    command = next(text for kind, text in others if kind == "sh").splitlines()[0]
+    with RedisServer() as server:
+        replaced = {"localhost:6379": f"127.0.0.1:{server.port}"}
+        (tmp_path / "web.py").write_text(adapted(web, replaced))
+        (tmp_path / "tasks.py").write_text(adapted(tasks, replaced))
+        env = {"XDG_STATE_HOME": str(tmp_path / "state"), "PYTHONPATH": str(tmp_path)}
+        there = tasks.partition("\n")[0].partition("for: python ")[2].split()
+        here = command.replace("localhost:8000", "127.0.0.1:{port}").split()[1:]
+        with (
+            Worker(there, cwd=tmp_path, env=env),
+            ServerProcess(here, cwd=tmp_path, env=env) as process,
+        ):
+            check(process)
+
+
 @pytest.mark.skipif(find_spec("django_tasks_db") is None, reason="django-tasks-db is not installed")
 def test_tasks_of_django(tmp_path: Path) -> None:
     django_6 = find_spec("django.tasks") is not None
@@ -132,4 +154,5 @@ def test_tasks_of_django(tmp_path: Path) -> None:
 def test_every_section_is_run() -> None:
     run = {section for section, text in SECTIONS.items() if BLOCK.search(text)}
     procrastinate = {"Procrastinate", "Procrastinate in Django"}
-    assert run == procrastinate | {"Dramatiq", "RQ", "Django's tasks"}
+    on_redis = {"Dramatiq", "RQ", "Huey, Taskiq, SAQ"}
+    assert run == procrastinate | on_redis | {"Django's tasks"}
