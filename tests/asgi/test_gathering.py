@@ -216,3 +216,19 @@ async def test_a_look_that_cannot_begin_is_told_to_all_who_wait_for_it(
                 group.start_soon(see, name)
     told = [str(seen[name].failure) for name in names]
     assert told == [f"polls can't be answered now: {error}"] * len(names)
+
+
+@pytest.mark.parametrize("method", ["glance", "glance_at_chunk"])
+async def test_a_defect_of_a_glance_is_no_answer_to_a_poll(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise TypeError("a defect")
+
+    store = MemoryStore()
+    monkeypatch.setattr(store, method, fail)
+    app = RaincheckMiddleware(handler, store=store, budget=0, application="tests")
+    accepted = await call(app, "/thing")
+    handler.go.set()
+    done = await follow(app, accepted)
+    assert (done.error, done.content) == (None, BODY)

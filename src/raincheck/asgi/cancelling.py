@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from raincheck.asgi.store_threads import Errand
+from raincheck.asgi.store_threads import Call
 
 _T = TypeVar("_T")
 _SHIELD_CHECK = 0.02  # seconds between looks at a shield, for whose end a client may be waiting
@@ -94,21 +94,21 @@ def is_shielded(task: Any) -> bool:
     return scope is not None
 
 
-async def hold_out(errand: Errand[_T], waiter: Callable[[], asyncio.Future[None]]) -> _T:
+async def hold_out(call: Call[_T], waiter: Callable[[], asyncio.Future[None]]) -> _T:
     """Wait for what a thread does, whoever cancels this task meanwhile."""
     interruption: asyncio.CancelledError | None = None
-    while not errand.is_over:
+    while not call.is_over:
         # Only once interrupted: a scope costs as much as the rest. It keeps off what anyio's own
         # scopes repeat until they are left.
         scope: AbstractContextManager[object] = nullcontext()
         if interruption is not None:
             scope = anyio.CancelScope(shield=True)
-        errand.waiter = waiter()
+        call.waiter = waiter()
         try:
             with scope:
-                await errand.waiter
+                await call.waiter
         except asyncio.CancelledError as error:
             interruption = error
     if interruption is not None:
         raise interruption
-    return errand.result()
+    return call.result()

@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from raincheck.asgi.budgets import Awaits, Budget
 from raincheck.asgi.cancelling import Witness, hold_out, is_shielded, see_off
-from raincheck.asgi.store_threads import Errand, Threads
+from raincheck.asgi.store_threads import Call, Threads
 from raincheck.asgi.thread_waits import waits_for_thread
 from raincheck.asgi.trio_tasks import TrioTask, TrioWaiter
 
@@ -233,8 +233,8 @@ class AsyncioLoop(Threads):
             raise interruption
         return work.result()
 
-    async def _wait_in_any_case(self, errand: Errand[_T]) -> _T:
-        return await hold_out(errand, self.waiter)
+    async def _wait_in_any_case(self, call: Call[_T]) -> _T:
+        return await hold_out(call, self.waiter)
 
     def is_in(self, task: Task) -> bool:
         if threading.get_ident() != self._thread:

@@ -66,19 +66,19 @@ class Threads:
             result = await anyio.to_thread.run_sync(function, *args, limiter=limiter)
         return cast(_T, result)
 
-    async def _wait(self, errand: Errand[_T]) -> _T:
-        if not errand.is_over:
-            errand.waiter = self.waiter()
-            await errand.waiter
-        return errand.result()
+    async def _wait(self, call: Call[_T]) -> _T:
+        if not call.is_over:
+            call.waiter = self.waiter()
+            await call.waiter
+        return call.result()
 
-    async def _wait_in_any_case(self, errand: Errand[_T]) -> _T:
+    async def _wait_in_any_case(self, call: Call[_T]) -> _T:
         with anyio.CancelScope(shield=True):
-            await self._wait(errand)
-        return errand.result()
+            await self._wait(call)
+        return call.result()
 
 
-class Errand(Generic[_T]):
+class Call(Generic[_T]):
     """What is done in a thread, and awaited in the loop's; what is not said is of the loop's."""
 
     def __init__(self, work: Callable[[], _T]) -> None:
@@ -115,33 +115,33 @@ class _Lane:
 
     def __init__(self, loop: Threads) -> None:
         self._loop = loop
-        self._waiting = deque[Errand[Any]]()
+        self._waiting = deque[Call[Any]]()
         self._under_way = 0
 
-    def begin(self, work: Callable[[], _T]) -> Errand[_T]:
+    def begin(self, work: Callable[[], _T]) -> Call[_T]:
         """Have something done as soon as there is a thread.
 
         Raises:
             RuntimeError: The system allows no more threads.
         """
-        errand = Errand(work)
+        call = Call(work)
         if self._under_way < _AT_ONCE:
-            self._start(errand)
+            self._start(call)
         else:
-            self._waiting.append(errand)
-        return errand
+            self._waiting.append(call)
+        return call
 
-    def _start(self, errand: Errand[Any]) -> None:
-        _THREADS.run(partial(self._run, errand))
+    def _start(self, call: Call[Any]) -> None:
+        _THREADS.run(partial(self._run, call))
         self._under_way += 1
 
-    def _run(self, errand: Errand[Any]) -> None:
-        errand.run()
-        self._loop.call(partial(self._end, errand))
+    def _run(self, call: Call[Any]) -> None:
+        call.run()
+        self._loop.call(partial(self._end, call))
 
-    def _end(self, errand: Errand[Any]) -> None:
+    def _end(self, call: Call[Any]) -> None:
         self._under_way -= 1
-        self._tell(errand)
+        self._tell(call)
         if self._waiting:
             following = self._waiting.popleft()
             try:
@@ -150,7 +150,7 @@ class _Lane:
                 following.fail(error)
                 self._tell(following)
 
-    def _tell(self, errand: Errand[Any]) -> None:
-        errand.is_over = True
-        if errand.waiter is not None:
-            self._loop.wake(errand.waiter)
+    def _tell(self, call: Call[Any]) -> None:
+        call.is_over = True
+        if call.waiter is not None:
+            self._loop.wake(call.waiter)

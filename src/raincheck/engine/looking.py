@@ -49,7 +49,7 @@ class Looking:
         """
         if self._glancing is None or self._health.is_failing:
             return None
-        with suppress(StoreError):  # whoever looks properly hears of it
+        with suppress(Exception):  # whoever looks properly hears of it
             operation = self._glancing.glance(operation_id)
             if operation is not None and self._is_left_as_it_is(operation):
                 return operation
@@ -59,7 +59,7 @@ class Looking:
         """Return a chunk of a response; None: to tell, something has to be waited for."""
         if self._glancing is None or self._health.is_failing:
             return None
-        with suppress(StoreError):
+        with suppress(Exception):  # the same
             return self._glancing.glance_at_chunk(operation_id, fence, n)
         return None
 

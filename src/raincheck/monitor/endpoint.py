@@ -336,6 +336,9 @@ class StatusMonitor:
             BodyMissing: The response was purged meanwhile.
             StoreError: It can't be read.
         """
+        if whole := self.read_at_once(body):
+            yield whole
+            return
         size = body.chunk_size
         first, last = body.start // size, -(-body.stop // size)
         try:

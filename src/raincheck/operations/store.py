@@ -249,7 +249,7 @@ class Glancing(Protocol):
     """What a store can also do so that polls need no thread: it shows what is at hand.
 
     It takes some microseconds, and waits for nobody: event loops call it. What it shows is as `get`
-    and `read_chunks` would show it. Where it raises a `StoreError`, they are asked.
+    and `read_chunks` would show it. Where it raises anything, they are asked.
     """
 
     def glance(self, operation_id: str) -> Operation | None:
