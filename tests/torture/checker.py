@@ -205,6 +205,8 @@ def losses_have_a_reason(evidence: Evidence) -> Iterator[Violation]:
         begins = evidence.begins.get(lost.rid, [])
         asked = [c for c in evidence.calls_of[lost.rid] if c.purpose == "start"]
         pids = [b.pid for b in begins] + [c.pid for c in asked]  # one may begin and not answer
+        if evidence.facts.claims.get(_id(path), 0) > len(begins):  # or claim, and then not begin
+            pids.append(evidence.facts.claimants.get(_id(path), 0))
         first = min(c.sent for c in asked)
         blows = evidence.touched(pids, first, lost.end)
         if not blows:
@@ -227,10 +229,14 @@ def _was_tried(evidence: Evidence, path: str, asked: list[Call]) -> bool:
     Of a request with a key that was refused as the store failed, there may be a record: who asks
     again hears that nobody has run it.
     """
-    claims = evidence.facts.claims.get(path.rpartition("/")[2], 0)
+    claims = evidence.facts.claims.get(_id(path), 0)
     refused = (c for c in asked if c.key is not None and c.status in (None, 503))
     is_refused = any(evidence.is_away(call.sent, call.broke or call.end) for call in refused)
     return claims >= evidence.facts.max_attempts or (is_refused and claims == 1)
+
+
+def _id(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def every_answer_is_explained(evidence: Evidence) -> Iterator[Violation]:

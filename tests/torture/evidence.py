@@ -98,6 +98,7 @@ class Facts:
     Attributes:
         bound: Seconds after the last blow in which everything must have ended.
         claims: How often each operation was claimed, by its id, as the store has it.
+        claimants: The process that has claimed each of them last, by its id; 0: it is not known.
         left: What was left in the store and on the disk after retention, by name.
     """
 
@@ -108,6 +109,7 @@ class Facts:
     retention: float
     bound: float
     claims: Mapping[str, int] = field(default_factory=dict)
+    claimants: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, list[str]] = field(default_factory=dict)
 
 

@@ -74,12 +74,11 @@ def _in_redis(url: str) -> Left:
     return left
 
 
-def claims(kind: str, place: Any) -> dict[str, int]:
-    """Return how often each operation was claimed that the store remembers, by its id."""
+def records(kind: str, place: Any) -> list[dict[str, Any]]:
+    """Return the documents of all operations that the store remembers."""
     readers: dict[str, Callable[[Any], Iterable[Any]]]
     readers = {"sqlite": _sqlite_records, "redis": _redis_records, "postgresql": _pg_records}
-    documents = [json.loads(record) for record in readers[kind](place)]
-    return {document["id"]: document["fence"] for document in documents}
+    return [json.loads(record) for record in readers[kind](place)]
 
 
 def _sqlite_records(path: Path) -> list[str]:

@@ -166,8 +166,10 @@ class _Torture:
             left |= await self._leave_in_peace()
         finally:
             journal.close()
-        claims = leftovers.claims(self._plan.store, self._place)
-        facts = replace(self._plan.facts, left=left, claims=claims)
+        records = leftovers.records(self._plan.store, self._place)
+        claims = {record["id"]: record["fence"] for record in records}
+        claimants = {record["id"]: _pid_in(record.get("worker")) for record in records}
+        facts = replace(self._plan.facts, left=left, claims=claims, claimants=claimants)
         (self._plan.directory / FACTS).write_text(json.dumps(asdict(facts)))
 
     async def _let_loose(self, fleet: Fleet, journal: Journal) -> None:
@@ -240,6 +242,12 @@ class _Torture:
                     mute.append(f"{url}: {error!r}")
         await asyncio.sleep(POKE)
         return mute
+
+
+def _pid_in(worker: str | None) -> int:
+    """Return whose name this is; 0 where the store gives names that do not say so."""
+    pid, dash, _ = (worker or "").partition("-")
+    return int(pid) if dash and pid.isdecimal() else 0
 
 
 def figures(evidence: Evidence) -> dict[str, int]:

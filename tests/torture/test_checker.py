@@ -553,6 +553,19 @@ def test_what_was_claimed_as_often_as_it_may_be_is_lost() -> None:
     assert lost_though_repeatable(claims=3).broken() == set()
 
 
+def test_who_has_claimed_an_operation_may_be_struck_before_its_handler_begins() -> None:
+    story = Story()
+    story.accepted()
+    story.struck("kill", 1.5, 2, pid=PID + 1)
+    story.lost(3)
+    assert story.broken() == {"losses have a reason"}
+    known = R.rpartition("/")[2]
+    story.facts = replace(story.facts, claims={known: 1}, claimants={known: PID + 1})
+    assert story.broken() == set()
+    story.facts = replace(story.facts, claimants={known: PID + 2})
+    assert story.broken() == {"losses have a reason"}
+
+
 def test_a_mark_that_nobody_has_heard_of_makes_nothing_repeatable() -> None:
     story = Story(replace(POST, route="again"))
     story.accepted()

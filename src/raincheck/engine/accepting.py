@@ -95,14 +95,15 @@ class Accepting:
                 self._process.note_unanswered(fresh)
         self._check_is_kept(accepted.operation)
         if accepted.is_new and start.queue is not None:
-            self._tell(accepted.operation)
+            self._let_out(accepted.operation)
         return accepted
 
-    def _tell(self, operation: Operation) -> None:
+    def _let_out(self, operation: Operation) -> None:
+        queues = self._queues
         try:
-            self._queues.tell(operation)
+            queues.let_out(operation)
         except WorkersUnavailable:
-            if self._process.health.writes.run(lambda: self._queues.refuse(operation)):
+            if self._process.health.writes.run(lambda: queues.unsettled.refuse(operation)):
                 raise
 
     def _describe(self, start: Start, captured: Captured | None) -> Operation:
@@ -138,7 +139,7 @@ class Accepting:
         now = self._store.now()
         fresh = replace(fresh, created=now, updated=now)
         if start.queue is not None:
-            due = self._queues.due(start.queue, now, start.not_before)
+            due = self._queues.due(start.queue, now, start.not_before, is_promised=False)
             return self._leave_to_workers(replace(fresh, lease=due), start, captured, pulse)
         return self._begin(run, fresh, start, captured, pulse)
 
@@ -150,8 +151,9 @@ class Accepting:
     def _take_back(self, accepted: Accepted) -> None:
         """End what was recorded when its request had gone on without."""
         if accepted.is_new and accepted.operation.queue is not None:
-            self._queues.take_back(accepted.operation)  # should this fail, it is tried again
-            self._queues.refuse(accepted.operation)
+            unsettled = self._queues.unsettled
+            unsettled.take_back(accepted.operation)  # should this fail, it is tried again
+            unsettled.refuse(accepted.operation)
         elif accepted.is_new:
             self._running.drop(self._running.of(accepted.operation))
             self._process.note_unanswered(accepted.operation)
@@ -173,7 +175,7 @@ class Accepting:
         try:
             stored = self._create(fresh, request, self._name(start.key) if start.key else None)
         except BaseException:
-            self._queues.take_back(fresh)
+            self._queues.unsettled.take_back(fresh)
             raise
         if stored.id != fresh.id:
             self._store.discard(fresh.id)
@@ -298,6 +300,6 @@ class Accepting:
                 with self._process.health.noticing():
                     self._process.health.writes.run(partial(change, fence=operation.fence))
             else:
-                change(fence=operation.fence)
+                self._running.outlast(operation, partial(change, fence=operation.fence))
             captured = running.operation.captured and repeatable
             running.operation = replace(running.operation, repeatable=repeatable, captured=captured)

@@ -14,24 +14,25 @@ import time
 import weakref
 from collections.abc import Iterator
 from enum import Enum
+from functools import partial
 
 from raincheck.config.application import has_own_store, is_whole, started
 from raincheck.engine.process import Process
-from raincheck.engine.recovery import UNHEARD, Recovery
+from raincheck.engine.recovery import Recovery
 from raincheck.engine.rerunner import Rerunner
 from raincheck.engine.running import each
 from raincheck.engine.telling import Telling
+from raincheck.engine.unsettled import SETTLED_SECONDS, Unsettled
 from raincheck.errors import OperationCancelled, WorkersUnavailable
 from raincheck.operations.operation import (
     LONGEST_WAIT_SECONDS,
     TERMINAL,
     Operation,
-    Reason,
     State,
     is_due,
 )
 from raincheck.operations.store import Filter
-from raincheck.operations.transitions import Ended, Event, HandedOver, Told
+from raincheck.operations.transitions import Event, HandedOver, Told
 
 logger = logging.getLogger("raincheck")
 
@@ -79,6 +80,7 @@ class Queues:
         served: Names of those that this process looks into; None: it is no worker, and runs again
             what other processes have lost.
         running: What runs in this process.
+        unsettled: What may have been left to workers, and what its client is not told yet.
     """
 
     def __init__(self, process: Process, recovery: Recovery) -> None:
@@ -90,7 +92,7 @@ class Queues:
         self._looks_at = -math.inf
         self._said = set[str]()
         self._has_own = False
-        self._unheard: dict[str, tuple[Operation, float]] = {}  # and since when it is to be ended
+        self.unsettled = Unsettled(process)
         self._mended = -math.inf
         self._all: Iterator[Operation] | None = None  # a turn goes on where the last stopped
         self.running = process.running
@@ -130,15 +132,31 @@ class Queues:
 
     # --- handing over --------------------------------------------------------------------------
 
-    def due(self, queue: str, now: float, not_before: float | None) -> float:
+    def due(
+        self, queue: str, now: float, not_before: float | None, *, is_promised: bool = True
+    ) -> float:
         """Return the moment from which an operation that begins to wait may be looked at.
 
         Where workers are told of it, that is when they are to be told again.
+
+        Args:
+            is_promised: Whether its client knows of it; else it is to be let out.
         """
-        self._warn_if_hidden(is_told=queue in self._telling.queues)
-        if not_before is not None and not_before > now:
-            return not_before
-        return now + AGAIN if queue in self._telling.queues else now
+        is_told = queue in self._telling.queues
+        self._warn_if_hidden(is_told=is_told)
+        pause = AGAIN if is_told else 0.0 if is_promised else SETTLED_SECONDS
+        return max(now + pause, not_before or 0.0)
+
+    def let_out(self, operation: Operation) -> None:
+        """Let workers begin with what was recorded, as its client is promised it now.
+
+        Raises:
+            WorkersUnavailable: They could not be told: its client is to be refused.
+        """
+        if operation.queue in self._telling.queues:
+            self.tell(operation)
+        elif operation.lease != operation.not_before:
+            self.unsettled.let_out(operation)
 
     def tell(self, operation: Operation) -> None:
         """Tell workers of an operation that they may run now.
@@ -148,32 +166,6 @@ class Queues:
         """
         if is_due(operation, self._store.now()):
             self._telling.tell(operation)
-
-    def refuse(self, operation: Operation) -> bool:
-        """End what its workers could not be told of, before anybody has heard of it.
-
-        Returns:
-            False if one of them has begun with it: they were told, whatever was answered.
-        """
-        ended = Ended(Reason.INTERRUPTED)
-        change = self._process.repository.change
-        left = change(operation.id, ended, fence=operation.fence, drop_dedupe=True)
-        if left is not None:
-            self._process.clear(left)
-        return left is not None
-
-    def take_back(self, operation: Operation) -> None:
-        """Have what may have been recorded be ended, as its client was refused.
-
-        The store's answer was lost, or came too late; it may even carry the call out later.
-        """
-        self._unheard[operation.id] = operation, time.monotonic()
-
-    def _end_unheard(self, one: tuple[Operation, float]) -> None:
-        operation, since = one
-        is_settled = self.refuse(operation) or self._store.get(operation.id) is not None
-        if is_settled or time.monotonic() - since > UNHEARD:
-            self._unheard.pop(operation.id, None)
 
     def hand_over(
         self, operation: Operation, queue: str, not_before: float | None
@@ -185,8 +177,18 @@ class Queues:
 
         Raises:
             OperationCancelled: It has ended, is to end, or another process has it.
-            StoreError: The store can't be asked.
+            StoreError: The store can't be asked, and this must not wait until it can.
         """
+        hand_over = partial(self._hand_over, operation, queue, not_before)
+        left = self.running.outlast(operation, hand_over)
+        if left is not None:
+            self.running.drop(self.running.of(operation))
+            self._tell_in_vain_or_not(left)
+        return left
+
+    def _hand_over(
+        self, operation: Operation, queue: str, not_before: float | None
+    ) -> Operation | None:
         due = self.due(queue, self._store.now(), not_before)
         running = self.running.of(operation)
         # While it is nobody's, workers ask again.
@@ -197,19 +199,16 @@ class Queues:
             return handed if stored.captured else None
 
         left = self._process.repository.change(operation.id, hand_over, fence=operation.fence)
-        if left is None:
-            self._check_is_here(operation)
-            return None
-        self.running.drop(running)
-        self._tell_in_vain_or_not(left)
-        return left
+        return left or self._left_before(operation, queue)
 
-    def _check_is_here(self, operation: Operation) -> None:
+    def _left_before(self, operation: Operation, queue: str) -> Operation | None:
+        """Return what was handed over although the answer was lost; None if it is still here."""
         stored = self._store.get(operation.id)
-        if stored is None:
-            return
+        if stored is None or stored.queue == queue:
+            return stored
         if stored.state is not State.RUNNING or stored.fence != operation.fence:
             raise OperationCancelled("the operation is over here before its handler was called")
+        return None
 
     def _tell_in_vain_or_not(self, operation: Operation) -> None:
         """Tell workers of what was promised: if that fails, they are told again later."""
@@ -223,13 +222,13 @@ class Queues:
     def look(self) -> None:
         """Tell workers again of what waits too long, and end what has waited in vain."""
         begin = time.monotonic()
-        if begin < self._looks_at and not (self._recovery.has_released or self._unheard):
+        if begin < self._looks_at and not (self._recovery.has_released or self.unsettled):
             return
         self._recovery.has_released = False
         self._looks_at = begin + LOOK
         with self._process.health.noticing():
             end, now = time.monotonic() + TURN, self._store.now()
-            each(self._end_unheard, list(self._unheard.values()))
+            self.unsettled.settle()
             patience = max(self._process.settings.retention, LONGEST_WAIT_SECONDS)
             stale = Filter(states=_WAITING, lease_before=now - patience)
             each(self._recovery.end_if_in_vain, self._find(stale, end))

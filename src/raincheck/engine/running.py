@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 LAST_WORDS = 2.0  # seconds that shutdown gives handlers it has cancelled
+PAUSE = 0.5  # seconds between calls of a store that is away
 
 
 class Run(Protocol):
@@ -201,6 +202,25 @@ class RunningOperations:
         gone = running.gone()
         # It may have been dropped before anybody could see that somebody waits.
         return self.get(operation_id) is not running or gone.wait(seconds)
+
+    def outlast(self, operation: Operation, work: Callable[[], _R]) -> _R:
+        """Return what `work` returns, however long the store is away.
+
+        A handler must not go on without it, and its response is promised: no outage may end it. The
+        main thread does not wait, as it is the one that hears signals.
+
+        Raises:
+            StoreUnavailable: It is, and the operation does not run here any more.
+        """
+        while True:
+            try:
+                return work()
+            except StoreUnavailable:
+                running = self.of(operation)
+                is_main = threading.current_thread() is threading.main_thread()
+                if running is None or running.is_over or is_main:
+                    raise
+            self.wait_for(operation.id, PAUSE)
 
     def is_within(self, running: RunningOperation, most: int) -> bool:
         """Tell whether an operation is among the oldest `most`."""

@@ -1,0 +1,80 @@
+"""Operations that were left to workers, until it is settled whether their clients were promised.
+
+A store may carry a call out and lose its answer: its client is refused then, and no worker must
+have begun. So workers that look into the store find what was recorded when it is let out; or after
+`SETTLED_SECONDS`, if that fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+from raincheck.engine.process import Process
+from raincheck.engine.recovery import UNHEARD
+from raincheck.engine.running import each
+from raincheck.errors import StoreError
+from raincheck.operations.operation import Operation, Reason
+from raincheck.operations.transitions import Ended, Told
+
+logger = logging.getLogger("raincheck")
+
+SETTLED_SECONDS = 2 * UNHEARD  # longer than `settle` tries to end what nobody was promised
+
+
+class Unsettled:
+    """Those of one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._refused: dict[str, tuple[Operation, float]] = {}  # and since when
+        self._promised: dict[str, Operation] = {}
+
+    def __len__(self) -> int:
+        return len(self._refused) + len(self._promised)
+
+    def refuse(self, operation: Operation) -> bool:
+        """End what its workers could not be told of, before anybody has heard of it.
+
+        Returns:
+            False if one of them has begun with it: they were told, whatever was answered.
+        """
+        ended = Ended(Reason.INTERRUPTED)
+        change = self._process.repository.change
+        left = change(operation.id, ended, fence=operation.fence, drop_dedupe=True)
+        if left is not None:
+            self._process.clear(left)
+        return left is not None
+
+    def take_back(self, operation: Operation) -> None:
+        """Have what may have been recorded be ended, as its client was refused.
+
+        The store's answer was lost, or came too late; it may even carry the call out later.
+        """
+        self._refused[operation.id] = operation, time.monotonic()
+
+    def let_out(self, operation: Operation) -> None:
+        """Let workers find what its client is promised; should the store fail now, soon."""
+        self._promised[operation.id] = operation
+        try:
+            self._process.health.writes.run(partial(self._let_out, operation))
+        except StoreError as error:
+            logger.warning("operation %s waits to be seen by workers: %s", operation.shown, error)
+
+    def settle(self) -> None:
+        """Go on with what the store could not take yet."""
+        each(self._end_refused, list(self._refused.values()))
+        each(self._let_out, list(self._promised.values()))
+
+    def _end_refused(self, one: tuple[Operation, float]) -> None:
+        operation, since = one
+        is_settled = self.refuse(operation) or self._process.store.get(operation.id) is not None
+        if is_settled or time.monotonic() - since > UNHEARD:
+            self._refused.pop(operation.id, None)
+
+    def _let_out(self, operation: Operation) -> None:
+        told = Told(max(self._process.store.now(), operation.not_before or 0.0))
+        change = self._process.repository.change
+        change(operation.id, told, fence=operation.fence, known=operation)
+        self._promised.pop(operation.id, None)
