@@ -50,9 +50,12 @@ def tell(celery: Celery) -> Iterator[CeleryWorkers]:
 
 
 def waiting(celery: Celery, queue: str = "celery") -> int:
-    """Count the messages of a queue."""
+    """Count the messages of a queue; Redis has none any more if it was killed too soon."""
     with celery.connection_for_read() as connection:
-        declared = connection.default_channel.queue_declare(queue, passive=True)
+        try:
+            declared = connection.default_channel.queue_declare(queue, passive=True)
+        except connection.channel_errors:
+            return 0
         return int(declared.message_count)
 
 

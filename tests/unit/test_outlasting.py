@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 
@@ -20,82 +21,69 @@ from tests.unit.engines import AWAY, EngineTests, FaultyStore, Time, make_engine
 REPEATABLE = Marking(retry=True)
 
 
+@dataclass
+class Outage:
+    """A store that goes away, and a handler's thread that waits for it."""
+
+    store: FaultyStore
+    thread: ThreadPoolExecutor
+    waits: threading.Semaphore
+
+    def begin(self, work: Callable[..., object], *arguments: object) -> Future[object]:
+        """Have the handler do something meanwhile; returns when it waits."""
+        self.store.faults = AWAY
+        done = self.thread.submit(work, *arguments)
+        self.waits.acquire()
+        return done
+
+    def end(self) -> None:
+        self.store.faults = frozenset()
+
+
 class TestOutlasting(EngineTests):
     @pytest.fixture
     def engine(self, store: FaultyStore, time: Time) -> Engine:
         return make_engine(store, time, application="parcels")
 
     @pytest.fixture
-    def asks(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-        """Count how often a handler has waited."""
-        asks, wait = threading.Semaphore(0), engine.running.wait_for
+    def outage(
+        self, engine: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Outage]:
+        waits, wait = threading.Semaphore(0), engine.running.wait_for
 
         def note(operation_id: str, seconds: float | None = None) -> bool:
-            asks.release()
+            waits.release()
             return wait(operation_id, seconds)
 
         monkeypatch.setattr(running, "PAUSE", 0.01)
         monkeypatch.setattr(engine.running, "wait_for", note)
-        return asks
+        with ThreadPoolExecutor(1) as thread:
+            outage = Outage(store, thread, waits)
+            yield outage
+            outage.end()
 
-    @pytest.fixture
-    def handler(self) -> Iterator[Callable[..., Future[object]]]:
-        with ThreadPoolExecutor(1) as threads:
-            yield threads.submit
-
-    @pytest.fixture
-    def away(self, store: FaultyStore) -> Iterator[Callable[[bool], None]]:
-        def be(is_away: bool) -> None:
-            store.faults = AWAY if is_away else frozenset()
-
-        yield be
-        be(False)
-
-    def test_a_mark_outlasts_the_store(
-        self,
-        engine: Engine,
-        asks: threading.Semaphore,
-        handler: Callable[..., Future[object]],
-        away: Callable[[bool], None],
-    ) -> None:
+    def test_a_mark_outlasts_the_store(self, engine: Engine, outage: Outage) -> None:
         operation = start(engine, "POST")
-        away(True)
-        marked = handler(engine.mark, operation, REPEATABLE)
-        for _ in range(3):
-            asks.acquire()
+        marked = outage.begin(engine.mark, operation, REPEATABLE)
+        outage.waits.acquire()
         assert not marked.done()
-        away(False)
+        outage.end()
         marked.result()
         assert stored(engine, operation).repeatable
 
-    def test_what_is_handed_over_outlasts_the_store(
-        self,
-        engine: Engine,
-        asks: threading.Semaphore,
-        handler: Callable[..., Future[object]],
-        away: Callable[[bool], None],
-    ) -> None:
+    def test_what_is_handed_over_outlasts_the_store(self, engine: Engine, outage: Outage) -> None:
         operation = start(engine, "GET")
-        away(True)
-        handed = handler(engine.queues.hand_over, operation, "workers", None)
-        asks.acquire()
-        away(False)
+        handed = outage.begin(engine.queues.hand_over, operation, "workers", None)
+        outage.end()
         assert handed.result() is not None
         assert stored(engine, operation).queue == "workers"
 
     @pytest.mark.parametrize("end", ["ended", "let go"])
     def test_who_waits_hears_that_the_operation_is_over_here(
-        self,
-        engine: Engine,
-        asks: threading.Semaphore,
-        handler: Callable[..., Future[object]],
-        away: Callable[[bool], None],
-        end: str,
+        self, engine: Engine, outage: Outage, end: str
     ) -> None:
         operation = start(engine, "POST")
-        away(True)
-        marked = handler(engine.mark, operation, REPEATABLE)
-        asks.acquire()
+        marked = outage.begin(engine.mark, operation, REPEATABLE)
         if end == "ended":
             engine.finish(operation, Ending(Ended(Reason.TIMEOUT)))
         else:
@@ -104,11 +92,11 @@ class TestOutlasting(EngineTests):
             marked.result()
 
     def test_the_main_thread_does_not_wait_as_it_hears_signals(
-        self, engine: Engine, asks: threading.Semaphore, away: Callable[[bool], None]
+        self, engine: Engine, store: FaultyStore
     ) -> None:
         operation = start(engine, "POST")
-        away(True)
+        store.faults = AWAY
         with pytest.raises(StoreUnavailable):
             engine.mark(operation, REPEATABLE)
-        away(False)
+        store.faults = frozenset()
         assert stored(engine, operation).state is State.RUNNING
