@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from raincheck.asgi import RaincheckMiddleware
-from raincheck.asgi.gathering import Gathering
+from raincheck.asgi.gathering import Gatherer
 from raincheck.asgi.loops import running_loop
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.monitor.listeners import Seen
@@ -192,7 +192,7 @@ async def test_at_hand_nothing_is_gathered(handler: Handler) -> None:
     app = wrap(handler)
     path = path_of(await call(app, "/thing"))
     assert (await call(app, path)).status == 202
-    assert app._gateway.status._gathering is None
+    assert app._gateway.status._gatherer is None
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no thread"), OSError("no descriptor")])
@@ -204,11 +204,11 @@ async def test_a_look_that_cannot_begin_is_told_to_all_who_wait_for_it(
         raise error
 
     async def see(name: str) -> None:
-        seen[name] = await gathering.see(name)
+        seen[name] = await gatherer.see(name)
 
     loop, seen = running_loop(None), dict[str, Seen]()
     monkeypatch.setattr(loop, "poll", fail)
-    gathering = Gathering(loop, lambda _: {})
+    gatherer = Gatherer(loop, lambda _: {})
     names = [f"{n}" for n in range(5)]
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:

@@ -21,7 +21,7 @@ MOST = 100  # operations in one look
 See = Callable[[Collection[str]], Mapping[str, Seen]]
 
 
-class Gathering:
+class Gatherer:
     """Gathers the polls of one event loop.
 
     Args:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from raincheck.asgi.event_streams import EventStream
-from raincheck.asgi.gathering import Gathering
+from raincheck.asgi.gathering import Gatherer
 from raincheck.asgi.long_polls import LongPoll
 from raincheck.asgi.loops import Loop
 from raincheck.asgi.translation import send_response, send_start, send_trailers, to_request
@@ -75,7 +75,7 @@ class Status:
         self.monitor = monitor
         self._owner = owner
         self._loop = loop
-        self._gathering: Gathering | None = None
+        self._gatherer: Gatherer | None = None
 
     async def show(
         self,
@@ -141,10 +141,10 @@ class Status:
         """Find an answer with other polls; what nobody else could be told is looked for alone."""
         loop, seen = self._loop(), None
         if poll.request.method in ("GET", "HEAD") and self.monitor.engine.gathers:
-            gathering = self._gathering
-            if gathering is None or gathering.loop is not loop:  # another thread may have its own
-                gathering = self._gathering = Gathering(loop, self.monitor.see_all)
-            seen = await gathering.see(poll.operation_id)
+            gatherer = self._gatherer
+            if gatherer is None or gatherer.loop is not loop:  # another thread may have its own
+                gatherer = self._gatherer = Gatherer(loop, self.monitor.see_all)
+            seen = await gatherer.see(poll.operation_id)
             if (answer := self.monitor.glance(poll, seen)) is not None:
                 return answer
         try:
