@@ -14,6 +14,7 @@ from tests.torture.journal import CHAOS, CLIENTS, FACTS, HANDLERS, SERVERS
 from tests.torture.work import Work
 
 _CONTINUES = ("The above exception was", "During handling of the above")
+SLOW = "slow"  # what the machine itself has done to the store
 TAKES = 5.0  # seconds after an outage of the store in which a server may not know of its return
 
 
@@ -235,13 +236,15 @@ def _call(number: int, line: dict[str, Any]) -> Call:
 
 def _blows(path: Path) -> tuple[list[Blow], float, list[str]]:
     begun: dict[int, dict[str, Any]] = {}
-    calm, stuck = 0.0, []
+    calm, stuck, slow = 0.0, [], list[Blow]()
     for line in read_lines(path):
         match line["event"]:
             case "blow":
                 begun[line["number"]] = line
             case "over":
                 begun[line["number"]]["end"] = line["t"]
+            case "slow":
+                slow.append(Blow(SLOW, -1, line["t"] - line["seconds"], line["t"], line["seconds"]))
             case "stuck":
                 stuck.append(f"{begun[line['number']]['action']}: {line['error']}")
             case "calm":
@@ -250,7 +253,7 @@ def _blows(path: Path) -> tuple[list[Blow], float, list[str]]:
         Blow(b["action"], b["pid"], b["t"], b.get("end", b["t"]), b["seconds"])
         for b in begun.values()
     ]
-    return blows, calm, stuck
+    return blows + slow, calm, stuck
 
 
 def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:

@@ -16,10 +16,11 @@ import httpx
 
 from tests.support.real_servers import PostgreSQLServer, RealServer, RedisServer
 from tests.torture import leftovers
+from tests.torture.bystander import standing_by
 from tests.torture.chaos import Conductor, schedule
 from tests.torture.checker import Violation, check
 from tests.torture.clients import Board, Client, Wire, sweep
-from tests.torture.evidence import Evidence, Facts, load
+from tests.torture.evidence import SLOW, Evidence, Facts, load
 from tests.torture.journal import CHAOS, CLIENTS, FACTS, Journal
 from tests.torture.servers import FLEETS, KINDS, PROCESSES, Fleet, Surroundings
 
@@ -176,14 +177,15 @@ class _Torture:
         chaos = Journal(self._plan.directory / CHAOS)
         wire = Wire(fleet.urls, journal)
         end = time.monotonic() + self._plan.seconds
-        async with asyncio.TaskGroup() as group:
-            for n in range(CLIENT_COUNT):
-                owner = f"owner-{n % OWNERS}"
-                client = Client(f"c{n}", owner, wire, self._board, self._plan.seed)
-                group.create_task(client.live(end))
-            conductor = Conductor(fleet, self._server, chaos)
-            group.create_task(conductor.perform(self._blows()))
-        await sweep(wire, self._board, self._plan.bound)
+        with standing_by(self._server, chaos):
+            async with asyncio.TaskGroup() as group:
+                for n in range(CLIENT_COUNT):
+                    owner = f"owner-{n % OWNERS}"
+                    client = Client(f"c{n}", owner, wire, self._board, self._plan.seed)
+                    group.create_task(client.live(end))
+                conductor = Conductor(fleet, self._server, chaos)
+                group.create_task(conductor.perform(self._blows()))
+            await sweep(wire, self._board, self._plan.bound)
         await wire.close()
         chaos.close()
 
@@ -266,7 +268,7 @@ def figures(evidence: Evidence) -> dict[str, int]:
         "kills": actions["kill"],
         "stops": actions["freeze"] + actions["freeze past the lease"],
         "restarts": actions["restart"],
-        "store": sum(blow.pid == -1 for blow in evidence.blows),
+        "store": sum(blow.pid == -1 and blow.action != SLOW for blow in evidence.blows),
         "re-runs": sum(e.event == "begin" and e.is_rerun for e in evidence.effects),
         "interrupted": sum(any(c.code in ("interrupted", "shutdown") for c in o) for o in ends),
         "cancelled": sum(any(c.state == "canceled" for c in o) for o in ends),

@@ -611,6 +611,7 @@ def test_the_logs_are_read_as_they_were_written(tmp_path: Path) -> None:
     answered = clients.write("answered", call=1, status=202, operation=R, fields=fields, pid=PID)
     struck = chaos.write("blow", number=1, action="kill", pid=PID, seconds=0.0)
     chaos.write("stuck", number=1, error="no")
+    slow = chaos.write("slow", seconds=0.7)
     over, calm = chaos.write("over", number=1), chaos.write("calm")
     clients.close()
     chaos.close()
@@ -627,7 +628,10 @@ def test_the_logs_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert (poll.purpose, poll.status, poll.answered) == ("poll", None, None)
     assert (poll.error, poll.broke) == ("ReadTimeout: ", broke)
     assert evidence.effects == [Effect("begin", "r1", PID, 1.5, NONCE, True)]
-    assert evidence.blows == [Blow("kill", PID, struck, over)]
+    assert evidence.blows == [
+        Blow("kill", PID, struck, over),
+        Blow("slow", -1, slow - 0.7, slow, 0.7),
+    ]
     assert (evidence.calm, evidence.stuck, evidence.errors) == (
         calm,
         ["kill: no"],
