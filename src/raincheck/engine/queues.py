@@ -13,6 +13,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 
@@ -158,6 +159,12 @@ class Queues:
         elif operation.lease != operation.not_before:
             self.unsettled.let_out(operation)
 
+    def join(self, operation: Operation) -> None:
+        """Let workers begin with what another request has become; see `Unsettled.promise`."""
+        if (promised := self.unsettled.promise(operation)) is not None:
+            with _in_vain_or_not(promised):
+                self.let_out(promised)
+
     def tell(self, operation: Operation) -> None:
         """Tell workers of an operation that they may run now.
 
@@ -183,7 +190,8 @@ class Queues:
         left = self.running.outlast(operation, hand_over)
         if left is not None:
             self.running.drop(self.running.of(operation))
-            self._tell_in_vain_or_not(left)
+            with _in_vain_or_not(left):
+                self.tell(left)
         return left
 
     def _hand_over(
@@ -209,13 +217,6 @@ class Queues:
         if stored.state is not State.RUNNING or stored.fence != operation.fence:
             raise OperationCancelled("the operation is over here before its handler was called")
         return None
-
-    def _tell_in_vain_or_not(self, operation: Operation) -> None:
-        """Tell workers of what was promised: if that fails, they are told again later."""
-        try:
-            self.tell(operation)
-        except WorkersUnavailable as error:
-            logger.warning("operation %s waits to be told of: %s", operation.shown, error)
 
     # --- telling again -------------------------------------------------------------------------
 
@@ -281,7 +282,8 @@ class Queues:
             return told if is_same else None  # else another process has told them
 
         if (again := self._process.repository.change(operation.id, tell)) is not None:
-            self._tell_in_vain_or_not(again)
+            with _in_vain_or_not(again):
+                self.tell(again)
 
     # --- taking up -----------------------------------------------------------------------------
 
@@ -379,6 +381,15 @@ class Queues:
             return Take.ELSEWHERE
         self._say_once(REFUSED, operation.shown)
         return Take.REFUSED
+
+
+@contextmanager
+def _in_vain_or_not(operation: Operation) -> Iterator[None]:
+    """Tell workers of what was promised: if that fails, they are told again later."""
+    try:
+        yield
+    except WorkersUnavailable as error:
+        logger.warning("operation %s waits to be told of: %s", operation.shown, error)
 
 
 def queues_here() -> list[Queues]:
