@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from raincheck.engine import unsettled
 from raincheck.engine.engine import Engine
 from raincheck.engine.queues import Take
 from raincheck.engine.start import Key
 from raincheck.engine.unsettled import SETTLED_SECONDS
-from raincheck.errors import StoreUnavailable
+from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operations.operation import Operation, State
 from tests.unit.engines import (
+    DEFECTS,
     FaultyStore,
     Rerunner,
     Time,
@@ -23,7 +26,7 @@ from tests.unit.engines import (
     start,
     stored,
 )
-from tests.unit.test_queues import DAY, Bell, QueueTests, wait_in
+from tests.unit.test_queues import DAY, Bell, QueueTests, later, wait_in
 
 KEY = Key("key", "fingerprint")
 
@@ -154,6 +157,56 @@ class TestUnsettled(QueueTests):
         web.recover()
         web.recover()
         assert [o.state for o in store._operations.values()] == [State.FAILED]
+
+    @pytest.mark.parametrize("error", DEFECTS)
+    def test_a_promise_is_kept_whatever_the_store_raises_in_that_moment(
+        self, web: Engine, worker: Engine, store: FaultyStore, time: Time, error: Exception
+    ) -> None:
+        def fail(*_: object, **__: object) -> bool:
+            raise error
+
+        store.swap = fail  # type: ignore[method-assign]
+        operation = wait_in(web, "nightly")
+        with suppress(type(error)):
+            web.recover()
+        assert not web.queues.unsettled  # or nothing else would ever be told again
+        del store.swap
+        time.now += SETTLED_SECONDS
+        assert worker.queues.take_due(9) == [operation.id]
+
+    def test_what_was_refused_and_cant_be_ended_is_left_alone_some_time(
+        self, web: Engine, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise StoreError("never")
+
+        monkeypatch.setattr(unsettled, "time", SimpleNamespace(monotonic=time))
+        lose_one_answer(store, "create")
+        with pytest.raises(StoreUnavailable, match="answer is lost"):
+            wait_in(web)
+        store.get = fail  # type: ignore[method-assign]
+        for _ in range(2):
+            with pytest.raises(StoreError, match="never"):
+                web.recover()
+            time.now += SETTLED_SECONDS
+        assert not web.queues.unsettled
+
+    @pytest.mark.parametrize("queue", ["workers", "nightly"])
+    def test_a_store_that_cant_tell_the_time_then_refuses_nothing_that_is_recorded(
+        self, web: Engine, worker: Engine, store: FaultyStore, time: Time, queue: str
+    ) -> None:
+        create, faults = store.create, frozenset({"now"})
+
+        def create_and_fail(*arguments: Any) -> Operation:
+            found = create(*arguments)
+            store.faults = faults
+            return found
+
+        store.create = create_and_fail  # type: ignore[assignment, method-assign]
+        operation = wait_in(web, queue)
+        store.faults = frozenset()
+        later(time, web, SETTLED_SECONDS)
+        assert worker.queues.take(operation.id) is Take.BEGUN
 
     @pytest.mark.parametrize("seconds", [SETTLED_SECONDS / 2, DAY])
     def test_what_is_for_later_is_found_then(

@@ -13,7 +13,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 
@@ -22,9 +22,9 @@ from raincheck.engine.process import Process
 from raincheck.engine.recovery import Recovery
 from raincheck.engine.rerunner import Rerunner
 from raincheck.engine.running import each
-from raincheck.engine.telling import Telling
+from raincheck.engine.telling import Telling, in_vain_or_not
 from raincheck.engine.unsettled import SETTLED_SECONDS, Unsettled
-from raincheck.errors import OperationCancelled, WorkersUnavailable
+from raincheck.errors import OperationCancelled, StoreError
 from raincheck.operations.operation import (
     LONGEST_WAIT_SECONDS,
     TERMINAL,
@@ -162,7 +162,7 @@ class Queues:
     def join(self, operation: Operation) -> None:
         """Let workers begin with what another request has become; see `Unsettled.promise`."""
         if (promised := self.unsettled.promise(operation)) is not None:
-            with _in_vain_or_not(promised):
+            with in_vain_or_not(promised):
                 self.let_out(promised)
 
     def tell(self, operation: Operation) -> None:
@@ -171,7 +171,10 @@ class Queues:
         Raises:
             WorkersUnavailable: They could not be told; `refuse` it, unless somebody was promised.
         """
-        if is_due(operation, self._store.now()):
+        is_early = False
+        with suppress(StoreError):  # what tells of it too early changes nothing
+            is_early = not is_due(operation, self._store.now())
+        if not is_early:
             self._telling.tell(operation)
 
     def hand_over(
@@ -190,7 +193,7 @@ class Queues:
         left = self.running.outlast(operation, hand_over)
         if left is not None:
             self.running.drop(self.running.of(operation))
-            with _in_vain_or_not(left):
+            with in_vain_or_not(left):
                 self.tell(left)
         return left
 
@@ -282,7 +285,7 @@ class Queues:
             return told if is_same else None  # else another process has told them
 
         if (again := self._process.repository.change(operation.id, tell)) is not None:
-            with _in_vain_or_not(again):
+            with in_vain_or_not(again):
                 self.tell(again)
 
     # --- taking up -----------------------------------------------------------------------------
@@ -381,15 +384,6 @@ class Queues:
             return Take.ELSEWHERE
         self._say_once(REFUSED, operation.shown)
         return Take.REFUSED
-
-
-@contextmanager
-def _in_vain_or_not(operation: Operation) -> Iterator[None]:
-    """Tell workers of what was promised: if that fails, they are told again later."""
-    try:
-        yield
-    except WorkersUnavailable as error:
-        logger.warning("operation %s waits to be told of: %s", operation.shown, error)
 
 
 def queues_here() -> list[Queues]:

@@ -248,7 +248,8 @@ def _may_wait() -> bool:
     asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         return False
-    return trio is None or not trio.lowlevel.in_trio_run()
+    is_in_trio = getattr(getattr(trio, "lowlevel", None), "in_trio_run", None)
+    return is_in_trio is None or not is_in_trio()
 
 
 def each(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:

@@ -11,10 +11,11 @@ import logging
 import time
 from functools import partial
 
+from raincheck.engine.outbox import if_unexpected
 from raincheck.engine.process import Process
 from raincheck.engine.recovery import UNHEARD
 from raincheck.engine.running import each
-from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation, Reason
 from raincheck.operations.transitions import Ended, Event, Polled, Told
 
@@ -63,8 +64,9 @@ class Unsettled:
         self._promised[operation.id] = operation
         try:
             self._process.health.writes.run(partial(self._let_out, operation))
-        except StoreError as error:
-            logger.warning("operation %s waits to be seen by workers: %s", operation.shown, error)
+        except Exception as error:  # it is recorded, and will be begun: its client is promised it
+            text = "operation %s waits to be seen by workers: %s"
+            logger.warning(text, operation.shown, error, exc_info=if_unexpected(error))
 
     def promise(self, operation: Operation) -> Operation | None:
         """Keep for a request under its key what may have been refused to the one before.
@@ -94,9 +96,15 @@ class Unsettled:
 
     def _end_refused(self, one: tuple[Operation, float]) -> None:
         operation, since = one
-        is_settled = self.refuse(operation) or self._is_settled(operation)
-        if is_settled or time.monotonic() - since > UNHEARD:
-            self._refused.pop(operation.id, None)
+        is_over = time.monotonic() - since > UNHEARD
+        try:
+            is_over = self.refuse(operation) or self._is_settled(operation) or is_over
+        except StoreUnavailable:
+            is_over = False
+            raise
+        finally:
+            if is_over:
+                self._refused.pop(operation.id, None)
 
     def _is_settled(self, operation: Operation) -> bool:
         stored = self._process.store.get(operation.id)
@@ -105,7 +113,13 @@ class Unsettled:
     def _let_out(self, operation: Operation) -> None:
         told = Told(max(self._process.store.now(), operation.not_before or 0.0))
         change = self._process.repository.change
-        change(operation.id, told, fence=operation.fence, known=operation)
+        try:
+            change(operation.id, told, fence=operation.fence, known=operation)
+        except StoreUnavailable:
+            raise
+        except Exception:  # never, it may be; workers find it all the same, but later
+            self._promised.pop(operation.id, None)
+            raise
         self._promised.pop(operation.id, None)
 
 
