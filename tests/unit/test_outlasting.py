@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
+import anyio
 import pytest
 
 from raincheck.engine import running
@@ -16,6 +18,7 @@ from raincheck.errors import StoreUnavailable
 from raincheck.handler import Marking
 from raincheck.operations.operation import Reason, State
 from raincheck.operations.transitions import Ended
+from tests.support.asgi import BACKENDS
 from tests.unit.engines import AWAY, EngineTests, FaultyStore, Time, make_engine, start, stored
 
 REPEATABLE = Marking(retry=True)
@@ -100,3 +103,16 @@ class TestOutlasting(EngineTests):
             engine.mark(operation, REPEATABLE)
         store.faults = frozenset()
         assert stored(engine, operation).state is State.RUNNING
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_the_thread_of_an_event_loop_does_not_wait_as_others_are_served_in_it(
+        self, engine: Engine, store: FaultyStore, outage: Outage, backend: str
+    ) -> None:
+        async def mark() -> None:
+            engine.mark(operation, REPEATABLE)
+
+        operation = start(engine, "POST")
+        store.faults = AWAY
+        marked = outage.thread.submit(partial(anyio.run, mark, backend=backend))
+        with pytest.raises(StoreUnavailable):
+            marked.result(30)

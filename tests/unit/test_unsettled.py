@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from raincheck.engine import unsettled
 from raincheck.engine.engine import Engine
 from raincheck.engine.queues import Take
+from raincheck.engine.start import Key
 from raincheck.engine.unsettled import SETTLED_SECONDS
-from raincheck.errors import StoreUnavailable
+from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.operations.operation import Operation, State
-from tests.unit.engines import FaultyStore, Rerunner, Time, lose_one_answer, start, stored
-from tests.unit.test_queues import DAY, QueueTests, wait_in
+from tests.unit.engines import (
+    DEFECTS,
+    FaultyStore,
+    Rerunner,
+    Time,
+    lose_one_answer,
+    make_engine,
+    start,
+    stored,
+)
+from tests.unit.test_queues import DAY, Bell, QueueTests, later, wait_in
+
+KEY = Key("key", "fingerprint")
 
 
 class TestUnsettled(QueueTests):
+    @pytest.fixture
+    def another(self, store: FaultyStore, time: Time) -> Iterator[Engine]:
+        engine = make_engine(store, time, application="parcels", workers={"workers": print})
+        yield engine
+        engine.close()
+
     def test_workers_that_look_find_what_was_accepted_at_once(
         self, web: Engine, worker: Engine, rerunner: Rerunner
     ) -> None:
@@ -56,6 +80,133 @@ class TestUnsettled(QueueTests):
         operation = wait_in(web, "nightly")
         store.faults = frozenset()
         return operation
+
+    @pytest.mark.parametrize("queue", ["workers", "nightly"])
+    def test_who_comes_again_under_its_key_is_promised_what_was_refused(
+        self, web: Engine, another: Engine, worker: Engine, store: FaultyStore, queue: str
+    ) -> None:
+        lose_one_answer(store, "create")
+        with pytest.raises(StoreUnavailable, match="answer is lost"):
+            wait_in(web, queue, key=KEY)
+        operation = wait_in(another, queue, key=KEY)
+        web.recover()
+        assert worker.queues.take(operation.id) is Take.BEGUN
+        web.recover()
+        assert stored(web, operation).state is State.RUNNING
+        assert not web.queues.unsettled
+
+    def test_who_comes_again_is_refused_what_is_ended_in_that_moment(
+        self, web: Engine, another: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lose_one_answer(store, "create")
+        with pytest.raises(StoreUnavailable, match="answer is lost"):
+            wait_in(web, key=KEY)
+        create = store.create
+
+        def create_late(*arguments: Any) -> Operation:
+            found = create(*arguments)
+            web.recover()
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "create", create_late)
+            with pytest.raises(StoreUnavailable, match="was refused"):
+                wait_in(another, key=KEY)
+        assert wait_in(another, key=KEY).state is State.ACCEPTED
+
+    def test_workers_that_cant_be_told_end_nothing_that_another_request_was_promised(
+        self, web: Engine, another: Engine, worker: Engine, bell: Bell
+    ) -> None:
+        operation: list[Operation] = []
+
+        def fail(_: str) -> None:
+            bell.error = None
+            operation.append(wait_in(another, key=KEY))
+            raise ConnectionError("no broker")
+
+        bell.__dict__["rung"] = SimpleNamespace(append=fail)
+        assert wait_in(web, key=KEY).id == operation[0].id
+        assert stored(web, operation[0]).state is State.ACCEPTED
+
+    def test_what_was_cancelled_before_it_began_is_told_to_who_comes_again(
+        self, web: Engine
+    ) -> None:
+        operation = wait_in(web, key=KEY)
+        web.cancel(operation.id)
+        assert wait_in(web, key=KEY).state is State.CANCELLED
+
+    def test_what_the_store_carries_out_late_is_ended_all_the_same(
+        self, web: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        create, get, late = store.create, store.get, list[Any]()
+
+        def lose(*arguments: Any) -> Operation:
+            late.append(arguments)
+            raise StoreUnavailable("the answer is lost")
+
+        def get_just_before(operation_id: str) -> Operation | None:
+            found = get(operation_id)
+            if late:
+                create(*late.pop())
+            return found
+
+        monkeypatch.setattr(store, "create", lose)
+        with pytest.raises(StoreUnavailable, match="answer is lost"):
+            wait_in(web, "nightly")
+        monkeypatch.setattr(store, "get", get_just_before)
+        web.recover()
+        web.recover()
+        assert [o.state for o in store._operations.values()] == [State.FAILED]
+
+    @pytest.mark.parametrize("error", DEFECTS)
+    def test_a_promise_is_kept_whatever_the_store_raises_in_that_moment(
+        self, web: Engine, worker: Engine, store: FaultyStore, time: Time, error: Exception
+    ) -> None:
+        def fail(*_: object, **__: object) -> bool:
+            raise error
+
+        store.swap = fail  # type: ignore[method-assign]
+        operation = wait_in(web, "nightly")
+        with suppress(type(error)):
+            web.recover()
+        assert not web.queues.unsettled  # or nothing else would ever be told again
+        del store.swap
+        time.now += SETTLED_SECONDS
+        assert worker.queues.take_due(9) == [operation.id]
+
+    def test_what_was_refused_and_cant_be_ended_is_left_alone_some_time(
+        self, web: Engine, store: FaultyStore, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise StoreError("never")
+
+        monkeypatch.setattr(unsettled, "time", SimpleNamespace(monotonic=time))
+        lose_one_answer(store, "create")
+        with pytest.raises(StoreUnavailable, match="answer is lost"):
+            wait_in(web)
+        store.get = fail  # type: ignore[method-assign]
+        for _ in range(2):
+            with pytest.raises(StoreError, match="never"):
+                web.recover()
+            time.now += SETTLED_SECONDS
+        assert not web.queues.unsettled
+
+    @pytest.mark.parametrize("queue", ["workers", "nightly"])
+    def test_a_store_that_cant_tell_the_time_then_refuses_nothing_that_is_recorded(
+        self, web: Engine, worker: Engine, store: FaultyStore, time: Time, queue: str
+    ) -> None:
+        create, faults = store.create, frozenset({"now"})
+
+        def create_and_fail(*arguments: Any) -> Operation:
+            found = create(*arguments)
+            store.faults = faults
+            return found
+
+        store.create = create_and_fail  # type: ignore[assignment, method-assign]
+        operation = wait_in(web, queue)
+        store.faults = frozenset()
+        later(time, web, SETTLED_SECONDS)
+        assert worker.queues.take(operation.id) is Take.BEGUN
 
     @pytest.mark.parametrize("seconds", [SETTLED_SECONDS / 2, DAY])
     def test_what_is_for_later_is_found_then(

@@ -142,7 +142,8 @@ class _Lane:
     def _end(self, call: Call[Any]) -> None:
         self._under_way -= 1
         self._tell(call)
-        if self._waiting:
+        # One that can't be started leaves nobody behind who would start the next.
+        while self._waiting and self._under_way < _AT_ONCE:
             following = self._waiting.popleft()
             try:
                 self._start(following)

@@ -171,6 +171,10 @@ class Exchange(Race):
         self._channel.abandon()
         self.part()
 
+    def break_off(self, error: BaseException) -> None:
+        """Have the server's thread wait for nothing any more: the handler's is gone."""
+        self._channel.break_off(error)
+
     def detached(self) -> None:
         """Keep what Django closes when the 202 is sent."""
         self.part()

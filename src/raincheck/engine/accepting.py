@@ -96,6 +96,8 @@ class Accepting:
         self._check_is_kept(accepted.operation)
         if accepted.is_new and start.queue is not None:
             self._let_out(accepted.operation)
+        elif not accepted.is_new:
+            self._queues.join(accepted.operation)
         return accepted
 
     def _let_out(self, operation: Operation) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 
@@ -21,9 +22,9 @@ from raincheck.engine.process import Process
 from raincheck.engine.recovery import Recovery
 from raincheck.engine.rerunner import Rerunner
 from raincheck.engine.running import each
-from raincheck.engine.telling import Telling
+from raincheck.engine.telling import Telling, in_vain_or_not
 from raincheck.engine.unsettled import SETTLED_SECONDS, Unsettled
-from raincheck.errors import OperationCancelled, WorkersUnavailable
+from raincheck.errors import OperationCancelled, StoreError
 from raincheck.operations.operation import (
     LONGEST_WAIT_SECONDS,
     TERMINAL,
@@ -158,13 +159,22 @@ class Queues:
         elif operation.lease != operation.not_before:
             self.unsettled.let_out(operation)
 
+    def join(self, operation: Operation) -> None:
+        """Let workers begin with what another request has become; see `Unsettled.promise`."""
+        if (promised := self.unsettled.promise(operation)) is not None:
+            with in_vain_or_not(promised):
+                self.let_out(promised)
+
     def tell(self, operation: Operation) -> None:
         """Tell workers of an operation that they may run now.
 
         Raises:
             WorkersUnavailable: They could not be told; `refuse` it, unless somebody was promised.
         """
-        if is_due(operation, self._store.now()):
+        is_early = False
+        with suppress(StoreError):  # what tells of it too early changes nothing
+            is_early = not is_due(operation, self._store.now())
+        if not is_early:
             self._telling.tell(operation)
 
     def hand_over(
@@ -183,7 +193,8 @@ class Queues:
         left = self.running.outlast(operation, hand_over)
         if left is not None:
             self.running.drop(self.running.of(operation))
-            self._tell_in_vain_or_not(left)
+            with in_vain_or_not(left):
+                self.tell(left)
         return left
 
     def _hand_over(
@@ -209,13 +220,6 @@ class Queues:
         if stored.state is not State.RUNNING or stored.fence != operation.fence:
             raise OperationCancelled("the operation is over here before its handler was called")
         return None
-
-    def _tell_in_vain_or_not(self, operation: Operation) -> None:
-        """Tell workers of what was promised: if that fails, they are told again later."""
-        try:
-            self.tell(operation)
-        except WorkersUnavailable as error:
-            logger.warning("operation %s waits to be told of: %s", operation.shown, error)
 
     # --- telling again -------------------------------------------------------------------------
 
@@ -281,7 +285,8 @@ class Queues:
             return told if is_same else None  # else another process has told them
 
         if (again := self._process.repository.change(operation.id, tell)) is not None:
-            self._tell_in_vain_or_not(again)
+            with in_vain_or_not(again):
+                self.tell(again)
 
     # --- taking up -----------------------------------------------------------------------------
 

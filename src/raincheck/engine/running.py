@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -207,7 +208,7 @@ class RunningOperations:
         """Return what `work` returns, however long the store is away.
 
         A handler must not go on without it, and its response is promised: no outage may end it. The
-        main thread does not wait, as it is the one that hears signals.
+        main thread does not wait, as it is the one that hears signals; nor does an event loop's.
 
         Raises:
             StoreUnavailable: It is, and the operation does not run here any more.
@@ -217,8 +218,7 @@ class RunningOperations:
                 return work()
             except StoreUnavailable:
                 running = self.of(operation)
-                is_main = threading.current_thread() is threading.main_thread()
-                if running is None or running.is_over or is_main:
+                if running is None or running.is_over or not _may_wait():
                     raise
             self.wait_for(operation.id, PAUSE)
 
@@ -239,6 +239,17 @@ class RunningOperations:
     @property
     def _here(self) -> dict[str, RunningOperation]:
         return self._of.get()
+
+
+def _may_wait() -> bool:
+    """Tell whether this thread is a handler's alone."""
+    if threading.current_thread() is threading.main_thread():
+        return False
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return False
+    is_in_trio = getattr(getattr(trio, "lowlevel", None), "in_trio_run", None)
+    return is_in_trio is None or not is_in_trio()
 
 
 def each(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 from raincheck.engine.errands import Errand, Pulse
@@ -57,6 +58,15 @@ class Telling:
             self._doubted[queue] = time.monotonic() + DOUBT
             raise WorkersUnavailable(f"the workers of {queue!r} can't be told: {error}") from error
         self._doubted.pop(queue, None)
+
+
+@contextmanager
+def in_vain_or_not(operation: Operation) -> Iterator[None]:
+    """Tell workers of what was promised: if that fails, they are told again later."""
+    try:
+        yield
+    except WorkersUnavailable as error:
+        logger.warning("operation %s waits to be told of: %s", operation.shown, error)
 
 
 def _tell_in_time(tell: Callable[[], object]) -> None:

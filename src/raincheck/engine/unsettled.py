@@ -11,12 +11,13 @@ import logging
 import time
 from functools import partial
 
+from raincheck.engine.outbox import if_unexpected
 from raincheck.engine.process import Process
 from raincheck.engine.recovery import UNHEARD
 from raincheck.engine.running import each
-from raincheck.errors import StoreError
+from raincheck.errors import StoreUnavailable
 from raincheck.operations.operation import Operation, Reason
-from raincheck.operations.transitions import Ended, Told
+from raincheck.operations.transitions import Ended, Event, Polled, Told
 
 logger = logging.getLogger("raincheck")
 
@@ -38,11 +39,15 @@ class Unsettled:
         """End what its workers could not be told of, before anybody has heard of it.
 
         Returns:
-            False if one of them has begun with it: they were told, whatever was answered.
+            False if one of them has begun with it: they were told, whatever was answered. Or
+            another request was promised it.
         """
-        ended = Ended(Reason.INTERRUPTED)
+
+        def end(stored: Operation) -> Event | None:
+            return None if _is_promised(stored) else Ended(Reason.INTERRUPTED)
+
         change = self._process.repository.change
-        left = change(operation.id, ended, fence=operation.fence, drop_dedupe=True)
+        left = change(operation.id, end, fence=operation.fence, drop_dedupe=True)
         if left is not None:
             self._process.clear(left)
         return left is not None
@@ -59,8 +64,30 @@ class Unsettled:
         self._promised[operation.id] = operation
         try:
             self._process.health.writes.run(partial(self._let_out, operation))
-        except StoreError as error:
-            logger.warning("operation %s waits to be seen by workers: %s", operation.shown, error)
+        except Exception as error:  # it is recorded, and will be begun: its client is promised it
+            text = "operation %s waits to be seen by workers: %s"
+            logger.warning(text, operation.shown, error, exc_info=if_unexpected(error))
+
+    def promise(self, operation: Operation) -> Operation | None:
+        """Keep for a request under its key what may have been refused to the one before.
+
+        Returns:
+            None if there is nothing to be done for that.
+
+        Raises:
+            StoreUnavailable: It has just been ended, or the store can't be asked.
+        """
+        if operation.queue is None or operation.is_terminal or _is_promised(operation):
+            return None
+        promise = partial(self._promise, operation)
+        return self._process.health.writes.run(promise)
+
+    def _promise(self, operation: Operation) -> Operation:
+        change = self._process.repository.change
+        promised = change(operation.id, Polled(), fence=operation.fence, known=operation)
+        if promised is None:
+            raise StoreUnavailable(f"operation {operation.shown} was refused, and is being ended")
+        return promised
 
     def settle(self) -> None:
         """Go on with what the store could not take yet."""
@@ -69,12 +96,33 @@ class Unsettled:
 
     def _end_refused(self, one: tuple[Operation, float]) -> None:
         operation, since = one
-        is_settled = self.refuse(operation) or self._process.store.get(operation.id) is not None
-        if is_settled or time.monotonic() - since > UNHEARD:
-            self._refused.pop(operation.id, None)
+        is_over = time.monotonic() - since > UNHEARD
+        try:
+            is_over = self.refuse(operation) or self._is_settled(operation) or is_over
+        except StoreUnavailable:
+            is_over = False
+            raise
+        finally:
+            if is_over:
+                self._refused.pop(operation.id, None)
+
+    def _is_settled(self, operation: Operation) -> bool:
+        stored = self._process.store.get(operation.id)
+        return stored is not None and (stored.is_terminal or _is_promised(stored))
 
     def _let_out(self, operation: Operation) -> None:
         told = Told(max(self._process.store.now(), operation.not_before or 0.0))
         change = self._process.repository.change
-        change(operation.id, told, fence=operation.fence, known=operation)
+        try:
+            change(operation.id, told, fence=operation.fence, known=operation)
+        except StoreUnavailable:
+            raise
+        except Exception:  # never, it may be; workers find it all the same, but later
+            self._promised.pop(operation.id, None)
+            raise
         self._promised.pop(operation.id, None)
+
+
+def _is_promised(operation: Operation) -> bool:
+    """Tell whether somebody has heard of it, or a worker has begun with it."""
+    return operation.fence > 0 or operation.polled is not None

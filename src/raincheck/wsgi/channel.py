@@ -89,6 +89,13 @@ class Channel:
             if not self._is_abandoned:  # or the traceback would keep this object
                 self.end(error)
 
+    def break_off(self, error: BaseException) -> None:
+        """Say that the handler's thread is gone, and will neither put nor close anything."""
+        with self._lock:
+            self.cut(error)
+            self._is_closed = True
+            self._news.tell()
+
     def until_closed(self) -> None:
         """Wait until the server takes no more, or does not care."""
         self._news.wait_for(lambda: self._is_abandoned)

@@ -24,10 +24,9 @@ def wants_close(result: Iterable[bytes]) -> bool:
 
 def close(result: Iterable[bytes]) -> BaseException | None:
     """Close an iterable if it can be; return what that has raised."""
-    close = getattr(result, "close", None)
     try:
-        if close is not None:
-            close()
+        if hasattr(result, "close"):
+            result.close()
     except BaseException as error:
         return error
     return None

@@ -99,6 +99,10 @@ class Exchange(Race):
         self._exc_info = None  # its traceback refers to this object
         self._channel.abandon()
 
+    def break_off(self, error: BaseException) -> None:
+        """Have the server's thread wait for nothing any more: the handler's is gone."""
+        self._channel.break_off(error)
+
     def drop(self) -> None:
         """Let go of the request's body: its handler is not called.
 

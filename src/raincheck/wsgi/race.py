@@ -86,6 +86,10 @@ class Race(Passing):
         """Take note that the server's thread is gone: nobody takes the response."""
         raise NotImplementedError
 
+    def break_off(self, error: BaseException) -> None:
+        """Have the server's thread wait for nothing any more: the handler's is gone."""
+        raise NotImplementedError
+
     # --- the server's thread -------------------------------------------------------------------
 
     def start(self) -> bool:
@@ -246,6 +250,7 @@ class Race(Passing):
             self.work()
         except BaseException as error:  # our own defect, but a 202 may be out already
             logger.exception("%r could not be handled", self.path)
+            self.break_off(error)
             if (writer := self.settle()) is not None:
                 self.conclude(writer, error)
         finally:
