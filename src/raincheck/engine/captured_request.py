@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from typing import IO
 
 from raincheck.engine.encryption import PLAIN, Sealing, is_sealed
@@ -91,7 +92,9 @@ class CapturedRequests:
         return request, self._body(operation.id, request, sealing)
 
     def _body(self, operation_id: str, request: Request, sealing: Sealing) -> IO[bytes]:
-        body = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the caller closes it
+        # No file at all where that is known before: who reads it need not fear to block.
+        is_small = request.length <= IN_MEMORY
+        body = BytesIO() if is_small else tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
         try:
             for chunk in self._opened(operation_id, request, sealing):
                 body.write(chunk)
