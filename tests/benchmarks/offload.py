@@ -2,7 +2,9 @@
 
     python -m tests.benchmarks.offload [--quick]
 
-Needs Celery and a Redis server, of which it starts its own.
+Needs Celery and a Redis server, of which it starts its own. All ways are measured in turns, with
+workers that have all begun before; a ratio is the median of those of one turn each. Where the
+processors are all that is scarce, what an operation costs them says more than what comes through.
 """
 
 from __future__ import annotations
@@ -14,21 +16,23 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, Popen
+from typing import Any
 
-import httpx
-
+from tests.benchmarks.asgi_load import cpu_seconds
+from tests.benchmarks.offload_client import Client
 from tests.benchmarks.tables import Scale, Table
-from tests.support.processes import ROOT, ServerProcess
+from tests.support.processes import ROOT, ServerProcess, children
 from tests.support.real_servers import RedisServer
 
-MODULE = "tests.benchmarks.offload_apps"
-POLL = 0.02  # seconds between polls by hand, which know no better; a client of raincheck waits
+MODULES = "tests.benchmarks"
+POLL = 0.05  # seconds between polls by hand, which know no better; a client of raincheck waits
 AT_ONCE = 32
+HELD = 0.1  # seconds for which each worker is kept busy, until all of them have been seen
 WARM = 60.0  # seconds in which workers have begun
 SPINS = 6_000_000  # about a third of a second of computing
 
@@ -38,163 +42,232 @@ class Way:
     """One way to have work done elsewhere.
 
     Attributes:
-        app: In `offload_apps`.
-        path: Where it begins.
-        worker: The command that runs it; None: the web process.
+        app: Module and name.
+        worker: The command that runs it; empty: the web process.
+        waits: Whether who polls may wait for the end.
     """
 
     name: str
     app: str
-    path: str
-    worker: tuple[str, ...] | None = None
+    worker: tuple[str, ...] = ()
     store: str = "redis"
+    waits: bool = True
 
 
-CELERY = ("-m", "celery", "-A", MODULE, "worker", "-P", "prefork", "-l", "error")
-WORK = ("-m", "raincheck", "work", f"{MODULE}:on_own", "--queue", "own")
-BY_HAND = Way("Celery by hand, Redis", "in_process", "/begin", CELERY)
+def _celery(module: str) -> tuple[str, ...]:
+    app = f"{MODULES}.{module}:celery"
+    return ("-m", "celery", "-A", app, "worker", "-P", "prefork", "-l", "error")
+
+
+WORK = ("-m", "raincheck", "work", f"{MODULES}.offload_apps:on_own", "--queue", "own")
+IN_PROCESS = Way("in the web process", "offload_apps:in_process")
+BY_HAND = Way(
+    "Celery by hand, Redis", "offload_by_hand:app", _celery("offload_by_hand"), waits=False
+)
 WAYS = [
     BY_HAND,
-    Way("raincheck on Celery, Redis", "on_celery", "/here", CELERY),
-    Way("raincheck work, Redis", "on_own", "/here", WORK),
-    Way("raincheck work, SQLite", "on_own", "/here", WORK, "sqlite"),
+    Way("raincheck on Celery, Redis", "offload_apps:on_celery", _celery("offload_apps")),
+    Way("raincheck work, Redis", "offload_apps:on_own", WORK),
+    Way("raincheck work, SQLite", "offload_apps:on_own", WORK, "sqlite"),
 ]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A web process beside workers.
+
+    Attributes:
+        processes: Of the web, of the workers, of the server that is broker and store.
+    """
+
+    way: Way
+    port: int
+    processes: tuple[list[int], list[int], list[int]]
+
+    def computed(self) -> list[float]:
+        """Return how long each kind of process has computed, in seconds."""
+        return [sum(map(cpu_seconds, pids)) for pids in self.processes]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What was found in one turn.
+
+    Attributes:
+        accepted: Per second, and `completed` likewise.
+        cost: Seconds of computing for each operation: of the web, the workers, the server.
+    """
+
+    accepted: float
+    completed: float
+    cost: list[float]
 
 
 def command_of(way: Way, workers: int) -> list[str]:
     """Return what starts so many worker processes, each of which does one thing at a time."""
-    assert way.worker is not None
-    if way.worker is CELERY:
+    if "celery" in way.worker:
         return [sys.executable, *way.worker, "-c", str(workers), "-n", f"offload{time.time()}@%h"]
     return [sys.executable, *way.worker, "--concurrency", "1", "--processes", str(workers)]
 
 
 @contextmanager
-def running(way: Way, workers: int) -> Iterator[str]:
-    """Yield the URL of a web process beside so many workers."""
+def running(way: Way, workers: int) -> Iterator[Site]:
+    """Yield a web process beside so many workers, all of which have begun."""
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = redis.url if way.store == "redis" else f"sqlite://{directory}/operations.db"
         env = {"TEST_REDIS": redis.url.rpartition("/")[0], "RAINCHECK_STORE": url}
-        uvicorn = f"-m uvicorn {MODULE}:{way.app} --port {{port}} --log-level error"
+        uvicorn = f"-m uvicorn {MODULES}.{way.app} --port {{port}} --log-level error"
         web = stack.enter_context(ServerProcess([*uvicorn.split(), "--no-access-log"], env=env))
-        if way.worker is not None:
-            worker = Popen(
-                command_of(way, workers),
-                cwd=ROOT,
-                env=os.environ | env,
-                stdout=DEVNULL,
-                stderr=DEVNULL,
-            )
+        family: list[int] = []
+        if way.worker:
+            command, env = command_of(way, workers), os.environ | env
+            worker = Popen(command, cwd=ROOT, env=env, stdout=DEVNULL, stderr=DEVNULL)
             stack.callback(worker.wait)
             stack.callback(worker.terminate)
-        yield web.url
+            asyncio.run(warm(web.port, way, workers))
+            family = [worker.pid, *children(worker.pid)]
+        yield Site(way, web.port, ([web.pid], family, [redis.pid]))
 
 
-async def wait_for(client: httpx.AsyncClient, location: str) -> float:
-    """Poll until a response is there; return when its handler began."""
-    headers = {} if "/jobs/" in location else {"prefer": "wait=20"}
-    while (answer := await client.get(location, headers=headers)).status_code == 202:
-        if not headers:
-            await asyncio.sleep(POLL)
-    return float(answer.json()["begun"])
+async def warm(port: int, way: Way, workers: int) -> None:
+    """Have work done until each of the workers has done some."""
+    seen: set[int] = set()
+
+    async def one() -> None:
+        async with Client(port) as client:
+            done = await wait_for(client, way, await begin(client, HELD))
+            seen.add(done["worker"])
+
+    async with asyncio.timeout(WARM):
+        while len(seen) < workers:
+            await asyncio.gather(*(one() for _ in range(2 * workers)))
 
 
-async def begin(client: httpx.AsyncClient, way: Way, seconds: float, spins: int = 0) -> str:
+async def begin(client: Client, seconds: float = 0, spins: int = 0) -> str:
     """Have work begun, and return where to ask for it."""
-    answer = await client.get(way.path, params={"seconds": seconds, "spins": spins})
-    assert answer.status_code == 202, (answer.status_code, answer.text)
-    return answer.headers["location"]
+    answer = await client.ask("POST", f"/work?seconds={seconds}&spins={spins}")
+    assert answer.status == 202, answer
+    return answer.location
 
 
-async def each(number: int, work: Callable[[], Awaitable[None]]) -> None:
+async def wait_for(client: Client, way: Way, location: str) -> dict[str, Any]:
+    """Poll until a response is there, and return it."""
+    fields = ("Prefer: wait=20",) if way.waits else ()
+    while (answer := await client.ask("GET", location, *fields)).status == 202:
+        if not way.waits:
+            await asyncio.sleep(POLL)
+    return answer.document()
+
+
+async def each(
+    port: int, number: int, work: Callable[[Client], Coroutine[Any, Any, object]]
+) -> None:
     """Do something so many times, a few at once."""
     turns = iter(range(number))
 
     async def some() -> None:
-        for _ in turns:
-            await work()
+        async with Client(port) as client:
+            for _ in turns:
+                await work(client)
 
     await asyncio.gather(*(some() for _ in range(AT_ONCE)))
 
 
-async def measure(url: str, way: Way, number: int) -> tuple[float, float, float]:
-    """Return accepted per second, completed per second, and the median time to a begin."""
-    limits = httpx.Limits(max_connections=AT_ONCE * 2)
-    async with httpx.AsyncClient(base_url=url, timeout=WARM, limits=limits) as client:
-        for _ in range(8):  # until each of the workers has begun
-            await wait_for(client, await begin(client, way, 0))
-        lone: list[float] = []
-        for _ in range(9):
+async def measure(site: Site, number: int) -> Turn:
+    """Have so many operations accepted, and then wait for all of them."""
+    locations: list[str] = []
+
+    async def start(client: Client) -> None:
+        locations.append(await begin(client))
+
+    before, begun = site.computed(), time.perf_counter()
+    await each(site.port, number, start)
+    accepted = number / (time.perf_counter() - begun)
+    waiting = iter(locations)
+    await each(site.port, number, lambda client: wait_for(client, site.way, next(waiting)))
+    completed = number / (time.perf_counter() - begun)
+    after = site.computed()
+    cost = [(b - a) / number for a, b in zip(before, after, strict=True)]
+    return Turn(accepted, completed, cost)
+
+
+async def lone(site: Site, number: int) -> float:
+    """Return the median of seconds from a request, alone, to the begin of its work."""
+    took: list[float] = []
+    async with Client(site.port) as client:
+        for _ in range(number):
             asked = time.time()
-            lone.append(await wait_for(client, await begin(client, way, 0)) - asked)
-        locations: list[str] = []
-        start = time.perf_counter()
-        await each(number, lambda: _note(begin(client, way, 0), locations))
-        accepted = number / (time.perf_counter() - start)
-        waiting = iter(locations)
-        await each(number, lambda: _drop(wait_for(client, next(waiting))))
-        return accepted, number / (time.perf_counter() - start), statistics.median(lone)
+            done = await wait_for(client, site.way, await begin(client))
+            took.append(float(done["begun"]) - asked)
+    return statistics.median(took)
 
 
-async def _note(found: Awaitable[str], notes: list[str]) -> None:
-    notes.append(await found)
-
-
-async def _drop(found: Awaitable[object]) -> None:
-    await found
-
-
-async def neighbours(url: str, way: Way, seconds: float) -> tuple[float, float]:
+async def neighbours(site: Site, seconds: float) -> tuple[float, float]:
     """Return the median and the 99th percentile of quick requests beside what computes."""
     took: list[float] = []
-    async with httpx.AsyncClient(base_url=url, timeout=WARM) as client:
-        if way.worker is not None:
-            await wait_for(client, await begin(client, way, 0))
-        end = time.perf_counter() + seconds
+    end = time.perf_counter() + seconds
 
-        async def compute() -> None:
+    async def compute() -> None:
+        async with Client(site.port) as client:
             while time.perf_counter() < end:
-                params = {"seconds": 0, "spins": SPINS}
-                answer = await client.get(way.path, params=params)
-                if answer.status_code == 202:
-                    await wait_for(client, answer.headers["location"])
+                answer = await client.ask("POST", f"/work?spins={SPINS}")
+                if answer.status == 202:
+                    await wait_for(client, site.way, answer.location)
 
-        async def ask() -> None:
+    async def ask() -> None:
+        async with Client(site.port) as client:
             while time.perf_counter() < end:
                 asked = time.perf_counter()
-                await client.get("/quick")
+                await client.ask("GET", "/quick")
                 took.append(time.perf_counter() - asked)
                 await asyncio.sleep(0.01)
 
-        await asyncio.gather(compute(), ask())
-    cuts = statistics.quantiles(took, n=100)
-    return statistics.median(took), cuts[98]
+    await asyncio.gather(compute(), ask())
+    return statistics.median(took), statistics.quantiles(took, n=100)[98]
 
 
-def throughput(scale: Scale) -> None:
-    """Print what comes through, by the number of worker processes."""
-    for workers in (1, 2, 4):
-        title = f"{workers} worker processes, handlers that take no time"
-        table = Table(title, "", "accepted/s", "completed/s", "of by hand", "begins after")
-        by_hand = 0.0
-        for way in WAYS:
-            with running(way, workers) as url:
-                found = asyncio.run(measure(url, way, scale.of(600, 100)))
-            accepted, completed, begun = found
-            by_hand = completed if way is BY_HAND else by_hand
-            ratio = f"{completed / by_hand:.2f}"
-            cells = (f"{accepted:.0f}", f"{completed:.0f}", ratio, f"{begun * 1000:.0f} ms")
-            table.row(way.name, *cells)
+def compare(table: Table, sites: list[Site], scale: Scale) -> None:
+    """Print what comes through, and what it costs, by the way in which it is done."""
+    found: dict[str, list[Turn]] = {site.way.name: [] for site in sites}
+    for _ in range(scale.of(5, 3)):
+        for site in sites:
+            found[site.way.name].append(asyncio.run(measure(site, scale.of(1000, 400))))
+    by_hand = [turn.completed for turn in found[BY_HAND.name]]
+    for site in sites:
+        turns = found[site.way.name]
+        ratios = [t.completed / b for t, b in zip(turns, by_hand, strict=True)]
+        cells = [f"{_middle(t.accepted for t in turns):.0f}"]
+        cells += [f"{_middle(t.completed for t in turns):.0f}", f"{statistics.median(ratios):.2f}"]
+        costs = [_middle(t.cost[n] for t in turns) * 1000 for n in range(3)]
+        cells += [" + ".join(f"{cost:.1f}" for cost in costs), f"{sum(costs):.1f}"]
+        begins = asyncio.run(lone(site, 25))
+        table.row(site.way.name, *cells, f"{begins * 1000:.0f} ms")
+
+
+def _middle(values: Iterator[float]) -> float:
+    return statistics.median(values)
+
+
+COLUMNS = ("accepted/s", "completed/s", "of by hand", "ms: web+wk+srv", "ms in all", "begins after")
+
+
+def throughput(scale: Scale, numbers: list[int], ways: list[Way]) -> None:
+    """Print it by the number of worker processes."""
+    for workers in numbers:
+        with ExitStack() as stack:
+            sites = [stack.enter_context(running(way, workers)) for way in ways]
+            title = f"{workers} worker processes, handlers that take no time"
+            compare(Table(title, "", *COLUMNS), sites, scale)
 
 
 def latency(scale: Scale) -> None:
     """Print what computing costs its neighbours in the web process."""
     table = Table("Quick requests beside computing ones", "", "median", "99 %")
-    for way in (Way("in the web process", "in_process", "/here"), *WAYS[1:]):
-        with running(way, 1) as url:
-            median, worst = asyncio.run(neighbours(url, way, scale.of(10, 3)))
+    for way in (IN_PROCESS, *WAYS[1:]):
+        with running(way, 1) as site:
+            median, worst = asyncio.run(neighbours(site, scale.of(10, 3)))
         table.row(way.name, f"{median * 1000:.1f} ms", f"{worst * 1000:.1f} ms")
 
 
@@ -202,8 +275,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less, and less exactly")
-    scale = Scale(quick=parser.parse_args().quick)
-    throughput(scale)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
+    options = parser.parse_args()
+    scale = Scale(quick=options.quick)
+    throughput(scale, options.workers, WAYS)
     latency(scale)
 
 

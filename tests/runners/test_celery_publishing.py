@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
 from raincheck.errors import ConfigurationError
@@ -157,6 +158,20 @@ def test_the_task_is_acknowledged_early_and_has_no_time_limit() -> None:
     task = celery.tasks["test.limits"]
     assert (task.acks_late, task.ignore_result, task.max_retries) == (False, True, None)
     assert min(task.time_limit, task.soft_time_limit) > 365 * 24 * 3600
+
+
+@pytest.mark.parametrize("limits", [(None, None), (5, None), (None, 4)])
+def test_a_worker_keeps_timers_only_where_there_is_a_limit_to_lift(
+    limits: tuple[int | None, int | None],
+) -> None:
+    """Of each task it has run, or its memory would grow."""
+    celery = Celery("timers", broker="memory://", set_as_current=False)
+    add_task("timers:app", celery, name="test.timers")
+    worker = SimpleNamespace(app=celery, time_limit=limits[0], soft_time_limit=limits[1])
+    signals.celeryd_after_setup.send(sender="worker", instance=worker, conf=celery.conf)
+    task = celery.tasks["test.timers"]
+    is_limited = task.time_limit is not None and task.soft_time_limit is not None
+    assert is_limited is any(limits)
 
 
 def test_a_shared_task_is_in_every_celery_app_made_before_or_after() -> None:

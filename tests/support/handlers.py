@@ -29,6 +29,7 @@ class Untouchable:
             "glance",
             "glance_at_chunk",
             "get_all",
+            "fetch",
             "conclude",
         ):  # looked for, to see what the store can do
             raise AttributeError(name)

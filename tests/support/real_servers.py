@@ -157,6 +157,12 @@ class RealServer(ABC):
                 raise RuntimeError(f"{type(self).__name__} did not start:\n{self.log()}")
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """The process id of the first of its processes."""
+        assert self._process is not None
+        return self._process.pid
+
     def log(self) -> str:
         """Return what it has printed."""
         return (self.directory / "log").read_text(errors="replace")

@@ -156,6 +156,7 @@ def test_a_body_whose_chunks_are_gone_is_missing_and_its_file_is_closed(
         opened.append(original(size))
         return opened[0]
 
+    monkeypatch.setattr("raincheck.engine.captured_request.IN_MEMORY", 0)
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", spooled)
     del store._shelves["a"].chunks[REQUEST_FENCE, 2]
     with pytest.raises(BodyMissing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from raincheck.engine.start import Start
 from raincheck.engine.telling import DOUBT, Telling
 from raincheck.errors import (
     ConfigurationError,
+    NewerRecord,
     OperationCancelled,
     RaincheckError,
     StoreUnavailable,
@@ -26,6 +28,8 @@ from raincheck.errors import (
 from raincheck.handler import Marking
 from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, Reason, State
+from raincheck.operations.transitions import Claimed, Polled
+from raincheck.stores.memory import MemoryStore
 from tests.unit.engines import (
     BODY,
     REQUEST,
@@ -46,6 +50,27 @@ from tests.unit.engines import (
 )
 
 DAY = 86_400.0
+
+
+class FetchingStore(FaultyStore):
+    """Gives an operation and its request at once, and counts what else it is asked for."""
+
+    def __init__(self, clock: Time) -> None:
+        super().__init__(clock=clock)
+        self.asked: Counter[str] = Counter()
+
+    def fetch(self, operation_id: str) -> tuple[Operation, Request | None] | None:
+        self.asked["fetch"] += 1
+        found = MemoryStore.get(self, operation_id)
+        return None if found is None else (found, MemoryStore.read_request(self, operation_id))
+
+    def get(self, operation_id: str) -> Operation | None:
+        self.asked["get"] += 1
+        return super().get(operation_id)
+
+    def read_request(self, operation_id: str) -> Request | None:
+        self.asked["read_request"] += 1
+        return super().read_request(operation_id)
 
 
 class Bell:
@@ -223,6 +248,62 @@ class TestHandingOver(QueueTests):
         operation = start(web, "POST")
         assert web.queues.hand_over(operation, "workers", None) is None
         assert stored(web, operation).state is State.RUNNING
+
+
+class TestFetching(QueueTests):
+    """With a store that gives all of an operation in one round trip."""
+
+    @pytest.fixture
+    def store(self, time: Time) -> FetchingStore:
+        return FetchingStore(time)
+
+    def test_from_the_message_to_the_end_the_store_is_asked_once(
+        self, web: Engine, worker: Engine, rerunner: Rerunner, store: FetchingStore
+    ) -> None:
+        operation = wait_in(web)
+        store.asked.clear()
+        assert worker.queues.take(operation.id) is Take.BEGUN
+        [(claimed, request, body)] = rerunner.runs
+        assert (request.headers, body) == (REQUEST.headers, BODY)
+        worker.finish(claimed, answer(claimed))
+        assert store.asked == {"fetch": 1}
+        assert stored(web, operation).state is State.SUCCEEDED
+
+    @pytest.mark.parametrize("by", ["another worker", "a poll"])
+    def test_what_has_changed_since_is_looked_at_again(
+        self,
+        web: Engine,
+        worker: Engine,
+        rerunner: Rerunner,
+        store: FetchingStore,
+        monkeypatch: pytest.MonkeyPatch,
+        by: str,
+    ) -> None:
+        operation, fetch = wait_in(web), store.fetch
+        event = Claimed("w", 30.0) if by == "another worker" else Polled()
+
+        def fetch_before(operation_id: str) -> Any:
+            found = fetch(operation_id)
+            assert web.repository.change(operation_id, event) is not None
+            return found
+
+        monkeypatch.setattr(store, "fetch", fetch_before)
+        is_taken = by == "another worker"
+        assert worker.queues.take(operation.id) is (Take.ELSEWHERE if is_taken else Take.BEGUN)
+        assert len(rerunner.runs) == len(worker.running) == (0 if is_taken else 1)
+
+    def test_a_request_that_can_not_be_read_is_none_of_the_operations_faults(
+        self, web: Engine, worker: Engine, store: FetchingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operation = wait_in(web)
+
+        def refuse(operation_id: str) -> Any:
+            raise NewerRecord("it is of a newer raincheck")
+
+        monkeypatch.setattr(store, "fetch", refuse)
+        monkeypatch.setattr(store, "read_request", refuse)
+        assert worker.queues.take(operation.id) is Take.REFUSED
+        assert stored(web, operation).state is State.ACCEPTED
 
 
 class TestTellingAgain(QueueTests):

@@ -154,8 +154,8 @@ class TestRecovery(EngineTests):
         (here, one), (there, two) = (second(store, time) for _ in range(2))
         read = here.recovery.requests.read
 
-        def read_while_the_other_claims(it: Operation) -> Any:
-            found = read(it)
+        def read_while_the_other_claims(*given: Any) -> Any:
+            found = read(*given)
             there.recover()
             return found
 

@@ -78,8 +78,13 @@ class LongPoll:
         try:
             with watcher.waiting(poll.operation_id, self._wake_from_anywhere) as waiter:
                 await self._pause()
-                look = partial(self._monitor.look, poll, waited=seconds, seen=waiter.seen)
-                return (await self._loop.poll(look)).response
+                seen, answer = waiter.seen, None
+                if seen is not None:
+                    answer = self._monitor.glance(poll, seen, waited=seconds)
+                if answer is None:
+                    look = partial(self._monitor.look, poll, waited=seconds, seen=seen)
+                    answer = await self._loop.poll(look)
+                return answer.response
         finally:
             timers.pop(self, None)
             if listener is not None:

@@ -71,6 +71,8 @@ class Rerunner:
 class Rerun(Exchange):
     """A request that is run again; nobody waits for its response but the store."""
 
+    _is_begun = False  # on the class: see `Exchange`
+
     def __init__(
         self,
         gateway: Gateway,
@@ -90,6 +92,7 @@ class Rerun(Exchange):
 
     def begin(self) -> None:
         """Begin, in the loop's thread."""
+        self._is_begun = True
         self.gateway.running.adopt(self)
         self.task = self.loop.spawn(self._rerun())
 
@@ -144,6 +147,10 @@ class Rerun(Exchange):
     async def _close_upload(self) -> None:
         await super()._close_upload()
         await self._stored.close()
+
+    def _wake_anywhere(self) -> None:
+        if self._is_begun:  # before, no task waits, and to wake a loop costs more than to begin
+            super()._wake_anywhere()
 
     def is_for(self, gateway: Gateway, scope: Scope) -> bool:
         """Tell whether it has come to where it came in first, and this is not another request."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from typing import IO
 
 from raincheck.engine.encryption import PLAIN, Sealing, is_sealed
 from raincheck.engine.start import Captured
-from raincheck.errors import BodyMissing, StoreUnavailable
+from raincheck.errors import BodyMissing, StoreError, StoreUnavailable
 from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation
-from raincheck.operations.store import Store
+from raincheck.operations.store import Fetching, Store
 
 IN_MEMORY = 1024 * 1024  # bytes; a larger body is read back into a temporary file
 
@@ -31,6 +32,7 @@ class CapturedRequests:
 
     def __init__(self, store: Store, chunk_size: int, sealing: Sealing = PLAIN) -> None:
         self._store = store
+        self._fetching = store if isinstance(store, Fetching) else None
         self._chunk_size = chunk_size
         self._sealing = sealing
 
@@ -54,8 +56,25 @@ class CapturedRequests:
         request = replace(captured.request, length=length, chunk_size=self._chunk_size)
         return self._sealing.seal(request, operation_id)
 
-    def read(self, operation: Operation) -> tuple[Request, IO[bytes]] | None:
+    def fetch(self, operation_id: str) -> tuple[Operation, Request | None] | None:
+        """Return an operation as it is now, and for `read` its request if that is at hand."""
+        if self._fetching is not None:
+            try:
+                return self._fetching.fetch(operation_id)
+            except StoreUnavailable:
+                raise
+            except StoreError:  # of which of the two, those will tell who can do without the other
+                pass
+        operation = self._store.get(operation_id)
+        return None if operation is None else (operation, None)
+
+    def read(
+        self, operation: Operation, stored: Request | None = None
+    ) -> tuple[Request, IO[bytes]] | None:
         """Return the request as it came and its body from the beginning; the caller closes that.
+
+        Args:
+            stored: The request as the store has it; default: it is asked for.
 
         Returns:
             None if the store has no request, or no longer.
@@ -64,7 +83,7 @@ class CapturedRequests:
             BodyMissing: Not all of the body is there.
             StoreError: It can't be read; `WrongKey` if for lack of a key.
         """
-        stored = self._store.read_request(operation.id)
+        stored = stored or self._store.read_request(operation.id)
         if stored is None:
             return None
         # One that is not sealed is from before there was a key.
@@ -73,7 +92,9 @@ class CapturedRequests:
         return request, self._body(operation.id, request, sealing)
 
     def _body(self, operation_id: str, request: Request, sealing: Sealing) -> IO[bytes]:
-        body = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the caller closes it
+        # No file at all where that is known before: who reads it need not fear to block.
+        is_small = request.length <= IN_MEMORY
+        body = BytesIO() if is_small else tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
         try:
             for chunk in self._opened(operation_id, request, sealing):
                 body.write(chunk)

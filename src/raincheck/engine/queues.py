@@ -18,13 +18,16 @@ from enum import Enum
 from functools import partial
 
 from raincheck.config.application import has_own_store, is_whole, started
+from raincheck.engine.line import Line
 from raincheck.engine.process import Process
 from raincheck.engine.recovery import Recovery
+from raincheck.engine.repository import Walk
 from raincheck.engine.rerunner import Rerunner
 from raincheck.engine.running import each
 from raincheck.engine.telling import Telling, in_vain_or_not
 from raincheck.engine.unsettled import SETTLED_SECONDS, Unsettled
 from raincheck.errors import OperationCancelled, StoreError
+from raincheck.http.messages import Request
 from raincheck.operations.operation import (
     LONGEST_WAIT_SECONDS,
     TERMINAL,
@@ -92,6 +95,7 @@ class Queues:
         self._telling = Telling(process.settings.workers or {})
         self._looks_at = -math.inf
         self._said = set[str]()
+        self._lines = dict[str, Line]()
         self._has_own = False
         self.unsettled = Unsettled(process)
         self._mended = -math.inf
@@ -298,17 +302,21 @@ class Queues:
         """
         begun: list[str] = []
         for queue in sorted(self.served or ()):
-            waiting = self._waiting_here(queue)
-            while len(begun) < most and (operation := next(waiting, None)) is not None:
+            line = self._lines.setdefault(queue, Line(partial(self._walks, queue)))
+            waiting = line.each()
+            while len(begun) < most and (operation_id := next(waiting, None)) is not None:
                 # As it is now: other workers have begun with the same page.
-                if self.take(operation.id) is Take.BEGUN:
-                    begun.append(operation.id)
+                taken = self.take(operation_id)
+                if taken is Take.BEGUN:
+                    begun.append(operation_id)
+                elif taken in (Take.OVER, Take.ELSEWHERE):
+                    line.miss()
         return begun
 
-    def _waiting_here(self, queue: str) -> Iterator[Operation]:
+    def _walks(self, queue: str, page: int) -> Iterator[Walk]:
         for name in self._process.application.names:
             which = self._waiting(queue, self._store.now(), name)
-            yield from self._process.repository.find_all(which)
+            yield self._process.repository.walk(which, page)
 
     def may_have_twins(self) -> bool:
         """Whether what waits may be this application's under another name, that is not known."""
@@ -359,23 +367,23 @@ class Queues:
 
     def take(self, operation_id: str) -> Take:
         """Begin here the operation of an id that this process was told of."""
-        operation = self._store.get(operation_id)
-        if operation is None or operation.state in TERMINAL:
+        found = self._recovery.requests.fetch(operation_id)
+        if found is None or found[0].state in TERMINAL:
             return Take.OVER
-        if operation.state is not State.ACCEPTED:
+        if found[0].state is not State.ACCEPTED:
             return Take.ELSEWHERE
-        return self._take(operation)
+        return self._take(*found)
 
     def state_of(self, operation_id: str) -> State | None:
         """Return where an operation stands; None: there is none."""
         operation = self._store.get(operation_id)
         return None if operation is None else operation.state
 
-    def _take(self, operation: Operation) -> Take:
+    def _take(self, operation: Operation, request: Request | None) -> Take:
         if not is_due(operation, self._store.now()):
             return Take.EARLY
         self._process.application.come_in_with(operation.application)
-        if self._recovery.take(operation):
+        if self._recovery.take(operation, request, is_known=True):
             return Take.BEGUN
         stored = self._store.get(operation.id)
         if stored is None or stored.state in TERMINAL:

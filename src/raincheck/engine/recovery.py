@@ -251,12 +251,20 @@ class Recovery:
         is_ready = self.rerunner is not None and self.rerunner.is_ready
         return is_ready and not is_frozen_between_requests()
 
-    def take(self, operation: Operation) -> bool:
-        """Run here what waits for a process of this application; False if it can't be now."""
+    def take(
+        self, operation: Operation, request: Request | None = None, *, is_known: bool = False
+    ) -> bool:
+        """Run here what waits for a process of this application; False if it can't be now.
+
+        Args:
+            request: As the store has it; default: it is asked for.
+            is_known: Whether the store has just been asked: it is likely to be so still.
+        """
         rerunner = self.rerunner
         if not self._may_take(operation) or rerunner is None or not rerunner.is_ready:
             return False
-        return self._run_again(rerunner, operation)
+        found = self._read(operation, request)
+        return found is not None and self._run_again(rerunner, operation, *found, is_known=is_known)
 
     def _may_take(self, operation: Operation) -> bool:
         """Tell whether it may be run here; what has waited too long is ended."""
@@ -289,10 +297,12 @@ class Recovery:
         waited = self._store.now() - operation.updated
         return operation.queue is None and waited > KEY_AWAITED
 
-    def _read(self, operation: Operation) -> tuple[Request, IO[bytes]] | None:
+    def _read(
+        self, operation: Operation, stored: Request | None
+    ) -> tuple[Request, IO[bytes]] | None:
         """Return what an operation is run from; without it, it has ended, or is left to others."""
         try:
-            if (found := self.requests.read(operation)) is not None:
+            if (found := self.requests.read(operation, stored)) is not None:
                 return found
         except StoreUnavailable:
             raise
@@ -307,20 +317,26 @@ class Recovery:
         self._end(operation, Reason.INTERRUPTED)
         return None
 
-    def _run_again(self, rerunner: Rerunner, operation: Operation) -> bool:
-        found = self._read(operation)
-        if found is None:
-            return False
+    def _run_again(
+        self,
+        rerunner: Rerunner,
+        operation: Operation,
+        request: Request,
+        body: IO[bytes],
+        *,
+        is_known: bool,
+    ) -> bool:
         # In flight before it is claimed, or this process's own recovery might let it go.
         timeout, owner = self._process.settings.timeout, self._process.settings.owner
         is_asked = owner is not None and may_be_owned(operation)
         running = RunningOperation(operation, None, timeout, is_asked=is_asked)
         if not self._process.running.add(running):
-            found[1].close()
+            body.close()
             return False
         begun = False
         try:
-            begun = self._claim(running) and self._begin(rerunner, running, *found)
+            is_claimed = self._claim(running, operation if is_known else None)
+            begun = is_claimed and self._begin(rerunner, running, request, body)
             return begun
         except BaseException:
             self._process.note_unanswered(operation)
@@ -328,14 +344,15 @@ class Recovery:
         finally:
             if not begun:
                 self._process.running.drop(running)
-                found[1].close()
+                body.close()
 
-    def _claim(self, running: RunningOperation) -> bool:
+    def _claim(self, running: RunningOperation, known: Operation | None) -> bool:
         operation = running.operation
         event = Claimed(self._process.worker, self._process.lease)
-        claimed = self._repository.change(operation.id, event, fence=operation.fence)
+        change = partial(self._repository.change, fence=operation.fence, known=known)
+        claimed = change(operation.id, event)
         if claimed is not None:
-            running.operation = claimed
+            running.operation = running.stored = claimed
         return claimed is not None
 
     def _begin(

@@ -28,9 +28,10 @@ class Walk:
     Nothing is open in between; an operation is returned as it was when its page was read.
     """
 
-    def __init__(self, store: Store, which: Filter) -> None:
+    def __init__(self, store: Store, which: Filter, page: int | None = None) -> None:
         self._store = store
         self._which = which
+        self._size = page or _BATCH
         self._page = deque[Operation]()
         self._cursor: str | None = None
         self._has_all = False
@@ -43,10 +44,20 @@ class Walk:
     def next(self) -> Operation | None:
         """Return the next one; None: there is none."""
         while not self._page and not self._has_all:
-            page, self._cursor = self._store.find(self._which, limit=_BATCH, cursor=self._cursor)
+            page, self._cursor = self._store.find(
+                self._which, limit=self._size, cursor=self._cursor
+            )
             self._page.extend(page)
             self._has_all = self._cursor is None
         return self._page.popleft() if self._page else None
+
+    def turn(self, part: float) -> None:
+        """Go on elsewhere in the page that is at hand.
+
+        Args:
+            part: What comes after that part of it is next, and before it last.
+        """
+        self._page.rotate(-int(part * len(self._page)))
 
 
 class Repository:
@@ -135,9 +146,9 @@ class Repository:
         while (operation := walk.next()) is not None:
             yield operation
 
-    def walk(self, which: Filter) -> Walk:
+    def walk(self, which: Filter, page: int | None = None) -> Walk:
         """Return what looks at the same over several turns, each of which goes on behind."""
-        return Walk(self._store, which)
+        return Walk(self._store, which, page)
 
     def count(self, which: Filter, limit: int) -> int:
         """Return how many operations meet the conditions, up to a limit."""

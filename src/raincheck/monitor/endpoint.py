@@ -108,11 +108,12 @@ class StatusMonitor:
         """Return what a request is told that is refused, in a form that its client can read."""
         return self._presentation.refusal(response, request)
 
-    def glance(self, poll: Poll, seen: Seen | None = None) -> Answer | None:
+    def glance(self, poll: Poll, seen: Seen | None = None, *, waited: float = 0) -> Answer | None:
         """Find an answer at once, in an event loop; None: `look` has to, which may block.
 
         Args:
             seen: What is to be seen of the operation; default: what the store has at hand.
+            waited: As of `look`.
 
         Raises:
             Exception: `look` does.
@@ -122,15 +123,15 @@ class StatusMonitor:
             return None
         now = self.engine.store.now() if seen is None else seen.now
         past = self._past(operation)
-        if (answer := self._remembered.recall(poll, operation, now, past)) is not None:
+        answer = None if waited else self._remembered.recall(poll, operation, now, past)
+        if answer is not None:
             self.engine.heartbeat.try_to_ensure()
             return answer
-        request = poll.request
-        if request.method not in ("GET", "HEAD") or self._presentation.may_block(request):
+        if poll.request.method not in ("GET", "HEAD") or self._presentation.may_block(poll.request):
             return None
-        answer = self.look(poll, seen=Seen(operation), now=now)
+        answer = self.look(poll, waited=waited, seen=Seen(operation), now=now)
         # Whether there is room for one who would listen depends on the others who do.
-        if not events.are_wanted(request, poll.resource, operation):
+        if not (waited or events.are_wanted(poll.request, poll.resource, operation)):
             self._remembered.note(poll, operation, now, past, answer)
         return answer
 
@@ -204,8 +205,7 @@ class StatusMonitor:
         if not is_id(poll.operation_id):
             served = self.engine.settings.client_js
             return Answer(no_operation(poll.operation_id, poll.request, with_script=served))
-        is_repeat = isinstance(poll, Repeat)
-        if not is_repeat and not self._has_method(poll):
+        if not isinstance(poll, Repeat) and not self._has_method(poll):
             return Answer(views.method_not_allowed(poll.resource))
         if seen is not None and seen.failure is not None:
             raise seen.failure.with_traceback(None)  # or each waiter would make it longer

@@ -271,6 +271,19 @@ class Gathering(Protocol):
 
 
 @runtime_checkable
+class Fetching(Protocol):
+    """What a store can also do so that who takes an operation up asks for all of it at once."""
+
+    def fetch(self, operation_id: str) -> tuple[Operation, Request | None] | None:
+        """Return what `get` and `read_request` would; None if there is no operation.
+
+        Raises:
+            StoreError: One of the two would raise it.
+        """
+        ...
+
+
+@runtime_checkable
 class Concluding(Protocol):
     """What a store can also do so that most operations end in one round trip."""
 

@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from raincheck.errors import StoreError
+from raincheck.http.messages import Request
 from raincheck.operations.operation import Operation, is_overtaken
-from raincheck.operations.records import decode
+from raincheck.operations.records import decode, decode_request
 from raincheck.operations.store import Filter
 from raincheck.stores.paging import to_page
 
@@ -60,6 +61,15 @@ class Row(NamedTuple):
     moment: float
     key: str
     document: str | bytes
+
+
+def fetched(
+    document: str | bytes | None, request: str | bytes | None
+) -> tuple[Operation, Request | None] | None:
+    """Read an operation and the request that is kept with it; None if there is no operation."""
+    if document is None:
+        return None
+    return decode(document), None if request is None else decode_request(request)
 
 
 class Reader:

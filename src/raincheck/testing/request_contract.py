@@ -9,7 +9,7 @@ import pytest
 from raincheck.errors import BodyMissing, StoreError
 from raincheck.http.messages import Request
 from raincheck.operations.operation import REQUEST_FENCE, Operation, State
-from raincheck.operations.store import Filter, Store
+from raincheck.operations.store import Fetching, Filter, Store
 from raincheck.testing.material import MIB, changed, forgotten, ids, in_threads, make_operation
 
 BODY = [b"x", b"\x00\xff" * MIB, b""]
@@ -39,6 +39,19 @@ class RequestContract:
         )
         store.create(make_operation(), request)
         assert store.read_request("a") == request
+
+    def test_an_operation_comes_with_its_request_in_one_look(self, store: Store) -> None:
+        if not isinstance(store, Fetching):
+            pytest.skip("this store is not `Fetching`")
+        operation = store.create(make_operation(), REQUEST)
+        assert store.fetch("a") == (operation, REQUEST)
+        ended = changed(operation, state=State.CANCELLED, expires=5000.0)
+        assert store.swap(operation, ended, drop_request=True)
+        assert store.fetch("a") == (ended, None)
+        bare = store.create(make_operation("b"))
+        assert store.fetch("b") == (bare, None)
+        assert store.fetch("unknown") is None
+        assert store.fetch("\ud800\x00'") is None
 
     def test_a_requests_body_is_written_before_it(self, store: Store) -> None:
         """Its chunks have fence 0 and come before `create`, which must not lose them."""

@@ -322,12 +322,14 @@ def test_an_old_operation_whose_entries_are_removed_before_it_is_made_again_is_f
     """As others may find between the steps, which are two round trips in a cluster."""
     operation = make_operation("a", created=clock.now - 2 * HOUR, owner="ann")
 
-    def after(first: list[Command], last: Command, again: list[Command]) -> object:
+    def after(
+        first: list[Command], last: Command, again: list[Command], later: list[Command]
+    ) -> object:
         store._server.commands(first)
         found = [store.find(index)[0] for index in EVERY_INDEX] if first else []
         assert not any(found)
         answer = store._server.command(*last)
-        store._server.commands(again)
+        store._server.commands([*again, *later])
         return answer
 
     monkeypatch.setattr(store._server, "after", after)

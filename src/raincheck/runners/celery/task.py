@@ -66,7 +66,16 @@ def _prefetch_one(conf: Any, **_: Any) -> None:
         conf[PREFETCHED] = 1
 
 
+def _need_no_limit(instance: Any, **_: Any) -> None:
+    """Set no limit where there is none: for each task a worker keeps a timer until it is due."""
+    if instance.time_limit is None and instance.soft_time_limit is None:
+        for name in set(_RUNNERS).intersection(instance.app.tasks):
+            task = instance.app.tasks[name]
+            task.time_limit = task.soft_time_limit = None
+
+
 signals.celeryd_init.connect(_prefetch_one)
+signals.celeryd_after_setup.connect(_need_no_limit)
 
 
 class _Runner:

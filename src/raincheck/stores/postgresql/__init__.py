@@ -37,7 +37,7 @@ from raincheck.stores.postgresql.statements import (
     to_values,
 )
 from raincheck.stores.postgresql.url import POOL, parse_url
-from raincheck.stores.reading import Reader, Row, read_known
+from raincheck.stores.reading import Reader, Row, fetched, read_known
 
 SELF_TEST = 1.0  # seconds after which a listener that does not hear itself is taken to be deaf
 POLLING = 0.5  # seconds, where nothing can be heard
@@ -146,6 +146,10 @@ class PostgreSQLStore:
     def get(self, operation_id: str) -> Operation | None:
         rows = self._rows(self._statements.get, {"id": as_key(operation_id)})
         return decode(rows[0][0]) if rows else None
+
+    def fetch(self, operation_id: str) -> tuple[Operation, Request | None] | None:
+        rows = self._rows(self._statements.fetch, {"id": as_key(operation_id)})
+        return fetched(*rows[0]) if rows else None
 
     def get_all(self, operation_ids: Collection[str]) -> dict[str, Operation]:
         keys = [as_key(each) for each in operation_ids]

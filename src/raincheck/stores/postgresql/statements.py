@@ -69,6 +69,9 @@ _COMPLETE = """
     SELECT id FROM {operations} WHERE id >= %(from)s AND id < %(to)s ORDER BY id LIMIT %(limit)s"""
 _GET = "SELECT document FROM {operations} WHERE id = %(id)s"
 _GET_ALL = "SELECT document FROM {operations} WHERE id = ANY(%(ids)s)"
+_FETCH = """
+    SELECT operations.document, requests.document FROM {operations} AS operations
+    LEFT JOIN {requests} AS requests ON operation_id = id WHERE id = %(id)s"""
 _READ_REQUEST = "SELECT document FROM {requests} WHERE operation_id = %(id)s"
 _FIND = """
     SELECT {moment}, id, document FROM {operations} WHERE {conditions}
@@ -134,7 +137,7 @@ class Statements:
         self.create, self.held = self._fill(_CREATE), self._fill(_HELD)
         self.holder, self.complete = self._fill(_HOLDER), self._fill(_COMPLETE)
         self.get, self.get_all = self._fill(_GET), self._fill(_GET_ALL)
-        self.read_request = self._fill(_READ_REQUEST)
+        self.fetch, self.read_request = self._fill(_FETCH), self._fill(_READ_REQUEST)
         self.swap, self.swap_and_tell = self._fill(_SWAP), self._fill(_SWAP_AND_TELL)
         self.swap_and_drop = self._fill(_SWAP_AND_DROP, and_also="")
         self.end = self._fill(_SWAP_AND_DROP, and_also=self._fill(_END))

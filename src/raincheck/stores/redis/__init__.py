@@ -18,7 +18,7 @@ from raincheck.operations.operation import CLAIMED, REQUEST_FENCE, Operation, is
 from raincheck.operations.records import decode, decode_request, encode, encode_request
 from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.paging import parse_cursor, to_page
-from raincheck.stores.reading import read_known
+from raincheck.stores.reading import fetched, read_known
 from raincheck.stores.redis import scripts
 from raincheck.stores.redis.described import Described
 from raincheck.stores.redis.indexes import BATCH, Indexes, batches
@@ -158,6 +158,10 @@ class RedisStore(Purging, Keeper, Described):
         document: bytes | None = self._server.command("HGET", self._names.record(operation_id), "d")
         return None if document is None else decode(document)
 
+    def fetch(self, operation_id: str) -> tuple[Operation, Request | None] | None:
+        record = self._names.record(operation_id)
+        return fetched(*self._server.command("HMGET", record, "d", "r"))
+
     def get_all(self, operation_ids: Collection[str]) -> dict[str, Operation]:
         commands = [("HGET", self._names.record(each), "d") for each in operation_ids]
         return read_known(self._server.commands(commands))
@@ -194,26 +198,38 @@ class RedisStore(Purging, Keeper, Described):
     ) -> bool:
         hint = "" if is_mere_renewal(old, new) else quoted(old.id)
         last = self._last(new)
-        arguments = [str(old.version), str(new.version), encode(new), last]
-        arguments += [self._names.changes, hint, f"{new.fence}:{chunk[0]}" if chunk else ""]
+        document = encode(new)
+        arguments = [str(old.version), str(new.version), document, last]
+        member = f"{new.fence}:{chunk[0]}" if chunk else ""
+        arguments += [self._names.changes, hint, member]
         added = self._names.entries(new) - self._names.entries(old)
         add = Entry.add_all_the_same if new.forgotten else Entry.add
         first = self._to_write(new.id, new.fence, *chunk) if chunk else []
         first += [add(entry) for entry in added]
+        left, later = self._left(old, new), list[Command]()
+        if member and last:  # if this is refused, the chunk is nobody's, or is written again
+            later.append(("PEXPIREAT", self._names.chunk(old.id, member), last))
+        if left and not self._server.settings.cluster:
+            keys = [self._names.record(new.id), *(entry.key for entry in left)]
+            members = (entry.member for entry in left)
+            later.append(to_run(scripts.LEAVE, keys, [document, *members]))
         if drop_request or drop_dedupe:
             drops = ["1" if drop else "" for drop in (drop_request, drop_dedupe)]
-            answer = self._swap_and_drop(old.id, [*arguments, *drops], first)
+            answer = self._swap_and_drop(old.id, [*arguments, *drops], first, later)
         else:
             # Again: who has left one of these indexes for it just before may remove its entry.
             again = [add(entry) for entry in added if self._may_be_removed(entry, old, new)]
             script = scripts.SWAP_ALL_THE_SAME if new.forgotten else scripts.SWAP
-            answer = self._run(script, self._record_and_list(old.id), arguments, first, again)
+            keys = self._record_and_list(old.id)
+            answer = self._run(script, keys, arguments, first, again, later)
         if answer is None:
             self._indexes.operations([entry for entry in added if self._is_passing(entry)])
             return False
         dedupe, chunks = answer
-        self._tend_others(old.id, last, dedupe, chunks, drop_dedupe)
-        self._leave_indexes(old, new)
+        others = [each for each in chunks if each != member.encode()]
+        self._tend_others(old.id, last, dedupe, others, drop_dedupe)
+        if self._server.settings.cluster:
+            self._leave_indexes(new, left)
         return True
 
     def _may_be_removed(self, entry: Entry, old: Operation, new: Operation) -> bool:
@@ -223,27 +239,37 @@ class RedisStore(Purging, Keeper, Described):
     def _is_passing(self, entry: Entry) -> bool:
         return self._names.is_passing(entry.key)
 
-    def _leave_indexes(self, old: Operation, new: Operation) -> None:
-        """Remove the entries that a change has made wrong; or else who meets them does."""
+    def _left(self, old: Operation, new: Operation) -> list[Entry]:
+        """Return the entries that a change makes wrong."""
         right = {(entry.key, entry.member) for entry in self._names.passing(new)}
         left = [e for e in self._names.passing(old) if (e.key, e.member) not in right]
         if old.expires not in (None, new.expires):
             left += [e for e in self._names.entries(old) if e.key == self._names.expiring]
         # At the end those by which others would find the rest.
         left.sort(key=lambda entry: entry.key in (self._names.leases, self._names.waiting))
+        return left
+
+    def _leave_indexes(self, new: Operation, left: list[Entry]) -> None:
+        """Remove them in a cluster, where no script can; or else who meets them does."""
         try:
             self._indexes.remove([(entry, new.version) for entry in left])
         except StoreError as error:
             logger.info("%s is in indexes still: %s", abbreviate(new.id), error)
 
-    def _swap_and_drop(self, operation_id: str, arguments: list[str], first: list[Command]) -> Any:
+    def _swap_and_drop(
+        self,
+        operation_id: str,
+        arguments: list[str],
+        first: list[Command],
+        later: list[Command],
+    ) -> Any:
         """Swap as soon as the script has been given all chunks that it is to delete."""
         members: list[bytes] = []
         while True:
             chunks = [self._names.chunk(operation_id, member.decode()) for member in members]
             keys = [*self._record_and_list(operation_id), *chunks]
             given: list[str | bytes] = [*arguments, f"{REQUEST_FENCE}:", *members]
-            answer = self._run(scripts.SWAP_AND_DROP, keys, given, first)
+            answer = self._run(scripts.SWAP_AND_DROP, keys, given, first, later=later)
             if answer is None or len(answer) > 1:
                 return answer
             members += answer[0]

@@ -92,8 +92,9 @@ class Purging:
         args: Sequence[str | bytes | float],
         first: Sequence[Command] = (),
         again: Sequence[Command] = (),
+        later: Sequence[Command] = (),
     ) -> Any:
-        return self._server.after(first, to_run(script, keys, args), again)
+        return self._server.after(first, to_run(script, keys, args), again, later)
 
     def _record_and_list(self, operation_id: str) -> list[str]:
         return [self._names.record(operation_id), self._names.chunk_list(operation_id)]

@@ -204,6 +204,14 @@ if (stored[1] or '') ~= ARGV[1] or stored[2] then return 0 end
 return redis.call('ZREM', KEYS[2], ARGV[2])
 """
 
+# record, index …; document, members … Removes entries if the record is this very one: a change that
+# was refused makes nothing wrong. Not in a cluster, either.
+LEAVE = """
+if redis.call('HGET', KEYS[1], 'd') ~= ARGV[1] then return 0 end
+for i = 2, #KEYS do redis.call('ZREM', KEYS[i], ARGV[i]) end
+return 1
+"""
+
 # index; score, members … Removes the members that have this score or a lower one.
 REMOVE_UNTIL = """
 for i = 2, #ARGV do

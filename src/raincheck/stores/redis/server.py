@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -51,21 +51,30 @@ class Server:
         """Return the answers to several commands, which run in order if on one node."""
         return self._run(lambda client: _pipe(client, commands)) if commands else []
 
-    def after(self, first: Sequence[Command], last: Command, again: Sequence[Command] = ()) -> Any:
+    def after(
+        self,
+        first: Sequence[Command],
+        last: Command,
+        again: Sequence[Command] = (),
+        later: Sequence[Command] = (),
+    ) -> Any:
         """Return the answer to `last`, which runs between the others, if any; one round trip.
 
         In a cluster the others take their own, as nodes do not wait for each other.
+
+        Args:
+            later: What may fail when the rest is done.
         """
 
         def work(client: _Client) -> Any:
             if isinstance(client, Redis):
-                return _pipe(client, [*first, last, *again])[len(first)]
+                return _pipe(client, [*first, last, *again], later)[len(first)]
             _pipe(client, first)
             answer = _send(client, last)
-            _pipe(client, again)
+            _pipe(client, again, later)
             return answer
 
-        return self._run(work) if first else self.command(*last)
+        return self._run(work) if first or again or later else self.command(*last)
 
     def now(self, key: str) -> float:
         """Return the time by the clock of the node that has `key`; seldom takes a round trip."""
@@ -286,14 +295,20 @@ def _tell_time(client: _Client, key: str) -> float:
     return int(seconds) + int(microseconds) / 1e6
 
 
-def _pipe(client: _Client, commands: Iterable[Command]) -> list[Any]:
-    """Return the answers to commands that are sent together."""
+def _pipe(client: _Client, commands: Sequence[Command], later: Sequence[Command] = ()) -> list[Any]:
+    """Return the answers to commands that are sent together.
+
+    Args:
+        later: Sent with them; what they meet is only said.
+    """
     with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
+        for command in (*commands, *later):
             pipeline.execute_command(*command)
         # redis-py would put the command, and so an operation's whole id, into the error's text.
         answers = pipeline.execute(raise_on_error=False)
-    for answer in answers:
+    for n, answer in enumerate(answers):
         if isinstance(answer, Exception):
-            raise answer
+            if n < len(commands):
+                raise answer
+            logger.info("what could be done later was not done: %s", answer)
     return answers

@@ -25,7 +25,7 @@ from raincheck.operations.records import decode, decode_request, encode, encode_
 from raincheck.operations.store import KEPT_AGE, LEFTOVER_AGE, Filter
 from raincheck.stores import not_a_store
 from raincheck.stores.describing import Description
-from raincheck.stores.reading import Reader, Row, decode_again
+from raincheck.stores.reading import Reader, Row, decode_again, fetched
 from raincheck.stores.sqlite import additions
 from raincheck.stores.sqlite.bodies import BodyFiles
 from raincheck.stores.sqlite.database import SCHEMA_VERSION, Database
@@ -156,6 +156,10 @@ class SQLiteStore:
     def get(self, operation_id: str) -> Operation | None:
         rows = self._database.read(_RECORD, (_as_text(operation_id),))
         return decode(rows[0][0]) if rows else None
+
+    def fetch(self, operation_id: str) -> tuple[Operation, Request | None] | None:
+        rows = self._database.read(additions.WITH_REQUEST, (_as_text(operation_id),))
+        return fetched(*rows[0]) if rows else None
 
     def glance(self, operation_id: str) -> Operation | None:
         rows = self._database.glance(_RECORD, (_as_text(operation_id),))

@@ -40,7 +40,10 @@ _STATEMENTS = (
 
 WORKERS = f"SELECT DISTINCT worker FROM operations INDEXED BY operations_claimed WHERE {_CLAIMED}"  # noqa: S608
 
-# As bytes: where a disk has spoilt it, it may be none.
+# As bytes: where a disk has spoilt them, they may be no texts.
+WITH_REQUEST = """
+    SELECT CAST(operations.document AS BLOB), CAST(requests.document AS BLOB)
+    FROM operations LEFT JOIN requests ON operation_id = id WHERE id = ?"""
 RECALL = "SELECT CAST(value AS BLOB) FROM kept WHERE name = ?"
 
 
