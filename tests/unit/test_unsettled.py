@@ -114,6 +114,19 @@ class TestUnsettled(QueueTests):
                 wait_in(another, key=KEY)
         assert wait_in(another, key=KEY).state is State.ACCEPTED
 
+    def test_who_comes_again_is_told_of_what_a_worker_begins_with_in_that_moment(
+        self, web: Engine, worker: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operation, create = wait_in(web, key=KEY), store.create
+
+        def create_slowly(*arguments: Any) -> Operation:
+            found = create(*arguments)
+            assert worker.queues.take(found.id) is Take.BEGUN
+            return found
+
+        monkeypatch.setattr(store, "create", create_slowly)
+        assert wait_in(web, key=KEY).id == operation.id
+
     def test_workers_that_cant_be_told_end_nothing_that_another_request_was_promised(
         self, web: Engine, another: Engine, worker: Engine, bell: Bell
     ) -> None:

@@ -82,11 +82,13 @@ class Unsettled:
         promise = partial(self._promise, operation)
         return self._process.health.writes.run(promise)
 
-    def _promise(self, operation: Operation) -> Operation:
+    def _promise(self, operation: Operation) -> Operation | None:
         change = self._process.repository.change
         promised = change(operation.id, Polled(), fence=operation.fence, known=operation)
         if promised is None:
-            raise StoreUnavailable(f"operation {operation.shown} was refused, and is being ended")
+            stored = self._process.store.get(operation.id)
+            if stored is None or not _is_promised(stored):
+                raise StoreUnavailable(f"operation {operation.shown} was refused, and has ended")
         return promised
 
     def settle(self) -> None:
