@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import os
 import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,10 @@ LONG = [
 ]
 OF_FRAMEWORKS = [Path(__file__).parent / name for name in ("frameworks", "handlers", "django")]
 
+# A run has hundreds of processes: what one of them has compiled the others need not.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have SIGINT end what tests start: a shell has what it runs in the background ignore it."""
@@ -34,6 +41,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage meanwhile: almost all that is imported and collected stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:
@@ -54,15 +71,21 @@ def pytest_sessionfinish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what checks the same for each framework; what takes long comes first, in parallel."""
-    items.sort(key=_place)
+    items.sort(key=lambda item: _place(item.path))
     for item in items:
-        if any(directory in item.path.parents for directory in OF_FRAMEWORKS):
+        if _is_of_frameworks(item.path):
             item.add_marker(pytest.mark.framework)
 
 
-def _place(item: pytest.Item) -> int:
-    places = (n for n, directory in enumerate(LONG) if directory in item.path.parents)
+@functools.cache
+def _place(path: Path) -> int:
+    places = (n for n, directory in enumerate(LONG) if directory in path.parents)
     return next(places, len(LONG))
+
+
+@functools.cache
+def _is_of_frameworks(path: Path) -> bool:
+    return any(directory in path.parents for directory in OF_FRAMEWORKS)
 
 
 @pytest.fixture(params=BACKENDS)

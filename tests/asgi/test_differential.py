@@ -101,7 +101,7 @@ def led_to(headers: Any) -> list[Any]:
 
 
 BODIES = st.lists(st.binary(min_size=1, max_size=500), min_size=3, max_size=3)
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25)
 
 
 async def both(script: list[Step], body: list[bytes], **options: Any) -> tuple[Call, Call]:

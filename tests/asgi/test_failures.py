@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from raincheck import StoreUnavailable, long_running
+from raincheck.asgi import handler_end
 from raincheck.operations.operation import Operation
 from raincheck.stores.memory import MemoryStore
 from tests.support.asgi import PATIENT, Call, call, follow, http_scope, path_of
@@ -145,6 +148,23 @@ async def test_an_application_that_heeds_only_disconnects_is_stopped_by_one() ->
     await call(wrapped, path_of(accepted), "DELETE")
     assert (await follow(wrapped, accepted)).status == 410
     assert stopped == ["http.disconnect"]
+
+
+async def test_a_loop_that_stood_still_has_given_the_handler_no_time() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await read_body(receive)
+        await receive()
+        time.sleep(2 * handler_end.GRACE)  # noqa: ASYNC251 - the whole loop stands still
+        for _ in range(5):  # as many steps as Django takes to stop its view
+            await anyio.lowlevel.checkpoint()
+        ended.append("by itself")
+
+    ended: list[str] = []
+    wrapped = wrap(app, budget=0)
+    accepted = await call(wrapped)
+    await call(wrapped, path_of(accepted), "DELETE")
+    assert (await follow(wrapped, accepted)).status == 410
+    assert ended == ["by itself"]
 
 
 class Own(BaseException):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -57,6 +57,13 @@ def keeper(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
     return middleware
 
 
+@pytest.fixture(scope="module", autouse=True)
+def closed_files() -> Iterator[None]:
+    """Have a file that nobody has closed complain."""
+    yield
+    gc.collect()
+
+
 def summed(body: bytes) -> bytes:
     return f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode()
 
@@ -78,7 +85,6 @@ def test_a_view_reads_the_whole_body(way: str, path: str, body: bytes, budget: f
     with serving(way, BUDGET=budget, settings=SETTINGS) as site:
         send = site.call if budget else site.deferred
         assert send(path, "POST", body=body).content == summed(body)
-    gc.collect()  # a file that nobody has closed complains
 
 
 @pytest.mark.parametrize("body", [BODY, LARGE], ids=["small", "large"])
@@ -88,7 +94,6 @@ def test_a_body_can_be_read_after_the_202(way: str, path: str, body: bytes) -> N
         accepted = site.accepted(f"{path}", "POST", body=body, **_query(way, "hold=1"))
         Gate.opened.set()
         assert site.follow(accepted).content == summed(body)
-    gc.collect()
 
 
 @pytest.mark.parametrize("query", ["hold=1", "hold=1&early=1"])
@@ -104,7 +109,6 @@ def test_an_upload_can_be_read_after_the_202(
         assert site.follow(accepted).content == summed(content + b"and more")
         until(lambda: Gate.seen["uploaded"].closed)  # after the operation has ended
     Gate.seen.clear()
-    gc.collect()
 
 
 def test_a_body_that_was_read_before_is_known_to_the_view(way: str) -> None:

@@ -186,16 +186,10 @@ class TestFastAPI(MarkedHandlers):
         return build(work, self.depth)
 
 
-class TestBehindOneBaseHTTPMiddleware(TestFastAPI):
-    on_loop: ClassVar[Paths] = ("/async", "/stream/async")
-    in_thread: ClassVar[Paths] = ("/sync", "/stream/sync")
+class TestBehindBaseHTTPMiddleware(TestFastAPI):
+    on_loop: ClassVar[Paths] = ("/stream/async", "/yield/async")
+    in_thread: ClassVar[Paths] = ("/stream/sync", "/yield/sync")
     depth = 1
-
-
-class TestBehindTwoBaseHTTPMiddlewares(TestFastAPI):
-    on_loop: ClassVar[Paths] = ("/async", "/yield/async")
-    in_thread: ClassVar[Paths] = ("/sync", "/yield/sync")
-    depth = 2
 
 
 @pytest.mark.asyncio

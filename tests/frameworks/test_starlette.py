@@ -157,12 +157,6 @@ class TestStarlette(MarkedHandlers):
         return build(work, self.depth)
 
 
-class TestBehindOneBaseHTTPMiddleware(TestStarlette):
-    on_loop: ClassVar[Paths] = ("/async", "/endpoint/async")
-    in_thread: ClassVar[Paths] = ("/sync",)
-    depth = 1
-
-
 class TestBehindTwoBaseHTTPMiddlewares(TestStarlette):
     on_loop: ClassVar[Paths] = ("/async", "/endpoint/async")
     in_thread: ClassVar[Paths] = ("/sync",)

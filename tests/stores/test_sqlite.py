@@ -63,6 +63,7 @@ class TestSQLiteStore(StoreContract):
 
 
 @pytest.mark.load
+@pytest.mark.slow
 class TestDurableSQLiteStore(StoreContract):
     """The contract, where every commit waits for the disk."""
 

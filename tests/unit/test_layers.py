@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -68,9 +69,15 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path: Path) -> list[str]:
     """Return all modules that a file imports, those for type checkers only included."""
-    return [name for node in ast.walk(ast.parse(path.read_text())) for name in _named(node, path)]
+    return [name for node in ast.walk(parsed(path)) for name in _named(node, path)]
 
 
 def _named(node: ast.AST, path: Path) -> Iterator[str]:
@@ -87,23 +94,33 @@ def room_of(module: str) -> str:
     return module.split(".")[1] if "." in module else FACE
 
 
-GRAPH = {module: set(imports(path)) & set(MODULES) for module, path in MODULES.items()}
+def graph() -> dict[str, set[str]]:
+    return {module: set(imports(path)) & set(MODULES) for module, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("module", sorted(set(GRAPH) - {"raincheck"}))
-def test_imports_point_down(module: str) -> None:
-    rank = {room: n for n, room in enumerate(ROOMS)}
-    room = room_of(module)
-    assert room in rank, f"{room} has no place in ROOMS"
-    for imported in map(room_of, GRAPH[module]):
-        assert imported != FACE, f"{module} imports the package's face"
-        assert rank[imported] >= rank[room], f"{module} imports {imported}"
-        assert not any({room, imported} == floor for floor in SAME_FLOOR)
+def test_each_room_has_its_place() -> None:
+    assert {room_of(module) for module in MODULES} - {FACE} == set(ROOMS)
+
+
+def test_imports_point_down() -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for module, known in graph().items()
+        for imported in known
+        if module != "raincheck" and not points_down(room_of(module), room_of(imported))
+    ]
+    assert wrong == []
+
+
+def points_down(room: str, imported: str) -> bool:
+    if imported == FACE or {room, imported} in SAME_FLOOR:
+        return False
+    return ROOMS.index(imported) >= ROOMS.index(room)
 
 
 def test_no_imports_go_round_in_a_circle() -> None:
     try:
-        TopologicalSorter(GRAPH).prepare()
+        TopologicalSorter(graph()).prepare()
     except CycleError as error:
         pytest.fail(" → ".join(error.args[1]))
 
@@ -113,13 +130,17 @@ def test_the_root_has_few_entries() -> None:
     assert len(entries) <= MOST_AT_THE_ROOT
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_and_functions_are_short_enough_to_be_read(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, node.name
+def test_modules_and_functions_are_short_enough_to_be_read() -> None:
+    assert [long for path in FILES for long in too_long(path)] == []
+
+
+def too_long(path: Path) -> Iterator[str]:
+    if len(path.read_text().splitlines()) > LONGEST_MODULE:
+        yield str(path)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in (node for node in ast.walk(parsed(path)) if isinstance(node, functions)):
+        if (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION:
+            yield f"{path}: {node.name}"
 
 
 def is_pure(path: Path) -> bool:
@@ -128,16 +149,17 @@ def is_pure(path: Path) -> bool:
     return is_of_pure_room or name in PURE_TOO
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in FILES if is_pure(p)], ids=lambda p: str(p.relative_to(PACKAGE))
-)
-def test_the_middle_has_no_clock_no_io_and_no_threads(path: Path) -> None:
-    assert not {name.split(".")[0] for name in imports(path)} & IMPURE_MODULES
+def test_the_middle_has_no_clock_no_io_and_no_threads() -> None:
+    found = {path: {name.split(".")[0] for name in imports(path)} for path in FILES}
+    assert [p for p in FILES if is_pure(p) and found[p] & IMPURE_MODULES] == []
 
 
 def test_the_engine_knows_no_store_and_no_event_loop() -> None:
     names = [
-        name for module in GRAPH for name in imports(MODULES[module]) if room_of(module) == "engine"
+        name
+        for module, path in MODULES.items()
+        for name in imports(path)
+        if room_of(module) == "engine"
     ]
     assert not [n for n in names if n.startswith(("raincheck.stores", "anyio", "asyncio"))]
 

@@ -122,7 +122,7 @@ class Closing:
         self._app.ended += 1
 
 
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25)
 NOT_FOR_POLLERS = (202, 206, 304, 416)
 
 

@@ -46,11 +46,16 @@ class Forgetful(MemoryStore):
         return swapped
 
 
+@pytest.fixture(scope="module")
+def collected() -> None:
+    """Begin without the garbage of others."""
+    gc.collect()
+
+
 @pytest.fixture
-def without_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_collector(collected: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let only reference counts free memory, and pytest keep no log record with a traceback."""
     monkeypatch.setattr(logging.getLogger("raincheck"), "disabled", True)
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raincheck.asgi.loops import Loop, Task
 
 GRACE = 0.5  # seconds between the disconnect that a handler may see and its cancellation
+STEPS = 10  # of it: a loop that stands still misses one
 _COUNTING = threading.Lock()
 
 
@@ -49,7 +50,8 @@ class HandlerEnd:
         """Stop the handler that runs in `task`: let it see a disconnect, later cancel it."""
         await self.until_outside()
         self.disconnect()
-        await anyio.sleep(GRACE)
+        for _ in range(STEPS):
+            await anyio.sleep(GRACE / STEPS)
         await self.until_outside()
         if not is_over():
             await self._loop.cancel(task(), is_over)

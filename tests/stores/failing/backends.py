@@ -82,7 +82,14 @@ class Backend:
 @contextmanager
 def backend_of(kind: str) -> Iterator[Backend]:
     """Start a server and what belongs to it."""
-    with KINDS[kind]() as server, Proxy(server.port) as proxy, ExitStack() as opened:
+    with KINDS[kind]() as server, reached(kind, server) as backend:
+        yield backend
+
+
+@contextmanager
+def reached(kind: str, server: RealServer) -> Iterator[Backend]:
+    """Put a network before a server that runs."""
+    with Proxy(server.port) as proxy, ExitStack() as opened:
         yield Backend(kind, server, proxy, opened)
 
 

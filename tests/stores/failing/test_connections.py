@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
+import psycopg
 import pytest
+from redis import Redis
 
 from raincheck.contracts import Store
 from raincheck.errors import StoreUnavailable
-from tests.stores.failing.backends import AT_MOST, Backend, in_thread, timed
+from tests.stores.failing.backends import AT_MOST, KINDS, Backend, in_thread, reached, timed
 from tests.stores.failing.calls import CALLS, Call, use
+from tests.support.real_servers import PostgreSQLServer, RealServer
 from tests.support.unreliable import Direction
 
 pytestmark = pytest.mark.server
 
 ATTEMPTS = 3  # how often a store asks a server before it gives up
 DIRECTIONS: list[Direction] = ["up", "down"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
+    with KINDS[request.param]() as server:
+        yield server
+
+
+@pytest.fixture
+def backend(server: RealServer) -> Iterator[Backend]:
+    """A network of the test's own before a server that has nothing, and goes on afterwards."""
+    empty(server)
+    kind = "postgresql" if isinstance(server, PostgreSQLServer) else "redis"
+    with reached(kind, server) as backend:
+        yield backend
+
+
+def empty(server: RealServer) -> None:
+    if isinstance(server, PostgreSQLServer):
+        other = server.url.replace("/test", "/template1")
+        with psycopg.connect(other, autocommit=True) as connection:
+            connection.execute("DROP DATABASE test WITH (FORCE)")
+            connection.execute("CREATE DATABASE test STRATEGY file_copy")
+    else:
+        with Redis.from_url(server.url) as client:
+            client.flushall()
+            client.script_flush()
 
 
 def places(size: int) -> list[int]:

@@ -53,6 +53,7 @@ class TestRedisStore(StoreContract):
             yield store
 
 
+@pytest.mark.slow
 class TestRedisStoreByTheServersClock(StoreContract):
     """The contract, with the clock that is used without a test, on the protocol's third version."""
 
