@@ -11,12 +11,14 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
 
 from tests.benchmarks.asgi_apps import ITEM, Target
 from tests.benchmarks.asgi_load import load, request, uvicorn
-from tests.benchmarks.tables import Scale, Table
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.tables import Scale, Table, less, missing
 from tests.support.processes import ROOT, free_port
 
 CACHEGRIND = (
@@ -24,6 +26,7 @@ CACHEGRIND = (
     "--cachegrind-out-file=/dev/null",
 )
 SHORT, LONG = 320, 1600  # requests: subtracting the two leaves neither start nor end
+EXACT = 0.015  # of a count; runs of the same code differ by as much
 START_TIMEOUT = 180.0  # seconds; valgrind is slow
 WITH_ORIGIN = request(ITEM, "Origin: https://example.org")  # or CORS has nothing to do
 
@@ -39,6 +42,7 @@ INSTRUCTIONS = {  # at most, as a ratio to bare
     "Starlette": {"rule miss": 1.03, "in budget": 1.16},
     "FastAPI": {"rule miss": 1.01, "in budget": 1.07},
 }
+IN_GUIDE = ("raw", "Starlette", "FastAPI")
 
 
 def target(app: str, path: str) -> Target:
@@ -50,25 +54,36 @@ def target(app: str, path: str) -> Target:
 def instructions(scale: Scale) -> None:
     """Print instructions per request, counted by cachegrind."""
     if shutil.which("valgrind") is None:
-        print("\nInstructions per request: skipped, valgrind is not installed.")
+        missing("valgrind, which counts instructions per request")
         return
-    server = f"uvicorn (httptools, uvloop), Python {platform.python_version()}"
-    title = f"Instructions per request, {server}, median of {scale.repeat}"
-    table = Table(title, "application, path", "instructions", "added", "ratio", "at most")
-    for app, limits in INSTRUCTIONS.items():
+    python = f"Python {platform.python_version()}, median of {scale.repeat}"
+    table = Table(
+        "Instructions per request",
+        *("application, path", "instructions", "added", "ratio", "at most"),
+        detail=f"uvicorn (httptools, uvloop), {python}",
+    )
+    for app in IN_GUIDE if scale.quick else INSTRUCTIONS:
+        limits = INSTRUCTIONS[app]
         bare = 0.0
         for path in PATHS:
             runs = [instructions_per_request(target(app, path)) for _ in range(scale.repeat)]
             each = median(runs)
             bare = bare or each
             limit = f"{limits[path]:.2f}" if path in limits else ""
-            added, ratio = f"{each - bare:+,.0f}", f"{each / bare:.3f}"
-            table.row(f"{app}, {path}", f"{each:,.0f}", added, ratio, limit)
+            added, ratio = f"{each - bare:+,.0f}", each / bare
+            cells = (
+                less(each, ",.0f"),
+                added,
+                Figure(ratio, "less", ".3f", is_ratio=True, noise=EXACT),
+            )
+            table.row(f"{app}, {path}", *cells, limit)
 
 
 def instructions_per_request(target: Target) -> float:
     """Count the instructions of two runs of different length, and share out the difference."""
-    return (_count(target, LONG) - _count(target, SHORT)) / (LONG - SHORT)
+    with ThreadPoolExecutor(2) as both:  # what else the machine does changes no count
+        few, many = both.map(_count, (target, target), (SHORT, LONG))
+    return (many - few) / (LONG - SHORT)
 
 
 def _count(target: Target, number: int) -> int:

@@ -7,7 +7,6 @@ Needs Celery and a Redis server, of which it starts its own.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import statistics
@@ -22,13 +21,16 @@ from subprocess import DEVNULL, Popen
 
 import httpx
 
-from tests.benchmarks.tables import Scale, Table
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.places import start
+from tests.benchmarks.tables import Scale, Table, less, more, parser
 from tests.support.processes import ROOT, ServerProcess
 from tests.support.real_servers import RedisServer
 
 MODULE = "tests.benchmarks.offload_apps"
 POLL = 0.02  # seconds between polls by hand, which know no better; a client of raincheck waits
 AT_ONCE = 32
+ONCE = 0.3  # part of a ratio by which it may differ, as it is measured once
 WARM = 60.0  # seconds in which workers have begun
 SPINS = 6_000_000  # about a third of a second of computing
 
@@ -175,34 +177,35 @@ async def neighbours(url: str, way: Way, seconds: float) -> tuple[float, float]:
 
 def throughput(scale: Scale) -> None:
     """Print what comes through, by the number of worker processes."""
-    for workers in (1, 2, 4):
+    for workers in (1, 2) if scale.quick else (1, 2, 4):
         title = f"{workers} worker processes, handlers that take no time"
-        table = Table(title, "", "accepted/s", "completed/s", "of by hand", "begins after")
+        table = Table(title, "", "accepted/s", "completed/s", "of by hand", "begins, ms")
         by_hand = 0.0
         for way in WAYS:
             with running(way, workers) as url:
                 found = asyncio.run(measure(url, way, scale.of(600, 100)))
             accepted, completed, begun = found
             by_hand = completed if way is BY_HAND else by_hand
-            ratio = f"{completed / by_hand:.2f}"
-            cells = (f"{accepted:.0f}", f"{completed:.0f}", ratio, f"{begun * 1000:.0f} ms")
-            table.row(way.name, *cells)
+            ratio = Figure(completed / by_hand, "more", ".2f", is_ratio=True, noise=ONCE)
+            cells = (more(accepted), more(completed), ratio)
+            table.row(way.name, *cells, less(begun * 1000, ".0f"))
 
 
 def latency(scale: Scale) -> None:
     """Print what computing costs its neighbours in the web process."""
-    table = Table("Quick requests beside computing ones", "", "median", "99 %")
+    table = Table("Quick requests beside computing ones, ms", "", "median", "99 %")
     for way in (Way("in the web process", "in_process", "/here"), *WAYS[1:]):
         with running(way, 1) as url:
             median, worst = asyncio.run(neighbours(url, way, scale.of(10, 3)))
-        table.row(way.name, f"{median * 1000:.1f} ms", f"{worst * 1000:.1f} ms")
+        table.row(way.name, less(median * 1000), less(worst * 1000))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less, and less exactly")
-    scale = Scale(quick=parser.parse_args().quick)
+    scale = Scale(quick=parser("offload", __doc__).parse_args().quick)
+    with ExitStack() as stack:
+        if start(RedisServer, stack) is None:
+            return
     throughput(scale)
     latency(scale)
 
