@@ -158,9 +158,7 @@ def locked_postgresql(store: PostgreSQLServer, server: ServerProcess) -> Iterato
         yield
 
 
-SERVED: list[
-    tuple[str, Callable[[], RealServer], Callable[..., AbstractContextManager[object]]]
-] = [
+SERVED: list[tuple[str, type[RealServer], Callable[..., Any]]] = [
     ("redis", RedisServer, locked_redis),
     ("postgresql", PostgreSQLServer, locked_postgresql),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -61,6 +63,12 @@ def test_a_benchmark_that_fails_is_told_and_the_next_one_runs(
     assert read.failed == ["nowhere", "nor_here"]
     assert read.seconds.keys() == read.load.keys() == {"nowhere", "nor_here"}
     assert "failed: nor_here" in capfd.readouterr().out
+
+
+def test_a_benchmark_that_takes_too_long_has_failed_and_is_over() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    assert in_one_go._wait(process, 0.0) == "it took more than 0 s"
+    assert process.returncode
 
 
 def test_a_worse_ratio_is_slower(capsys: pytest.CaptureFixture[str]) -> None:
