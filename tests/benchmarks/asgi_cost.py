@@ -38,9 +38,9 @@ T = TypeVar("T")
 
 PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "bare": ("bare", {}),
-    "CORSMiddleware": ("cors", {}),
     "rule miss": ("raincheck", {"exclude": [ITEM], "store": "memory:"}),
     "in budget": ("raincheck", {"budget": 10, "store": "memory:"}),
+    "CORSMiddleware": ("cors", {}),
 }
 INSTRUCTIONS = {  # at most, as a ratio to bare
     "raw": {"rule miss": 1.05, "in budget": 1.30},
@@ -69,7 +69,7 @@ def instructions(scale: Scale) -> None:
         detail=f"uvicorn (httptools, uvloop), {python}",
     )
     for app in IN_GUIDE if scale.quick else INSTRUCTIONS:
-        with Counter() as counter:
+        with Counter(app) as counter:
             _show(table, app, counter, scale.repeat)
 
 
@@ -87,11 +87,11 @@ def _show(table: Table, app: str, counter: Counter, repeat: int) -> None:
 class Counter:
     """Counts the instructions of servers of one application."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: str) -> None:
         self._output = tempfile.TemporaryFile("a+")  # noqa: SIM115 - closed by __exit__
         fixed = {"PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"}
         self._parent = subprocess.Popen(
-            [*CACHEGRIND, sys.executable, "-m", "tests.benchmarks.asgi_counted"],
+            [*CACHEGRIND, sys.executable, "-m", "tests.benchmarks.asgi_counted", app],
             cwd=ROOT,
             env={**os.environ, **fixed},
             stdin=subprocess.PIPE,

@@ -1,8 +1,9 @@
 """A program whose forks serve while their instructions are counted; for `asgi_cost` alone.
 
-It imports once what they need, as that takes longest where instructions are counted; and only when
-one needs it, so that what is bare has nobody else's objects to look after. Each line of its input
-is a port and a target; it answers with the fork's process id.
+It imports the server and the framework once, as that takes longest where instructions are counted.
+raincheck is imported by those forks that use it: what more the garbage collector has to look after
+costs the others instructions. Each line of its input is a port and a target; it answers with the
+fork's process id.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import uvicorn.lifespan.on
 import uvicorn.loops.uvloop
 import uvicorn.protocols.http.httptools_impl
 
-from tests.benchmarks.asgi_apps import Target
+from tests.benchmarks.asgi_apps import APPLICATIONS, Target
 
 
 def main() -> None:
     """Fork a server for each line."""
+    APPLICATIONS[sys.argv[1]]()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they have ended
     while line := sys.stdin.readline():
         port, target = json.loads(line)
-        Target(**target).build()  # imports
         if (pid := os.fork()) == 0:
             return serve(port, Target(**target))
         print(pid, flush=True)
