@@ -14,8 +14,8 @@ from statistics import median
 
 from tests.benchmarks.asgi_apps import PIECE, Target
 from tests.benchmarks.asgi_load import load, memory, request, serve
-from tests.benchmarks.asgi_timing import sqlite
-from tests.benchmarks.tables import Scale, Table
+from tests.benchmarks.places import sqlite
+from tests.benchmarks.tables import Scale, Table, less
 from tests.support.processes import ServerProcess
 
 EACH_AT_MOST = 8  # KiB per deferred operation
@@ -36,14 +36,15 @@ def memory_each(scale: Scale) -> None:
     """Print resident KiB per sleeping handler: attached to its client, or deferred."""
     number = scale.of(10_000, 2_000)
     table = Table(
-        f"Memory with {number:,} sleeping handlers, uvicorn, KiB of RSS each",
+        "Memory of a sleeping handler, KiB of RSS",
         *("handler", "each", "at most"),
+        detail=f"uvicorn, {number:,} at once",
     )
     attached = asyncio.run(_attached(number))
-    table.row("bare, client attached", f"{attached:.1f}")
+    table.row("bare, client attached", less(attached))
     with sqlite() as url:
         deferred = _deferred(number, url)
-    table.row("deferred, client gone, sqlite", f"{deferred:.1f}", f"{EACH_AT_MOST}")
+    table.row("deferred, client gone, sqlite", less(deferred), f"{EACH_AT_MOST}")
     table.row("difference", f"{deferred - attached:+.1f}", f"{EACH_AT_MOST}")
 
 
@@ -121,15 +122,15 @@ def _get(port: int, path: str) -> bytes:
 def large_response(scale: Scale) -> None:
     """Print by how much the peak of memory rises with a large response, captured and served."""
     pieces = scale.of(1024, 128)
-    title = f"A response of {pieces} MiB in pieces of 1 MiB, uvicorn: peak of memory, MiB"
-    table = Table(title, "path", "rise", "at most")
+    detail = f"{pieces} MiB in pieces of 1 MiB, uvicorn"
+    table = Table("A large response: peak of memory, MiB", "path", "rise", "at most", detail=detail)
     with serve(Target("slow")) as server:
-        table.row("bare", f"{_rise(server, pieces, deferred=False):.1f}")
+        table.row("bare", less(_rise(server, pieces, deferred=False)))
     with sqlite() as url:
         options = {"budget": 0, "store": url, "limits": {"response_body": 2 * 1024**3}}
         with serve(Target("slow", "raincheck", options)) as server:
             rise = _rise(server, pieces, deferred=True)
-    table.row("deferred, captured, served", f"{rise:.1f}", f"{PEAK_AT_MOST}")
+    table.row("deferred, captured, served", less(rise), f"{PEAK_AT_MOST}")
 
 
 def _rise(server: ServerProcess, pieces: int, *, deferred: bool) -> float:
@@ -172,13 +173,15 @@ def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 def import_time(scale: Scale) -> None:
     """Print how long `import raincheck` takes, and what it imports that it should not."""
     number = scale.of(15, 5)
-    table = Table(f"Import, fresh interpreters, median of {number}: ms", "", "ms", "at most")
+    detail = f"fresh interpreters, median of {number}"
+    table = Table("Import", "", "ms", "at most", detail=detail)
     bare, full = [], []
     for _ in range(number):
         bare.append(_milliseconds("pass"))
         full.append(_milliseconds("import raincheck"))
-    table.row("interpreter alone", f"{median(bare):.1f}")
-    table.row("import raincheck", f"{median(full) - median(bare):+.1f}", f"{IMPORT_AT_MOST}")
+    table.row("interpreter alone", less(median(bare)))
+    added = median(full) - median(bare)
+    table.row("import raincheck", less(added, "+.1f"), f"{IMPORT_AT_MOST}")
     print(f"Frameworks and drivers imported with it: {_foreign() or 'none'}")
 
 

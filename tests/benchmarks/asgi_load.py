@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from tests.benchmarks.asgi_apps import Target
@@ -51,25 +54,29 @@ def request(path: str, *headers: str) -> bytes:
 def load(
     port: int,
     message: bytes,
-    number: int,
+    number: int = sys.maxsize,
     *,
+    seconds: float = math.inf,
     status: int = 200,
     connections: int = CONNECTIONS,
     stagger: float = 0.0,
 ) -> list[float]:
-    """Send a request so many times over keep-alive connections; return seconds to each answer.
+    """Send a request again and again over keep-alive connections; return seconds to each answer.
 
     Args:
+        number: How often.
+        seconds: For how long.
         status: What every answer must have.
         stagger: Seconds between the first requests of two connections.
     """
 
     async def run() -> list[float]:
-        turns = iter(range(number))
+        end = time.perf_counter() + seconds
+        turns = takewhile(lambda _: time.perf_counter() < end, range(number))
         clients = (
             _Client(port, message, status).run(turns, n * stagger) for n in range(connections)
         )
-        return [seconds for times in await asyncio.gather(*clients) for seconds in times]
+        return [each for times in await asyncio.gather(*clients) for each in times]
 
     return asyncio.run(run())
 
@@ -98,4 +105,13 @@ class _Client:
         if not head.startswith(self._expected):
             raise RuntimeError(f"expected {self._expected!r}, got {head!r}")
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
-        await reader.readexactly(int(fields[b"content-length"]))
+        if b"content-length" in fields:
+            await reader.readexactly(int(fields[b"content-length"]))
+        else:
+            while await self._read_chunk(reader):
+                pass
+
+    async def _read_chunk(self, reader: asyncio.StreamReader) -> int:
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        await reader.readexactly(size + len(b"\r\n"))
+        return size

@@ -19,8 +19,9 @@ from requests.adapters import BaseAdapter
 from urllib3 import HTTPResponse
 
 from raincheck.client import Adapter, Transport
+from tests.benchmarks.tables import Scale, Table, less, parser, ratio
 
-ROUNDS, REQUESTS = 300, 30
+REQUESTS = 30
 FIELDS = {
     **{"content-type": "application/json", "content-length": "2", "server": "uvicorn"},
     **{"date": "Mon, 30 Nov 2026 21:00:00 GMT", "vary": "Accept", "etag": '"1"', "x-id": "7"},
@@ -73,24 +74,32 @@ def seconds(ask: Callable[[], object]) -> float:
     return (time.perf_counter() - start) / REQUESTS
 
 
-def compare(name: str, bare: Callable[[], object], following: Callable[[], object]) -> None:
+def compare(
+    table: Table,
+    rounds: int,
+    name: str,
+    bare: Callable[[], object],
+    following: Callable[[], object],
+) -> None:
     """Print both, measured in turns."""
-    pairs = [(seconds(bare), seconds(following)) for _ in range(ROUNDS)]
+    pairs = [(seconds(bare), seconds(following)) for _ in range(rounds)]
     without, within = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(b / a for a, b in pairs)
-    print(f"| {name} | {without * 1e6:.1f} | {within * 1e6:.1f} | {ratio:.3f} |")
+    of_bare = ratio((b for _, b in pairs), (a for a, _ in pairs), "less", ".3f")
+    table.row(name, less(without * 1e6), less(within * 1e6), of_bare)
 
 
 def main() -> None:
     """Print the table."""
-    print("| library | bare, µs | following, µs | ratio |\n|---|---|---|---|")
+    rounds = Scale(quick=parser("client", __doc__).parse_args().quick).of(300, 50)
+    columns = ("library", "bare, us", "following, us", "ratio")
+    table = Table("Clients that follow", *columns, detail=f"{rounds} rounds")
     with through_httpx(Memory()) as bare, through_httpx(Transport(Memory())) as following:
-        compare("httpx", bare, following)
+        compare(table, rounds, "httpx", bare, following)
     with (
         through_requests(MemoryAdapter()) as bare,
         through_requests(Adapter(MemoryAdapter())) as following,
     ):
-        compare("requests", bare, following)
+        compare(table, rounds, "requests", bare, following)
 
 
 if __name__ == "__main__":

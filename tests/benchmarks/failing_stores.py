@@ -7,7 +7,6 @@ at most 2 s later than bare is the target.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import shutil
@@ -27,9 +26,11 @@ from redis import Redis
 
 from raincheck import asgi, wsgi
 from raincheck.stores.sqlite import database
-from tests.benchmarks.tables import Table
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.places import start
+from tests.benchmarks.tables import Scale, Table, less, parser
 from tests.support.processes import ServerProcess
-from tests.support.real_servers import PostgreSQLServer, RedisServer
+from tests.support.real_servers import PostgreSQLServer, RealServer, RedisServer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -157,12 +158,16 @@ def locked_postgresql(store: PostgreSQLServer, server: ServerProcess) -> Iterato
         yield
 
 
+SERVED: list[tuple[str, type[RealServer], Callable[..., Any]]] = [
+    ("redis", RedisServer, locked_redis),
+    ("postgresql", PostgreSQLServer, locked_postgresql),
+]
+
+
 @contextmanager
 def stores() -> Iterator[dict[tuple[str, str], tuple[str, Failure]]]:
     """Yield where each store is, and what has it fail, by its name and the failure's."""
     with ExitStack() as stack:
-        redis = stack.enter_context(RedisServer())
-        postgresql = stack.enter_context(PostgreSQLServer())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         paths = {how: directory / how / "operations.db" for how in ("hanging", "locked", "dead")}
         sqlite: dict[str, Failure] = {
@@ -171,18 +176,17 @@ def stores() -> Iterator[dict[tuple[str, str], tuple[str, Failure]]]:
             "dead": partial(dead_sqlite, paths["dead"]),
         }
         found = {("sqlite", how): (f"sqlite://{paths[how]}", sqlite[how]) for how in sqlite}
-        locks: dict[str, Failure] = {
-            "redis": partial(locked_redis, redis),
-            "postgresql": partial(locked_postgresql, postgresql),
-        }
-        for name, store in (("redis", redis), ("postgresql", postgresql)):
-            found[name, "hanging"] = store.url, partial(paused, store)
-            found[name, "locked"] = store.url, locks[name]
-            found[name, "dead"] = store.url, partial(killed, store)
+        for name, kind, locked in SERVED:
+            if (store := start(kind, stack)) is not None:
+                found[name, "hanging"] = store.url, partial(paused, store)
+                found[name, "locked"] = store.url, partial(locked, store)
+                found[name, "dead"] = store.url, partial(killed, store)
         yield found
 
 
-def measure(command: str, number: int, url: str | None, fail: Failure | None) -> list[str]:
+def measure(
+    command: str, number: int, url: str | None, fail: Failure | None
+) -> tuple[Figure, Figure, str]:
     """Return the seconds of the slowest and the median answer, and how many had which status."""
     environment = {} if url is None else {"RAINCHECK_STORE": url}
     with ServerProcess(command.split(), env=environment) as server, ExitStack() as stack:
@@ -191,25 +195,26 @@ def measure(command: str, number: int, url: str | None, fail: Failure | None) ->
             stack.enter_context(fail(server))
         times, statuses = ask(server.port, "/", number)
     shown = " ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
-    return [f"{times[-1]:.2f}", f"{times[len(times) // 2]:.2f}", shown]
+    return less(times[-1], ".2f"), less(times[len(times) // 2], ".2f"), shown
 
 
 def main() -> None:
     """Measure what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=300, help="at once (300)")
-    parser.add_argument("--server", choices=SERVERS, help="only this one")
-    asked = parser.parse_args()
-    for server in [asked.server] if asked.server else SERVERS:
-        title = f"{server}: {asked.requests} requests at once, seconds to the answer"
-        table = Table(title, "store", "slowest", "median", "statuses", "later")
-        bare = measure(SERVERS[server], asked.requests, None, None)
+    asked = parser("failing_stores", __doc__)
+    asked.add_argument("--requests", type=int, help="at once (300; --quick: 50)")
+    asked.add_argument("--server", choices=SERVERS, help="only this one (--quick: uvicorn)")
+    given = asked.parse_args()
+    number = given.requests or Scale(quick=given.quick).of(300, 50)
+    asked_for = [given.server] if given.server else list(SERVERS)
+    for server in asked_for[:1] if given.quick else asked_for:
+        columns = ("store", "slowest", "median", "statuses", "later")
+        table = Table(f"{server}: {number} requests at once, seconds to the answer", *columns)
+        bare = measure(SERVERS[server], number, None, None)
         table.row("bare", *bare, "")
         with stores() as found:
             for (name, how), (url, fail) in found.items():
-                row = measure(SERVERS[server], asked.requests, url, fail)
-                later = f"{float(row[0]) - float(bare[0]):+.2f}"
-                table.row(f"{name}, {how}", *row, later)
+                row = measure(SERVERS[server], number, url, fail)
+                table.row(f"{name}, {how}", *row, less(row[0].value - bare[0].value, "+.2f"))
 
 
 if __name__ == "__main__":

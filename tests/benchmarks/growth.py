@@ -34,8 +34,10 @@ from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql.statements import to_values
 from raincheck.stores.redis import RedisStore
 from raincheck.stores.sqlite import SQLiteStore
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.places import STORES
 from tests.benchmarks.stores import new_operation, open_all
-from tests.benchmarks.tables import Table
+from tests.benchmarks.tables import Table, choose, less, parser
 from tests.unit.engines import NoHeartbeat
 
 APPLICATION = "growth"
@@ -44,6 +46,8 @@ PAUSE = 0.01  # seconds between what one of the others does and the next
 WATCHED = 3.0  # seconds of others' lives, where nothing else ends before
 LIMITS = {"operations": 1_000_000, "operations_in_store": 10_000_000}
 DEAD = "0"  # a worker that nobody is
+
+Column = list[str | Figure]
 
 
 # --- filling -----------------------------------------------------------------------------------
@@ -294,7 +298,7 @@ def rerun_all(engine: Engine, count: int) -> float:
     return taken
 
 
-def column(url: str, finished_count: int, flying: int, arguments: argparse.Namespace) -> list[str]:
+def column(url: str, finished_count: int, flying: int, arguments: argparse.Namespace) -> Column:
     """Fill a store and measure it."""
     with closing(open_store(url)) as store, closing(open_engine(store)) as engine:
         begun = time.monotonic()
@@ -304,14 +308,14 @@ def column(url: str, finished_count: int, flying: int, arguments: argparse.Names
         all_, hers = Filter(states=IN_FLIGHT), Filter(IN_FLIGHT, "busy", application=APPLICATION)
         running, times = accept(engine), arguments.times
         engine.recover(), engine.purge()  # what is done once
-        cells = [
-            f"{ms(lambda: accept(engine), times):.2f}",
-            f"{ms(lambda: poll(engine, running), times):.2f}",
-            f"{ms(lambda: engine.repository.count(all_, 10**7), times):.2f}",
-            f"{ms(lambda: engine.repository.count(hers, 10**7), times):.2f}",
-            f"{ms(engine.beat, 9):.1f}",
-            f"{ms(engine.recover, 9):.1f}",
-            f"{ms(engine.purge, 9):.1f}",
+        cells: Column = [
+            less(ms(lambda: accept(engine), times), ".2f"),
+            less(ms(lambda: poll(engine, running), times), ".2f"),
+            less(ms(lambda: engine.repository.count(all_, 10**7), times), ".2f"),
+            less(ms(lambda: engine.repository.count(hers, 10**7), times), ".2f"),
+            less(ms(engine.beat, 9)),
+            less(ms(engine.recover, 9)),
+            less(ms(engine.purge, 9)),
         ]
         with Others(engine) as others:
             time.sleep(WATCHED / 3)
@@ -322,10 +326,10 @@ def column(url: str, finished_count: int, flying: int, arguments: argparse.Names
         )
         fill(store, expired)
         with Others(engine) as others:
-            cells.append(f"{purge_all(engine):.1f}")
+            cells.append(less(purge_all(engine)))
         cells.append(others.shown)
         with Others(engine) as others:
-            cells.append(f"{rerun_all(engine, arguments.reruns):.1f}")
+            cells.append(less(rerun_all(engine, arguments.reruns)))
         return [*cells, others.shown]
 
 
@@ -358,7 +362,8 @@ def main() -> None:
                 if kind not in opened:
                     break
                 columns.append(column(opened[kind][0], size, flying, arguments))
-                print(f"{kind}: {size:,} finished, {flying:,} in flight: {columns[-1]}", flush=True)
+                shown = " ".join(map(str, columns[-1]))
+                print(f"{kind}: {size:,} finished, {flying:,} in flight: {shown}", flush=True)
         if columns:
             heads = (f"{size:,}+{flying:,}" for size, flying in pairs)
             table = Table(f"{kind}: finished + in flight", "", *heads)
@@ -371,21 +376,15 @@ def _numbers(text: str) -> list[int]:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.growth",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    asked = parser("growth", __doc__)
     some: dict[str, Any] = {"type": _numbers, "metavar": "N,..."}
-    parser.add_argument("--finished", default=[1_000, 10_000, 100_000, 1_000_000], **some)
-    parser.add_argument("--in-flight", default=[0, 10_000], **some)
-    parser.add_argument("--expired", type=int, default=10_000, help="to be purged, in between")
-    parser.add_argument("--reruns", type=int, default=5_000, help="left by a process that died")
-    parser.add_argument("--times", type=int, default=200, help="that each small thing is done")
-    stores = ["memory", "sqlite", "redis", "postgresql"]
-    parser.add_argument("--stores", type=lambda text: text.split(","), default=stores)
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    arguments = parser.parse_args()
+    asked.add_argument("--finished", default=[1_000, 10_000, 100_000, 1_000_000], **some)
+    asked.add_argument("--in-flight", default=[0, 10_000], **some)
+    asked.add_argument("--expired", type=int, default=10_000, help="to be purged, in between")
+    asked.add_argument("--reruns", type=int, default=5_000, help="left by a process that died")
+    asked.add_argument("--times", type=int, default=200, help="that each small thing is done")
+    choose(asked, "--stores", STORES)
+    arguments = asked.parse_args()
     if arguments.quick:
         arguments.finished, arguments.in_flight = [1_000, 10_000], [1_000]
         arguments.expired, arguments.reruns, arguments.times = 1_000, 500, 50

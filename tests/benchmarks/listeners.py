@@ -6,7 +6,6 @@ of open files allows. One of them never reads. It judges nothing.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import socket
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tests.benchmarks import pollers
 from tests.benchmarks.asgi_load import memory, request
-from tests.benchmarks.tables import Table
+from tests.benchmarks.tables import Scale, Table, less, parser
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -196,33 +195,33 @@ async def _until(is_done: Callable[[], bool]) -> None:
 
 def main() -> None:
     """Measure each number of clients with each store."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.listeners", description=__doc__
-    )
-    parser.add_argument("--numbers", default="1000,5000,10000", help="of clients")
-    parser.add_argument("--stores", default="memory,sqlite")
-    parser.add_argument("--changes", type=int, default=5)
-    arguments = parser.parse_args()
+    asked = parser("listeners", __doc__)
+    asked.add_argument("--numbers", help="of clients (1000,5000,10000; --quick: 1000)")
+    asked.add_argument("--stores", default="memory,sqlite")
+    asked.add_argument("--changes", type=int, help="that they hear of (5; --quick: 2)")
+    arguments = asked.parse_args()
+    numbers = arguments.numbers or ("1000" if arguments.quick else "1000,5000,10000")
+    changes = arguments.changes or Scale(quick=arguments.quick).of(5, 2)
     most = pollers.allow_files() - pollers.OTHER_FILES
     columns = ("KiB each", "KiB more", "ms, max busy", "s, p50 told", "s, last told", "s, last end")
     table = Table("Clients that listen: cost, changes, fast requests beside them", "", *columns)
     for store in arguments.stores.split(","):
-        for wanted in (int(number) for number in arguments.numbers.split(",")):
+        for wanted in (int(number) for number in numbers.split(",")):
             number = min(wanted, most)
             if store == "memory":
                 with pollers.serve(store, "listeners") as server:
                     each = asyncio.run(pollers.idle_connections(server, number))
-                table.row(f"{number:,} connections, no raincheck", f"{each:.1f}")
+                table.row(f"{number:,} connections, no raincheck", less(each))
             with pollers.serve(store, "listeners") as server:
-                figures = asyncio.run(measure(server, number, arguments.changes))
+                figures = asyncio.run(measure(server, number, changes))
             table.row(
                 f"{number:,}, {store}",
-                f"{figures.memory:.1f}",
-                f"{figures.growth:.1f}",
-                f"{1000 * max(figures.busy, default=0):.0f}",
-                f"{median(max(told) for told in figures.told):.2f}",
-                f"{max(max(told) for told in figures.told):.2f}",
-                f"{max(figures.ended):.2f}",
+                less(figures.memory),
+                less(figures.growth),
+                less(1000 * max(figures.busy, default=0), ".0f"),
+                less(median(max(told) for told in figures.told), ".2f"),
+                less(max(max(told) for told in figures.told), ".2f"),
+                less(max(figures.ended), ".2f"),
             )
 
 

@@ -9,7 +9,6 @@ processors are all that is scarce, what an operation costs them says more than w
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import statistics
@@ -24,8 +23,10 @@ from subprocess import DEVNULL, Popen
 from typing import Any
 
 from tests.benchmarks.asgi_load import cpu_seconds
+from tests.benchmarks.figures import of_rounds
 from tests.benchmarks.offload_client import Client
-from tests.benchmarks.tables import Scale, Table
+from tests.benchmarks.places import start
+from tests.benchmarks.tables import Scale, Table, less, more, parser
 from tests.support.processes import ROOT, ServerProcess, children
 from tests.support.real_servers import RedisServer
 
@@ -238,19 +239,23 @@ def compare(table: Table, sites: list[Site], scale: Scale) -> None:
     for site in sites:
         turns = found[site.way.name]
         ratios = [t.completed / b for t, b in zip(turns, by_hand, strict=True)]
-        cells = [f"{_middle(t.accepted for t in turns):.0f}"]
-        cells += [f"{_middle(t.completed for t in turns):.0f}", f"{statistics.median(ratios):.2f}"]
         costs = [_middle(t.cost[n] for t in turns) * 1000 for n in range(3)]
-        cells += [" + ".join(f"{cost:.1f}" for cost in costs), f"{sum(costs):.1f}"]
-        begins = asyncio.run(lone(site, 25))
-        table.row(site.way.name, *cells, f"{begins * 1000:.0f} ms")
+        table.row(
+            site.way.name,
+            more(_middle(t.accepted for t in turns)),
+            more(_middle(t.completed for t in turns)),
+            of_rounds(ratios, "more", ".2f"),
+            " + ".join(f"{cost:.1f}" for cost in costs),
+            less(sum(costs), ".1f"),
+            less(asyncio.run(lone(site, 25)) * 1000, ".0f"),
+        )
 
 
 def _middle(values: Iterator[float]) -> float:
     return statistics.median(values)
 
 
-COLUMNS = ("accepted/s", "completed/s", "of by hand", "ms: web+wk+srv", "ms in all", "begins after")
+COLUMNS = ("accepted/s", "completed/s", "of by hand", "ms: web+wk+srv", "ms in all", "begins, ms")
 
 
 def throughput(scale: Scale, numbers: list[int], ways: list[Way]) -> None:
@@ -264,21 +269,23 @@ def throughput(scale: Scale, numbers: list[int], ways: list[Way]) -> None:
 
 def latency(scale: Scale) -> None:
     """Print what computing costs its neighbours in the web process."""
-    table = Table("Quick requests beside computing ones", "", "median", "99 %")
+    table = Table("Quick requests beside computing ones, ms", "", "median", "99 %")
     for way in (IN_PROCESS, *WAYS[1:]):
         with running(way, 1) as site:
             median, worst = asyncio.run(neighbours(site, scale.of(10, 3)))
-        table.row(way.name, f"{median * 1000:.1f} ms", f"{worst * 1000:.1f} ms")
+        table.row(way.name, less(median * 1000), less(worst * 1000))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less, and less exactly")
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
-    options = parser.parse_args()
+    asked = parser("offload", __doc__)
+    asked.add_argument("--workers", type=int, nargs="*", help="1 2 4, or quick 2")
+    options = asked.parse_args()
     scale = Scale(quick=options.quick)
-    throughput(scale, options.workers, WAYS)
+    with ExitStack() as stack:
+        if start(RedisServer, stack) is None:
+            return
+    throughput(scale, options.workers or ([2] if scale.quick else [1, 2, 4]), WAYS)
     latency(scale)
 
 

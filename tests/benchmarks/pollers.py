@@ -6,7 +6,6 @@ open files allows. It judges nothing.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import re
@@ -20,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.asgi_load import cpu_seconds, memory, request
-from tests.benchmarks.tables import Table
+from tests.benchmarks.tables import Scale, Table, less, parser
 from tests.support.processes import ServerProcess
 
 if TYPE_CHECKING:
@@ -268,35 +267,38 @@ def show(table: Table, label: str, figures: Figures) -> None:
     slowest = quantiles(figures.idle, n=100)[-1]
     table.row(
         label,
-        f"{figures.memory:.1f}",
-        f"{100 * figures.processor:.0f} %",
-        f"{1000 * median(figures.idle):.1f}/{1000 * slowest:.0f}",
-        f"{1000 * max(figures.busy, default=0):.0f}",
-        f"{median(figures.answers):.2f}",
-        f"{max(figures.answers):.2f}",
+        less(figures.memory),
+        less(figures.processor, ".0%"),
+        less(1000 * median(figures.idle)),
+        less(1000 * slowest, ".0f"),
+        less(1000 * max(figures.busy, default=0), ".0f"),
+        less(median(figures.answers), ".2f"),
+        less(max(figures.answers), ".2f"),
     )
 
 
 def main() -> None:
     """Measure each number of clients with each store."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.pollers", description=__doc__)
-    parser.add_argument("--numbers", default="1000,5000,10000", help="of clients")
-    parser.add_argument("--stores", default="memory,sqlite")
-    parser.add_argument("--seconds", type=float, default=11.0, help="of looking at idle clients")
-    arguments = parser.parse_args()
+    asked = parser("pollers", __doc__)
+    asked.add_argument("--numbers", help="of clients (1000,5000,10000; --quick: 1000)")
+    asked.add_argument("--stores", default="memory,sqlite")
+    asked.add_argument("--seconds", type=float, help="of looking at idle clients (11; --quick: 3)")
+    arguments = asked.parse_args()
+    numbers = arguments.numbers or ("1000" if arguments.quick else "1000,5000,10000")
+    looking = arguments.seconds or Scale(quick=arguments.quick).of(11, 3)
     most = allow_files() - OTHER_FILES
-    columns = ("KiB each", "CPU idle", "ms, p50/p99", "ms, max busy", "s, p50", "s, last")
+    columns = ("KiB each", "CPU idle", "ms, p50", "ms, p99", "ms, max busy", "s, p50", "s, last")
     table = Table("Clients that wait: cost, fast requests beside them, answers", "", *columns)
     for store in arguments.stores.split(","):
-        for wanted in (int(number) for number in arguments.numbers.split(",")):
+        for wanted in (int(number) for number in numbers.split(",")):
             number = min(wanted, most)
             for apart in (False, True):
                 kind = "of their own" if apart else "of one"
                 with serve(store) as server:
                     if store == "memory" and not apart:
                         each = asyncio.run(idle_connections(server, number))
-                        table.row(f"{number:,} connections, no raincheck", f"{each:.1f}")
-                    figures = asyncio.run(measure(server, number, arguments.seconds, apart=apart))
+                        table.row(f"{number:,} connections, no raincheck", less(each))
+                    figures = asyncio.run(measure(server, number, looking, apart=apart))
                 show(table, f"{number:,} {kind}, {store}", figures)
 
 

@@ -9,7 +9,6 @@ environment, each with xz.
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +19,13 @@ from statistics import mean
 from raincheck.monitor.estimates import LONGEST_RETRY_AFTER, retry_after
 from raincheck.operations.durations import Sketch
 from raincheck.operations.operation import Operation, State
-from tests.benchmarks.tables import Table
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.tables import Table, parser
 
 RECORDED = Path(__file__).with_name("recorded_durations.txt")
 WARM = 50  # operations of each kind that are learned from and not counted
+POLL_COSTS = 5  # percent of the duration
+EXACT = 0.02  # of a cost; the same seed gives the same, with the same code
 LATENCY = (0.002, 0.015)  # seconds by which a poll comes later than it was told to
 
 # From the age, what is left of the duration, and the poll's latency, to seconds.
@@ -124,6 +126,10 @@ def repeated(make: Callable[[], Next]) -> Iterator[Next]:
         yield make()
 
 
+def exactly(cost: float) -> Figure:
+    return Figure(cost, "less", ".1f", is_ratio=True, noise=EXACT)
+
+
 # --- the curve ---------------------------------------------------------------------------------
 
 CHANCE = 0.5  # percentage points: each rule has had its own latencies
@@ -146,19 +152,19 @@ def is_on_or_beyond(ours: Score, others: Sequence[Score]) -> bool:
 
 def main() -> None:
     """Print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="fewer operations")
-    arguments.add_argument("--seed", type=int, default=1)
-    given = arguments.parse_args()
+    asked = parser("polling", __doc__)
+    asked.add_argument("--seed", type=int, default=1)
+    given = asked.parse_args()
     draw = random.Random(given.seed)  # noqa: S311
-    columns = ("durations", "raincheck", *OTHERS, "oracle", "on the curve")
+    columns = ("durations", "raincheck", *OTHERS, "oracle", "on the curve", "cost, %")
     table = Table("polls per operation / time lost after its end", *columns)
     for name, durations in kinds(200 if given.quick else 1000, draw):
         ours = score(durations, learning(durations), draw)
         others = [score(durations, repeated(make), draw) for make in OTHERS.values()]
         best = score(durations, repeated(oracle), draw)
         is_good = "yes" if is_on_or_beyond(ours, others) else "NO"
-        table.row(name, *map(str, (ours, *others, best)), is_good)
+        cost = POLL_COSTS * ours.polls + ours.lost
+        table.row(name, *map(str, (ours, *others, best)), is_good, exactly(cost))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ nothing: goals stand beside what was measured.
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -18,9 +16,9 @@ import httpx
 
 from tests.benchmarks.asgi_apps import ITEM, Target
 from tests.benchmarks.asgi_load import cpu_seconds, serve
-from tests.benchmarks.asgi_timing import per_second, sqlite
-from tests.benchmarks.tables import Scale, Table
-from tests.support.real_servers import PostgreSQLServer, RedisServer
+from tests.benchmarks.asgi_timing import per_second
+from tests.benchmarks.places import urls
+from tests.benchmarks.tables import Scale, Table, choose, less, more, parser, ratio
 
 RESOURCES = ("R running", "R finished", "M")
 GOALS = {
@@ -53,21 +51,25 @@ class Series:
 
 def main() -> None:
     """Print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="measure less, and less exactly")
-    arguments.add_argument("--stores", default=",".join(GOALS), metavar="STORE,...")
-    given = arguments.parse_args()
-    polls(Scale(quick=given.quick), given.stores.split(","))
+    asked = parser("polls", __doc__)
+    choose(asked, "--stores", GOALS)
+    given = asked.parse_args()
+    polls(Scale(quick=given.quick), given.stores)
 
 
 def polls(scale: Scale, stores: list[str]) -> None:
     """Print requests/s of polls as a ratio to a bare route, and CPU likewise."""
     rounds, seconds = scale.of(7, 3), scale.of(2, 1)
-    title = f"Polls, one uvicorn process, 32 connections, {rounds} rounds of {seconds} s"
-    table = Table(title, "store, resource", "requests/s", "ratio", "at least", "CPU, us", "ratio")
+    table = Table(
+        "Polls",
+        *("store, resource", "requests/s", "ratio", "at least", "CPU, us", "CPU ratio"),
+        detail=f"one uvicorn process, 32 connections, {rounds} rounds of {seconds} s",
+    )
     for store in stores:
         with ExitStack() as stack:
-            bare, each = _start(store, stack)
+            if not (found := urls([store], stack)):
+                continue
+            bare, each = _start(found[store], stack)
             for _ in range(rounds):
                 for series in (bare, *each):
                     series.measure(seconds)
@@ -77,16 +79,14 @@ def polls(scale: Scale, stores: list[str]) -> None:
 
 
 def _show(table: Table, label: str, series: Series, bare: Series, goal: float | None) -> None:
-    rate = median(a / b for a, b in zip(series.rates, bare.rates, strict=True))
-    cost = median(a / b for a, b in zip(series.costs, bare.costs, strict=True))
     limit = "" if goal is None else f"{goal:.1f}"
-    used = f"{median(series.costs) * 1e6:.0f}"
-    table.row(label, f"{median(series.rates):,.0f}", f"{rate:.2f}", limit, used, f"{cost:.2f}")
+    used = less(median(series.costs) * 1e6, ".0f")
+    rates = (more(median(series.rates)), ratio(series.rates, bare.rates, "more"), limit)
+    table.row(label, *rates, used, ratio(series.costs, bare.costs, "less"))
 
 
-def _start(store: str, stack: ExitStack) -> tuple[Series, list[Series]]:
+def _start(url: str, stack: ExitStack) -> tuple[Series, list[Series]]:
     bare = stack.enter_context(serve(Target("Starlette")))
-    url = stack.enter_context(STORES[store]())
     server = stack.enter_context(serve(Target("held", "raincheck", {"store": url})))
     address = f"http://127.0.0.1:{server.port}"
     running, finished = _begin(address, "/held"), _begin(address, ITEM)
@@ -101,25 +101,6 @@ def _begin(address: str, path: str) -> str:
     started = httpx.get(f"{address}{path}", headers={"prefer": "respond-async"})
     return httpx.URL(started.headers["location"]).path
 
-
-@contextmanager
-def _memory() -> Iterator[str]:
-    yield "memory:"
-
-
-@contextmanager
-def _redis() -> Iterator[str]:
-    with RedisServer() as server:
-        yield server.url
-
-
-@contextmanager
-def _postgresql() -> Iterator[str]:
-    with PostgreSQLServer() as server:
-        yield server.url
-
-
-STORES = {"memory": _memory, "sqlite": sqlite, "redis": _redis, "postgresql": _postgresql}
 
 if __name__ == "__main__":
     main()

@@ -6,21 +6,17 @@ comparable within itself. It judges nothing.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from statistics import quantiles
 
 import psycopg
-import pytest
 import redis
 
 from raincheck import open_store
@@ -34,12 +30,12 @@ from raincheck.monitor.links import Resource
 from raincheck.monitor.poll import Poll
 from raincheck.operations.operation import Operation, Result, State
 from raincheck.operations.transitions import Responded, advance
-from tests.benchmarks.tables import Scale, Table
+from tests.benchmarks.places import NO_SERVER, sqlite
+from tests.benchmarks.tables import Scale, Table, choose, less, missing, more, parser
 from tests.support.real_servers import postgresql_url, redis_url
 from tests.unit.engines import NoHeartbeat
 
 LANES = (1, 20)
-NO_SERVER = (pytest.skip.Exception, pytest.fail.Exception)  # as tests are told so
 KIB = b"x" * 1024
 PIECE = 256 * 1024  # bytes, where a store has no size of its own
 UNSEEN = 10.0  # seconds after which a completion counts as missed
@@ -62,12 +58,6 @@ def url_of(kind: str) -> Iterator[str]:
 @contextmanager
 def _in_memory(_: str) -> Iterator[str]:
     yield "memory:"
-
-
-@contextmanager
-def _in_file(_: str) -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as directory:
-        yield f"sqlite://{Path(directory) / 'operations.db'}"
 
 
 @contextmanager
@@ -94,7 +84,7 @@ def _in_postgresql(schema: str) -> Iterator[str]:
 
 _PLACES: dict[str, Callable[[str], AbstractContextManager[str]]] = {
     "memory": _in_memory,
-    "sqlite": _in_file,
+    "sqlite": lambda _: sqlite(),
     "redis": _in_redis,
     "postgresql": _in_postgresql,
 }
@@ -109,7 +99,7 @@ def open_all(kinds: list[str], stack: ExitStack) -> dict[str, tuple[str, Store]]
             store = stack.enter_context(closing(open_store(url)))
             store.get("nothing")
         except (ConfigurationError, StoreError, *NO_SERVER) as error:
-            print(f"{kind} is left out: {error}")
+            missing(f"{kind}: {error}")
         else:
             stores[kind] = (url, store)
     return stores
@@ -272,7 +262,9 @@ def _end(store: Store, number: int) -> None:
 
 def main() -> None:
     """Print the table."""
-    arguments = _parse()
+    asked = parser("stores", __doc__)
+    choose(asked, "--stores", _PLACES)
+    arguments = asked.parse_args()
     scale = Scale(quick=arguments.quick)
     with ExitStack() as stack:
         stores = open_all(arguments.stores, stack)
@@ -289,47 +281,22 @@ def _show_rates(
 ) -> None:
     rates = (per_second(store, lane, lanes, count) for _, store in stores.values())
     label = f"{lane.__name__}/s, {lanes} lane{'s' if lanes > 1 else ''}"
-    table.row(label, *(f"{rate:,.0f}" for rate in rates))
+    table.row(label, *(more(rate) for rate in rates))
 
 
 def _show_bodies(table: Table, stores: dict[str, tuple[str, Store]], megabytes: int) -> None:
     speeds = [body(store, megabytes * 1_000_000) for _, store in stores.values()]
     for label, column in (("write", 0), ("read", 1)):
-        table.row(f"{label} {megabytes} MB, MB/s", *(f"{speed[column]:,.0f}" for speed in speeds))
+        table.row(f"{label} {megabytes} MB, MB/s", *(more(speed[column]) for speed in speeds))
 
 
 def _show_latencies(table: Table, stores: dict[str, tuple[str, Store]], number: int) -> None:
     times = [latencies(kind, url, store, number) for kind, (url, store) in stores.items()]
     shares = [quantiles(found, n=20) if len(found) > 1 else None for found in times]
     for label, n in (("p50", 9), ("p95", 18)):
-        cells = (f"{share[n]:.1f}" if share else "-" for share in shares)
+        cells = (less(share[n]) if share else "-" for share in shares)
         table.row(f"end heard and read, {label}, ms", *cells)
     table.row("ends never heard of", *(f"{number - len(found)} of {number}" for found in times))
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.stores",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="measure less, and less exactly")
-    parser.add_argument(
-        "--stores",
-        type=_kinds,
-        default=list(_PLACES),
-        metavar="STORE,...",
-        help=f"of {', '.join(_PLACES)}",
-    )
-    return parser.parse_args()
-
-
-def _kinds(text: str) -> list[str]:
-    kinds = text.split(",")
-    unknown = [kind for kind in kinds if kind not in _PLACES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: known are {', '.join(_PLACES)}")
-    return kinds
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ threads that burn CPU. It judges nothing: targets stand beside what was measured
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Callable
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.util import setup_testing_defaults
 
 from tests.benchmarks.asgi_load import load, request
-from tests.benchmarks.asgi_timing import with_python, with_wrk
-from tests.benchmarks.tables import Scale, Table
+from tests.benchmarks.asgi_timing import per_second
+from tests.benchmarks.tables import Scale, Table, choose, less, more, parser, ratio
 from tests.benchmarks.wsgi_apps import ITEM, VARIANTS, build, environment
 from tests.support.processes import ServerProcess
 
@@ -49,8 +48,11 @@ def serve(app: str, variant: str, threads: int = THREADS, **options: Any) -> Ser
 def microseconds(scale: Scale) -> None:
     """Print microseconds per call: medians of differences within a round."""
     rounds = scale.of(200, 40)
-    title = f"Microseconds per call in-process, {rounds} paired rounds (excluded: at most +1)"
-    table = Table(title, "application", "bare", *("+" + name.split(" (")[-1] for name in WRAPPED))
+    table = Table(
+        "Microseconds per call in-process",
+        *("application", "bare", *("+" + name.split(" (")[-1] for name in WRAPPED)),
+        detail=f"{rounds} paired rounds (excluded: at most +1)",
+    )
     for app in APPS:
         known = [name for name in VARIANTS if app != "raw" or "marked" not in name]
         targets = {name: build(app, name) for name in known}
@@ -60,12 +62,12 @@ def microseconds(scale: Scale) -> None:
                 times[name].append(_time(targets[name], scale.of(200, 50)))
         bare = times["bare"]
         cells = [
-            f"{median(w - b for w, b in zip(times[name], bare, strict=True)):+.1f}"
+            less(median(w - b for w, b in zip(times[name], bare, strict=True)), "+.1f")
             if name in times
             else "-"
             for name in WRAPPED
         ]
-        table.row(app, f"{median(bare):.1f}", *cells)
+        table.row(app, less(median(bare)), *cells)
 
 
 def _time(app: WSGIApplication, number: int) -> float:
@@ -96,35 +98,34 @@ def _start_response(status: str, headers: Any, exc_info: Any = None, /) -> Calla
 def throughput(scale: Scale) -> None:
     """Print requests/s of each variant as a ratio to the bare application."""
     rounds, seconds = scale.of(7, 3), scale.of(3, 1)
-    title = f"Requests/s, gunicorn gthread, {THREADS} threads, {rounds} rounds of {seconds} s"
-    table = Table(title, "application, variant", "requests/s", "ratio", "at least")
+    title = f"Requests/s, gunicorn gthread, {THREADS} threads"
+    detail = f"{rounds} rounds of {seconds} s"
+    table = Table(title, "application, variant", "requests/s", "ratio", "at least", detail=detail)
     for app in APPS:
         known = [name for name in VARIANTS if app != "raw" or "marked" not in name]
         with ExitStack() as stack:
             ports = {name: stack.enter_context(serve(app, name)).port for name in known}
             rates = _interleaved(ports, rounds, seconds)
         for name, values in rates.items():
-            ratio = median(v / bare for v, bare in zip(values, rates["bare"], strict=True))
             limit = "0.9" if (app, name) == ("Flask", "promotable") else ""
-            table.row(f"{app}, {name}", f"{median(values):,.0f}", f"{ratio:.2f}", limit)
+            cells = (more(median(values)), ratio(values, rates["bare"], "more"), limit)
+            table.row(f"{app}, {name}", *cells)
 
 
 def _interleaved(ports: dict[str, int], rounds: int, seconds: int) -> dict[str, list[float]]:
-    import shutil
-
-    measure = with_wrk if shutil.which("wrk") else with_python
     rates: dict[str, list[float]] = {name: [] for name in ports}
     for _ in range(rounds):
         for name, port in ports.items():
-            rates[name].append(measure(port, ITEM, (), seconds))
+            rates[name].append(per_second(port, ITEM, seconds))
     return rates
 
 
 def beside(scale: Scale) -> None:
     """Print one client's latency while other threads of the process burn CPU."""
-    number = scale.of(300, 100)
-    title = f"Latency beside threads that burn CPU, gthread, 1 client, {number} requests: ms"
-    table = Table(title, "variant", "burning", "median", "p95")
+    number = scale.of(300, 50)
+    title = "Latency beside threads that burn CPU: ms"
+    detail = f"gthread, 1 client, {number} requests"
+    table = Table(title, "variant, burning threads", "median", "p95", detail=detail)
     for burning in (0, 1, 3):
         for name in ("bare", "inline (excluded)", "promotable"):
             with serve("raw", name) as server:
@@ -133,7 +134,7 @@ def beside(scale: Scale) -> None:
                     load(server.port, request("/burn/60"), 1, connections=1)
                 times = [s * 1000 for s in load(server.port, request(ITEM), number, connections=1)]
             p95 = quantiles(times, n=20)[-1]
-            table.row(name, str(burning), f"{median(times):.2f}", f"{p95:.2f}")
+            table.row(f"{name}, {burning}", less(median(times), ".2f"), less(p95, ".2f"))
 
 
 def waiting(scale: Scale) -> None:
@@ -151,12 +152,12 @@ def waiting(scale: Scale) -> None:
                 codes, seconds = zip(*slow_ones.result(), strict=True)
         cells = (median(seconds), median(fast), max(fast))
         shown = name if name == "bare" else f"{name}, budget {budget} s"
-        table.row(shown, str(codes.count(202)), *(f"{cell:.2f}" for cell in cells))
+        table.row(shown, str(codes.count(202)), *(less(cell, ".2f") for cell in cells))
 
 
 def early(scale: Scale) -> None:
     """Print which answers are 202 before the budget is over."""
-    views = ((3, 0.2), (4, 0.2), (8, 0.2), (4, 0.8), (3, 1.5), (4, 1.5))
+    views = ((3, 0.2), (4, 0.2), (4, 1.5), (8, 0.2), (4, 0.8), (3, 1.5))[: scale.of(6, 3)]
     title = f"202s before the budget of 10 s is over, gthread with {FEW} threads"
     table = Table(title, "clients x seconds", *(f"{number} x {each}" for number, each in views))
     with serve("raw", "promotable", FEW, budget=10) as server:
@@ -165,17 +166,17 @@ def early(scale: Scale) -> None:
         for clients, seconds in views:
             number = clients * scale.of(10, 4)
             found = answers(server.port, f"/sleep/{seconds}", number, clients)
-            cells.append(f"{deferred(found) / number:.0%}")
+            cells.append(less(deferred(found) / number, ".0%"))
         table.row("promotable", *cells)
         title = f"A check of 80 ms, 20 times beside requests of 5 s in {FEW} threads: 202s"
         table = Table(title, "requests", "of them", "of the checks", "worst s")
-        for slow in (2, 3, 4):
+        for slow in (3,) if scale.quick else (2, 3, 4):
             with ThreadPoolExecutor(1) as background:
                 slow_ones = background.submit(answers, server.port, "/sleep/5", slow, slow)
                 time.sleep(0.2)
                 checks = answers(server.port, "/sleep/0.08", 20, 1)
-                cells = [str(deferred(found)) for found in (slow_ones.result(), checks)]
-            table.row(str(slow), *cells, f"{max(seconds for _, seconds in checks):.2f}")
+                cells = [less(deferred(found), ".0f") for found in (slow_ones.result(), checks)]
+            table.row(str(slow), *cells, less(max(seconds for _, seconds in checks), ".2f"))
 
 
 def deferred(found: list[tuple[int, float]]) -> int:
@@ -209,15 +210,10 @@ PARTS = {
 
 def main() -> None:
     """Run the parts that were asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.wsgi_overhead",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--only", action="append", choices=list(PARTS), help="one part; repeat")
-    parser.add_argument("--quick", action="store_true", help="measure less, and less exactly")
-    arguments = parser.parse_args()
-    for name in arguments.only or PARTS:
+    asked = parser("wsgi_overhead", __doc__)
+    choose(asked, "--only", PARTS)
+    arguments = asked.parse_args()
+    for name in arguments.only:
         PARTS[name](Scale(quick=arguments.quick))
 
 
