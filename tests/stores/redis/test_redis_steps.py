@@ -14,7 +14,7 @@ import pytest
 from raincheck.contracts import REQUEST_FENCE, Filter
 from raincheck.errors import BodyMissing
 from raincheck.http.messages import Request
-from raincheck.operations.operation import TERMINAL, Operation, State
+from raincheck.operations.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, State
 from raincheck.operations.records import encode
 from raincheck.stores.redis import RedisStore
 from raincheck.stores.redis.names import Command, Entry
@@ -335,3 +335,16 @@ def test_an_old_operation_whose_entries_are_removed_before_it_is_made_again_is_f
     monkeypatch.setattr(store._server, "after", after)
     store.create(operation, dedupe=dedupe)
     assert [store.find(index)[0] for index in EVERY_INDEX] == [[operation]] * 3
+
+
+def test_a_change_that_comes_too_late_takes_nothing_out_of_the_indexes(store: RedisStore) -> None:
+    """Even where both would have left the operation with the same version."""
+    waiting = store.create(make_operation("a", state=State.ACCEPTED))
+    claimed = changed(waiting, state=State.RUNNING, worker="w", lease=2000.0, fence=1)
+    cancelled = changed(waiting, state=State.CANCELLED, expires=5000.0)
+    assert store.swap(waiting, claimed)
+    assert not store.swap(waiting, cancelled)
+    assert store.find(Filter(states=frozenset({State.RUNNING})))[0] == [claimed]
+    assert store.find(Filter(states=CLAIMED, lease_before=3000.0))[0] == [claimed]
+    assert store.count(Filter(states=IN_FLIGHT), 10) == 1
+    assert store.find(Filter(states=frozenset({State.ACCEPTED})))[0] == []
