@@ -1,6 +1,7 @@
 """Runs all benchmarks, one after the other, and keeps their figures: `python -m tests.benchmarks`.
 
-By default each measures as little as its `--quick` does, and all take less than fifteen minutes.
+By default each measures as little as its `--quick` does: all are meant to take less than fifteen
+minutes on two cores that do nothing else.
 What is missing on this machine is said and left out. The exit status is 1 if a benchmark failed or,
 with `--against`, if a ratio has become worse beyond noise; otherwise it is 0.
 """
