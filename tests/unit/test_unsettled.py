@@ -21,6 +21,7 @@ from tests.unit.engines import (
     FaultyStore,
     Rerunner,
     Time,
+    answer,
     lose_one_answer,
     make_engine,
     start,
@@ -94,6 +95,37 @@ class TestUnsettled(QueueTests):
         web.recover()
         assert stored(web, operation).state is State.RUNNING
         assert not web.queues.unsettled
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_who_comes_again_is_promised_what_another_process_does_not_know_to_be_its_own(
+        self, web: Engine, another: Engine, store: FaultyStore, rerunner: Rerunner, method: str
+    ) -> None:
+        lose_one_answer(store, "create")
+        with pytest.raises(StoreUnavailable, match="answer is lost"):
+            start(web, method, key=KEY)
+        operation = start(another, method, key=KEY)
+        another.recovery.rerunner = rerunner
+        web.recover()
+        another.recover()
+        may_run_again = method == "GET"
+        assert len(rerunner.runs) == may_run_again
+        ended = stored(web, operation)
+        assert ended.state is (State.RUNNING if may_run_again else State.FAILED)
+        assert start(another, method, key=KEY).id == operation.id  # it was told, once and for all
+
+    def test_who_comes_again_while_it_ends_is_told_how(
+        self, web: Engine, another: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operation = start(web, "POST", key=KEY)
+        create = store.create
+
+        def create_slowly(*arguments: Any) -> Operation:
+            found = create(*arguments)
+            web.finish(operation, answer(operation))
+            return found
+
+        monkeypatch.setattr(store, "create", create_slowly)
+        assert start(another, "POST", key=KEY).id == operation.id
 
     def test_who_comes_again_is_refused_what_is_ended_in_that_moment(
         self, web: Engine, another: Engine, store: FaultyStore, monkeypatch: pytest.MonkeyPatch

@@ -75,7 +75,8 @@ class Process:
     def is_unheard_of(self, operation: Operation) -> bool:
         """Tell whether it is, and nobody has been told of it: its request has gone on without."""
         is_first = operation.fence == 1 and operation.queue is None
-        return self.is_unanswered(operation) and is_first
+        # Another process may have told who came again under its key.
+        return self.is_unanswered(operation) and is_first and operation.polled is None
 
     def note_unanswered(self, operation: Operation) -> None:
         """Take note that the store may have heard of an operation, but was not heard."""

@@ -165,7 +165,7 @@ class Queues:
 
     def join(self, operation: Operation) -> None:
         """Let workers begin with what another request has become; see `Unsettled.promise`."""
-        if (promised := self.unsettled.promise(operation)) is not None:
+        if (promised := self.unsettled.promise(operation)) is not None and promised.queue:
             with in_vain_or_not(promised):
                 self.let_out(promised)
 

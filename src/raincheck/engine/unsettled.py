@@ -77,7 +77,7 @@ class Unsettled:
         Raises:
             StoreUnavailable: It has just been ended, or the store can't be asked.
         """
-        if operation.queue is None or operation.is_terminal or _is_promised(operation):
+        if operation.is_terminal or _is_promised(operation):
             return None
         promise = partial(self._promise, operation)
         return self._process.health.writes.run(promise)
@@ -87,7 +87,7 @@ class Unsettled:
         promised = change(operation.id, Polled(), fence=operation.fence, known=operation)
         if promised is None:
             stored = self._process.store.get(operation.id)
-            if stored is None or not _is_promised(stored):
+            if stored is None or stored.reason is Reason.INTERRUPTED:
                 raise StoreUnavailable(f"operation {operation.shown} was refused, and has ended")
         return promised
 
@@ -126,5 +126,6 @@ class Unsettled:
 
 
 def _is_promised(operation: Operation) -> bool:
-    """Tell whether somebody has heard of it, or a worker has begun with it."""
-    return operation.fence > 0 or operation.polled is not None
+    """Tell whether somebody has heard of it, or has taken it up."""
+    claims = 1 if operation.queue is None else 0  # of who recorded it
+    return operation.fence > claims or operation.polled is not None
