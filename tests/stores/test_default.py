@@ -16,7 +16,7 @@ import pytest
 from raincheck.config.options import Settings
 from raincheck.contracts import Store
 from raincheck.errors import ConfigurationError, StoreError, StoreUnavailable
-from raincheck.stores.default import application_key, default_store, store_from
+from raincheck.stores.default import application_key, default_store, others_here, store_from
 from raincheck.stores.memory import MemoryStore
 from raincheck.stores.sqlite import SQLiteStore
 from raincheck.testing.material import in_threads, make_operation
@@ -243,3 +243,14 @@ def test_a_directory_others_may_write_is_not_trusted(temporary: Path, store: Sto
     own.chmod(0o777)
     store.create(make_operation())
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
+
+
+def test_others_of_this_directory_are_found_beside_one_that_has_no_file_yet(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(default_store()) as web:
+        web.create(make_operation())
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/raincheck", "work", "shop.other:app"])
+    for digits in ("0" * 12, "f" * 12):  # directories are listed in no order
+        (state / "raincheck" / f"my-shop-{digits}").mkdir()
+    assert others_here() == [path for path in databases(state) if path.is_file()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import traceback
@@ -20,6 +21,7 @@ def run_in_fork(work: Callable[[], None]) -> int:
     child = os.fork()
     if child == 0:
         signal.alarm(20)
+        logging.disable()  # a thread of another test may have held a lock of its handlers
         try:
             work()
             os._exit(0)

@@ -69,8 +69,15 @@ def files_of(directory: str) -> list[Path]:
     for place in (_state_directory, _fallback):
         with suppress(OSError, RuntimeError):  # there is none, or it is not for this user
             paths = [path / FILE for path in place().iterdir() if name.fullmatch(path.name)]
-            found += [path for path in paths if path.stat().st_uid == os.getuid()]
+            found += filter(_is_own, paths)
     return sorted(found)
+
+
+def _is_own(path: Path) -> bool:
+    """Tell whether a file is there, as one that is about to be made is not, and of this user."""
+    with suppress(OSError):
+        return path.stat().st_uid == os.getuid()
+    return False
 
 
 def others_here() -> list[Path]:
