@@ -9,7 +9,7 @@ import pty
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from raincheck.operations.operation import (
 )
 from raincheck.operations.store import Store
 from raincheck.stores import open_store
+from tests.support.terminals import said_on
 
 HOSTILE = "a\x1b]0;x\x07\r\nb\u202e\x9b"
 
@@ -99,21 +100,13 @@ class Commands:
     def on_a_terminal(self, *arguments: str) -> str:
         """Return what is written where somebody looks."""
         leader, follower = pty.openpty()
-        with os.fdopen(leader, "rb", buffering=0) as seen:
-            with os.fdopen(follower, "w") as terminal, pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "stdout", terminal)
-                patch.setattr(sys, "stderr", terminal)
-                patch.setenv("TERM", "xterm")
-                patch.setenv("COLUMNS", "100")
-                assert self(*arguments).status == 0
-            return b"".join(_pieces(seen)).decode()
-
-
-def _pieces(seen: io.FileIO) -> Iterator[bytes]:
-    """Yield what a terminal has been sent that is closed by now."""
-    with suppress(OSError):  # as Linux says that it is over
-        while piece := seen.read(65_536):
-            yield piece
+        with os.fdopen(follower, "w") as terminal, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", terminal)
+            patch.setattr(sys, "stderr", terminal)
+            patch.setenv("TERM", "xterm")
+            patch.setenv("COLUMNS", "100")
+            assert self(*arguments).status == 0
+        return said_on(leader).decode()
 
 
 @pytest.fixture

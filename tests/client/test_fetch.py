@@ -21,6 +21,7 @@ from raincheck.cli.plain import plain
 from raincheck.cli.progress import NoBar
 from raincheck.client import Progress
 from tests.client.rough_server import BIG, HALF, PATIENCE, RoughServer
+from tests.support.terminals import said_on
 
 FETCH = [sys.executable, "-m", "raincheck", "fetch"]
 Capture = pytest.CaptureFixture[bytes]
@@ -384,9 +385,7 @@ def test_fetch_shows_progress_on_a_terminal_only(rough: RoughServer) -> None:
         os.close(other_end)
         assert process.stdout is not None
         assert process.stdout.read() == b"the report"
-    shown = os.read(main_end, 65_536)
-    os.close(main_end)
-    assert b"waiting" in shown
+    assert b"waiting" in said_on(main_end)
 
 
 def test_fetch_shows_progress_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,8 +395,7 @@ def test_fetch_shows_progress_without_rich(monkeypatch: pytest.MonkeyPatch) -> N
     with os.fdopen(other_end, "w") as stream, display(wanted=True, stream=stream) as shown:
         shown.operation(Progress(1, 4, "rendering"))
         shown.received(1000, 2000)
-    said = os.read(main_end, 65_536).decode()
-    os.close(main_end)
+    said = said_on(main_end).decode()
     assert "waiting rendering 1/4" in said
     assert "receiving 1,000 of 2,000 bytes" in said
 
