@@ -207,7 +207,7 @@ async def test_a_look_that_cannot_begin_is_told_to_all_who_wait_for_it(
         seen[name] = await gatherer.see(name)
 
     loop, seen = running_loop(None), dict[str, Seen]()
-    monkeypatch.setattr(loop, "poll", fail)
+    monkeypatch.setattr(loop, "read", fail)
     gatherer = Gatherer(loop, lambda _: {})
     names = [f"{n}" for n in range(5)]
     with anyio.fail_after(30):

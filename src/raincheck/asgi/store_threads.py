@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -17,9 +18,13 @@ from typing import Any, Generic, TypeVar, cast
 import anyio
 import anyio.to_thread
 
+from raincheck.asgi.budgets import Awaits
 from raincheck.engine import threads
+from raincheck.engine.errands import Errand, Left, overdue, work_under
 
 _AT_ONCE = 16  # of each kind
+_BRISK = 2  # of each kind, as long as nothing waits for longer than a
+_LOOK = 0.02  # seconds
 
 _T = TypeVar("_T")
 _THREADS = threads.Threads(name="raincheck-asgi")
@@ -41,6 +46,10 @@ class Threads:
 
     def wake(self, waiter: Any) -> None:
         """Let the task that awaits `waiter` go on."""
+        raise NotImplementedError
+
+    def watch(self, who: Awaits, budget: float) -> dict[Awaits, float]:
+        """Tell `who` when `budget` seconds are over, unless it is popped from what is returned."""
         raise NotImplementedError
 
     async def poll(self, function: Callable[..., _T], *args: Any) -> _T:
@@ -79,26 +88,50 @@ class Threads:
 
 
 class Call(Generic[_T]):
-    """What is done in a thread, and awaited in the loop's; what is not said is of the loop's."""
+    """What is done in a thread, and awaited in the loop's; what is not said is of the loop's.
 
-    def __init__(self, work: Callable[[], _T]) -> None:
-        self.waiter: Any = None
-        self.is_over = False
+    Attributes:
+        errand: What the thread asks of the store now, and may be left at.
+        timers: Where it is watched as long as it is not over.
+    """
+
+    errand: Errand[Any] | None = None
+    is_over = is_begun = False
+    waiter: Any = None
+    timers: dict[Awaits, float]
+
+    def __init__(self, work: Callable[[], _T], lane: _Lane) -> None:
         self._context = copy_context()
+        self._lane = lane
         self._work = work
         self._error: BaseException | None = None
         self._found: list[_T] = []
 
-    def run(self) -> None:
-        """Do it, in its own thread."""
+    def run(self) -> bool:
+        """Do it, in its own thread; False if it was left there meanwhile."""
+        self.is_begun = True
+        work_under(self)
         try:
             self._found.append(self._context.run(self._work))
+        except Left:
+            return False
         except BaseException as error:
             self._error = error
+        finally:
+            work_under(None)
+        return True
 
     def fail(self, error: BaseException) -> None:
         """Have it met an error."""
         self._error = error
+
+    def budget_is_over(self) -> None:
+        """Leave its errand if that is overdue; see that it does not wait for a thread for long."""
+        errand = self.errand
+        if errand is not None and not errand.patience and errand.leave(is_overdue=True):
+            self._lane.leave(self)
+        else:
+            self._lane.look_after(self)
 
     def result(self) -> _T:
         """Return what came of it, or raise what it has met."""
@@ -111,47 +144,93 @@ class Call(Generic[_T]):
 
 
 class _Lane:
-    """A few threads, and what waits for one; but for `_run` in the loop's thread."""
+    """What waits for a thread, and a few that take it up; but for `_carry` in the loop's thread.
+
+    One after the other takes no change of threads in between, and those who hold Python's lock
+    gain nothing by being many. So there are more only where something has waited: for a slow store.
+    """
 
     def __init__(self, loop: Threads) -> None:
         self._loop = loop
         self._waiting = deque[Call[Any]]()
-        self._under_way = 0
+        self._done = deque[Call[Any]]()
+        self._is_told = False  # that there is something in it
+        self._carriers = 0
 
     def begin(self, work: Callable[[], _T]) -> Call[_T]:
         """Have something done as soon as there is a thread.
 
         Raises:
-            RuntimeError: The system allows no more threads.
+            RuntimeError: The system allows no threads.
         """
-        call = Call(work)
-        if self._under_way < _AT_ONCE:
-            self._start(call)
-        else:
-            self._waiting.append(call)
+        call = Call(work, self)
+        self._waiting.append(call)
+        if self._carriers < _BRISK:
+            try:
+                self._start()
+            except RuntimeError:
+                if not self._carriers:
+                    self._waiting.remove(call)
+                    raise
+        call.timers = self._loop.watch(call, _LOOK)
         return call
 
-    def _start(self, call: Call[Any]) -> None:
-        _THREADS.run(partial(self._run, call))
-        self._under_way += 1
+    def look_after(self, call: Call[Any]) -> None:
+        """Go on watching a call, with a thread more if it has waited for one."""
+        if not call.is_begun and self._carriers < _AT_ONCE:
+            self._start_for_those_who_wait()
+        if not call.is_over:
+            call.timers = self._loop.watch(call, _LOOK)
 
-    def _run(self, call: Call[Any]) -> None:
-        call.run()
-        self._loop.call(partial(self._end, call))
+    def leave(self, call: Call[Any]) -> None:
+        """Go on without a call that asks in vain, and without its thread."""
+        call.fail(overdue())
+        self._finish(call)
+        self._go_on_without_one()
 
-    def _end(self, call: Call[Any]) -> None:
-        self._under_way -= 1
-        self._tell(call)
-        # One that can't be started leaves nobody behind who would start the next.
-        while self._waiting and self._under_way < _AT_ONCE:
-            following = self._waiting.popleft()
-            try:
-                self._start(following)
-            except RuntimeError as error:
-                following.fail(error)
-                self._tell(following)
+    def _start(self) -> None:
+        _THREADS.run(self._carry)
+        self._carriers += 1
 
-    def _tell(self, call: Call[Any]) -> None:
+    def _start_for_those_who_wait(self) -> None:
+        try:
+            self._start()
+        except RuntimeError as error:
+            while not self._carriers and self._waiting:  # nobody is left who would take them up
+                call = self._waiting.popleft()
+                call.fail(error)
+                self._finish(call)
+
+    def _carry(self) -> None:
+        """Take up one after the other, in a thread of its own."""
+        with suppress(IndexError):
+            while True:
+                call = self._waiting.popleft()
+                if not call.run():
+                    return  # somebody else goes on
+                self._done.append(call)
+                if self._waiting and not self._is_told:
+                    self._is_told = True
+                    self._loop.call(self._tell)
+                del call
+        self._loop.call(self._end)
+
+    def _end(self) -> None:
+        self._tell()
+        self._go_on_without_one()
+
+    def _go_on_without_one(self) -> None:
+        self._carriers -= 1
+        if self._waiting and self._carriers < _BRISK:
+            self._start_for_those_who_wait()
+
+    def _tell(self) -> None:
+        self._is_told = False  # first: what is done from now on is told again
+        while self._done:
+            self._finish(self._done.popleft())
+
+    def _finish(self, call: Call[Any]) -> None:
         call.is_over = True
+        call.timers.pop(call, None)
         if call.waiter is not None:
             self._loop.wake(call.waiter)

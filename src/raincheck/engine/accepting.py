@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
@@ -24,7 +23,7 @@ from raincheck.errors import (
 )
 from raincheck.handler import UNMARKED, Marking, may_be_handed_over, may_be_repeatable
 from raincheck.http.messages import Request
-from raincheck.operations.operation import Operation, State, is_stale
+from raincheck.operations.operation import Operation, State, is_stale, with_changes
 from raincheck.operations.transitions import Claimed, Marked, advance
 
 
@@ -83,22 +82,24 @@ class Accepting:
         captured = self._capture(start)
         fresh = self._describe(start, captured)
         pulse, health = Pulse(), self._process.health
-        try:
-            with health.accepting():
-                accepted = health.writes.run(
-                    lambda: self._accept(run, fresh, start, captured, pulse),
-                    late=self._take_back,
-                    pulse=pulse,
-                )
-        finally:
-            if pulse.is_left:
-                self._process.note_unanswered(fresh)
+        with health.accepting():
+            accepted = health.writes.run(
+                lambda: self._accept(run, fresh, start, captured, pulse),
+                late=self._take_back,
+                left=partial(self._go_without, fresh),
+                pulse=pulse,
+            )
         self._check_is_kept(accepted.operation)
         if accepted.is_new and start.queue is not None:
             self._let_out(accepted.operation)
         elif not accepted.is_new:
             self._queues.join(accepted.operation)
         return accepted
+
+    def _go_without(self, fresh: Operation, is_overdue: bool) -> None:
+        self._process.note_unanswered(fresh)
+        if is_overdue:
+            self._process.health.note_refusal()
 
     def _let_out(self, operation: Operation) -> None:
         queues = self._queues
@@ -139,10 +140,10 @@ class Accepting:
         if holder is not None:
             return Accepted(holder, is_new=False)
         now = self._store.now()
-        fresh = replace(fresh, created=now, updated=now)
+        fresh = with_changes(fresh, created=now, updated=now)
         if start.queue is not None:
             due = self._queues.due(start.queue, now, start.not_before, is_promised=False)
-            return self._leave_to_workers(replace(fresh, lease=due), start, captured, pulse)
+            return self._leave_to_workers(with_changes(fresh, lease=due), start, captured, pulse)
         return self._begin(run, fresh, start, captured, pulse)
 
     def _check_is_kept(self, operation: Operation) -> None:
@@ -304,4 +305,6 @@ class Accepting:
             else:
                 self._running.outlast(operation, partial(change, fence=operation.fence))
             captured = running.operation.captured and repeatable
-            running.operation = replace(running.operation, repeatable=repeatable, captured=captured)
+            running.operation = with_changes(
+                running.operation, repeatable=repeatable, captured=captured
+            )

@@ -1,8 +1,9 @@
 """What is asked of the store for a client that waits: it is told in time, whatever the store does.
 
-Each errand has a thread of its own, so that whoever waits for it can go on without. While one is
-overdue, no other is begun, but for one now and then that finds out whether the store is back. So a
-store that hangs costs a few threads, and each client a second or two at most.
+Each errand has a thread of its own, so that whoever waits for it can go on without; or it is run by
+the thread that needs it, and an overseer goes on without that thread. While one is overdue, no
+other is begun, but for one now and then that finds out whether the store is back. So a store that
+hangs costs a few threads, and each client a second or two at most.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from raincheck.engine.awake import Deadline
 from raincheck.engine.per_process import PerProcess
@@ -32,7 +33,24 @@ _THREADS = Threads(
     name="raincheck-store"
 )  # of the process: a middleware that is dropped leaves none behind
 
+_HERE = threading.local()  # whose `overseer` looks after this thread, if anybody does
+
 _T = TypeVar("_T")
+
+
+class Overseer(Protocol):
+    """Looks after a thread from outside, and leaves its errand when that is overdue."""
+
+    errand: Errand[Any] | None
+
+
+class Left(BaseException):
+    """Unwinds a thread for whose errand nobody waits any more; no error that anybody handles."""
+
+
+def work_under(overseer: Overseer | None) -> None:
+    """Have somebody look after this thread from now on; None: nobody does any more."""
+    _HERE.overseer = overseer
 
 
 class Pulse:
@@ -64,6 +82,7 @@ class Errands:
         work: Callable[[], _T],
         *,
         late: Callable[[_T], object] | None = None,
+        left: Callable[[bool], object] | None = None,
         pulse: Pulse | None = None,
         may_be_slow: bool = False,
     ) -> _T:
@@ -71,36 +90,36 @@ class Errands:
 
         Args:
             late: Given what `work` returns after nobody has waited for it any more.
+            left: Called when nobody waits for it any more, with whether it is overdue. Who gives
+                it is not told by an exception: where somebody oversees this thread, `work` is
+                done right here.
             pulse: Beats at each answer within it: the wait begins anew.
             may_be_slow: Whether it may take its time though the store is there.
 
         Raises:
             StoreUnavailable: The store does not answer, or has failed.
+            Left: This thread has been left, and whoever oversees it goes on without.
         """
         is_probe = self._is_refusing
         if not self._may_begin():
             raise StoreUnavailable("the store does not answer: it is left alone for a while")
-        pulse = pulse or Pulse()
-        errand = Errand(work, late, partial(self.note, is_probe=is_probe), pulse)
+        errand = Errand(work, late, partial(self.note, is_probe=is_probe), pulse or Pulse())
+        errand.left = partial(self._note_left, left, may_be_slow)
+        overseer = getattr(_HERE, "overseer", None)
+        if left is not None and overseer is not None:
+            return errand.run_under(overseer)
         errand.begin(_THREADS)
-        if not self._has_come(errand, pulse) and errand.leave():
-            if not may_be_slow:
-                self._refuse_for(DOUBT)
-            raise StoreUnavailable(f"the store has not answered within {BOUND:g} s")
+        if not errand.comes_in_time() and errand.leave(is_overdue=True):
+            raise overdue()
         return errand.result()
 
-    def _has_come(self, errand: Errand[_T], pulse: Pulse) -> bool:
-        try:
-            beats, deadline = pulse.beats, Deadline(BOUND)
-            while step := deadline.step:
-                if errand.is_over.acquire(timeout=step):
-                    return True
-                if pulse.beats != beats:
-                    beats, deadline = pulse.beats, Deadline(BOUND)
-            return False
-        except BaseException:  # the server wants to stop this very thread
-            errand.leave()
-            raise
+    def _note_left(
+        self, left: Callable[[bool], object] | None, may_be_slow: bool, is_overdue: bool
+    ) -> None:
+        if is_overdue and not may_be_slow:
+            self._refuse_for(DOUBT)
+        if left is not None:
+            left(is_overdue)
 
     # --- whether another one is begun ----------------------------------------------------------
 
@@ -141,6 +160,11 @@ class Errands:
         return self._lock_of.get()
 
 
+def overdue() -> StoreUnavailable:
+    """Return what somebody is told who has waited for long enough."""
+    return StoreUnavailable(f"the store has not answered within {BOUND:g} s")
+
+
 class Errand(Generic[_T]):
     """One that somebody waits for, who may leave before it is over.
 
@@ -148,6 +172,9 @@ class Errand(Generic[_T]):
         work: What is to be done.
         late: Given what `work` returns after nobody has waited for it any more.
         note: Given what it has met, and after how many seconds.
+
+    Attributes:
+        left: Called when nobody waits for it any more, with whether it is overdue.
     """
 
     def __init__(
@@ -160,12 +187,14 @@ class Errand(Generic[_T]):
         self.is_over = threading.Lock()  # until then held: an event costs three times as much
         self.is_over.acquire()
         self.has_come = False
+        self.left: Callable[[bool], object] | None = None
         self._work = work
         self._late = late
         self._note = note
         self._found: list[_T] = []
         self._error: BaseException | None = None
         self._pulse = pulse
+        self._beats, self._deadline = pulse.beats, Deadline(BOUND)
         self._lock = threading.Lock()
 
     def begin(self, threads: Threads) -> None:
@@ -174,6 +203,37 @@ class Errand(Generic[_T]):
             threads.run(partial(copy_context().run, self._run))
         except RuntimeError:  # the system allows no more threads
             self._run()
+
+    def run_under(self, overseer: Overseer) -> _T:
+        """Have it done in this thread, which somebody else waits for.
+
+        Raises:
+            Left: Nobody does any more.
+        """
+        overseer.errand = self
+        self._run()
+        overseer.errand = None
+        if self._pulse.is_left:
+            raise Left
+        return self.result()
+
+    @property
+    def patience(self) -> float:
+        """Seconds until the next look at whether it is overdue; 0: it is."""
+        if self._pulse.beats != self._beats:
+            self._beats, self._deadline = self._pulse.beats, Deadline(BOUND)
+        return self._deadline.step
+
+    def comes_in_time(self) -> bool:
+        """Wait for it as long as anybody may."""
+        try:
+            while step := self.patience:
+                if self.is_over.acquire(timeout=step):
+                    return True
+            return False
+        except BaseException:  # the server wants to stop this very thread
+            self.leave()
+            raise
 
     def _run(self) -> None:
         begun = time.monotonic()
@@ -196,11 +256,13 @@ class Errand(Generic[_T]):
         except Exception as error:
             logger.warning("what came too late could not be taken back: %s", error)
 
-    def leave(self) -> bool:
+    def leave(self, *, is_overdue: bool = False) -> bool:
         """Wait no longer; False if it is over after all."""
         with self._lock:
-            self._pulse.is_left = not self.has_come
-            return self._pulse.is_left
+            is_left = self._pulse.is_left = not self.has_come
+        if is_left and self.left is not None:
+            self.left(is_overdue)
+        return is_left
 
     def result(self) -> _T:
         """Return what came of it, or raise what it has met."""

@@ -77,7 +77,8 @@ class Looking:
         gathering = self._gathering
         if gathering is None:
             return {}
-        found = self._health.reads.run(lambda: self._get_all(gathering, operation_ids))
+        get_all = partial(self._get_all, gathering, operation_ids)
+        found = self._health.reads.run(get_all, left=lambda _: None)
         return {name: one for name, one in found.items() if self._is_left_as_it_is(one)}
 
     def _get_all(

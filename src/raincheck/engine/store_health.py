@@ -40,9 +40,12 @@ class StoreHealth:
             yield
             self._failed_at = None
         except StoreUnavailable:
-            self._failed_at, self.last_failure = Moment.now(), time.monotonic()
-            self._steady_since = None
+            self._note_failure()
             raise
+
+    def _note_failure(self) -> None:
+        self._failed_at, self.last_failure = Moment.now(), time.monotonic()
+        self._steady_since = None
 
     @contextmanager
     def accepting(self) -> Iterator[None]:
@@ -52,8 +55,13 @@ class StoreHealth:
                 yield
             self._refused_at = None
         except StoreUnavailable:
-            self._refused_at = Moment.now()
+            self.note_refusal()
             raise
+
+    def note_refusal(self) -> None:
+        """Take note that the store takes no operation now."""
+        self._note_failure()
+        self._refused_at = Moment.now()
 
     @property
     def takes_operations(self) -> bool:
