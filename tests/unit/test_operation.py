@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from raincheck.operations.operation import (
     is_mere_renewal,
     is_overtaken,
     may_be_owned,
+    with_changes,
 )
 from raincheck.operations.records import decode, encode
 from raincheck.operations.transitions import (
@@ -58,6 +59,19 @@ def result(status: int = 200) -> Result:
 
 
 RUNNING = advance(NEW, Claimed("w", 30.0), 1001.0)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Operation)])
+def test_an_operation_with_changes_differs_from_the_other_in_nothing_else(name: str) -> None:
+    change: dict[str, Any] = {name: "another"}
+    assert with_changes(RUNNING, **change) == replace(RUNNING, **change)
+    assert getattr(RUNNING, name) != "another"
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Operation)])
+def test_what_nobody_sees_of_a_change_is_a_mere_renewal(name: str) -> None:
+    unseen = {"version", "lease", "polled"}
+    assert is_mere_renewal(RUNNING, with_changes(RUNNING, **{name: 99.0})) == (name in unseen)
 CANCELLING = advance(RUNNING, CancelRequested(), 1002.0)
 SUCCEEDED = advance(RUNNING, Responded(result()), 1003.0)
 EVENTS: list[Event] = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from raincheck.operations.durations import Sketch
@@ -50,7 +50,7 @@ class Outlook:
         inverse: The same of the weights divided by the durations.
         ahead: What those whose duration is that or longer still have to pay, together.
         known: Seconds after which nothing is known any more.
-        sketch: What the estimates are taken from.
+        expected: Durations that are expected one after the other.
     """
 
     durations: tuple[float, ...]
@@ -58,7 +58,7 @@ class Outlook:
     inverse: tuple[float, ...]
     ahead: tuple[float, ...]
     known: float
-    sketch: Sketch
+    expected: tuple[float, ...]
 
     def lost(self, first: int, end: int, seconds: float) -> float:
         """Return what is lost of durations that are over before a poll, relative to each."""
@@ -96,8 +96,7 @@ def estimate(operation: Operation, now: float, past: Sketch | None) -> float | N
     since = operation.not_before if is_early else begun(operation)
     if since is None or outlook is None:
         return since if is_early else None
-    expected = (_rounded(outlook.sketch.quantile(share)) for share in SHARES)
-    return next((since + seconds for seconds in expected if since + seconds > now), None)
+    return next((since + seconds for seconds in outlook.expected if since + seconds > now), None)
 
 
 def _before_begin(operation: Operation, now: float) -> float:
@@ -144,8 +143,9 @@ def _of(sketch: Sketch, belief: float) -> Outlook:
     durations = tuple(x - LAG for x, _ in points)
     left = _sums(w for _, w in points)
     inverse = _sums(w / x for x, w in points)
-    bare = Outlook(durations, left, inverse, (), known, sketch)
-    return Outlook(durations, left, inverse, _ahead(bare), known, sketch)
+    expected = tuple(_rounded(sketch.quantile(share)) for share in SHARES)
+    bare = Outlook(durations, left, inverse, (), known, expected)
+    return replace(bare, ahead=_ahead(bare))
 
 
 def _sums(weights: Iterable[float]) -> tuple[float, ...]:

@@ -6,8 +6,9 @@ What may happen to it is the table in `transitions`. Stores keep records and kno
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from raincheck.errors import abbreviate
@@ -181,10 +182,25 @@ class Operation:
         return f"{abbreviate(self.id)} ({self.method} {self.route!r})"
 
 
+_FIELDS = tuple(f.name for f in fields(Operation))
+_values_of = attrgetter(*_FIELDS)
+_SETTERS = {name: getattr(Operation, name).__set__ for name in _FIELDS}
+_seen_of = attrgetter(*(f for f in _FIELDS if f not in ("version", "lease", "polled")))
+
+
+def with_changes(operation: Operation, **changes: Any) -> Operation:
+    """Return what `dataclasses.replace` does, at less than half of its cost: all do it often."""
+    new = object.__new__(Operation)
+    for write, value in zip(_SETTERS.values(), _values_of(operation), strict=True):
+        write(new, value)
+    for name, value in changes.items():
+        _SETTERS[name](new, value)
+    return new
+
+
 def is_mere_renewal(old: Operation, new: Operation) -> bool:
     """Tell whether a change is one that nobody who reads the operation would see."""
-    same = replace(new, version=old.version, lease=old.lease, polled=old.polled)
-    return new.updated == old.updated and old == same
+    return bool(_seen_of(old) == _seen_of(new))
 
 
 def is_due(operation: Operation, now: float) -> bool:

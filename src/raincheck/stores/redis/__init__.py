@@ -87,8 +87,9 @@ class RedisStore(Purging, Keeper, Described):
     ) -> Operation:
         if dedupe is not None:
             return self._create_once(operation, request, dedupe)
-        fields = self._fields(operation, request)
-        self._insert(operation, fields, self._last(operation), quoted(operation.id))
+        document = encode(operation)
+        fields = self._fields(operation, document, request)
+        self._insert(operation, document, fields, self._last(operation), quoted(operation.id))
         return operation
 
     def _create_once(self, operation: Operation, request: Request | None, dedupe: str) -> Operation:
@@ -98,14 +99,17 @@ class RedisStore(Purging, Keeper, Described):
         confirms the record, so it does not matter where the one who prepared it was killed.
         """
         key, own = self._names.dedupe(dedupe), to_bytes(operation.id)
-        prepared = [*self._fields(operation, request, "prepared "), "k", to_bytes(dedupe)]
+        document = encode(operation)
+        fields = self._fields(operation, document, request, "prepared ")
+        prepared = [*fields, "k", to_bytes(dedupe)]
         for _ in range(ATTEMPTS):
             held, holder = self._find_holder(dedupe)
             if holder is not None:
                 if held != own:
                     self._take_back(operation)
                 return holder
-            self._insert(operation, prepared, to_ms(self._server_time() + LEFTOVER_AGE), hint="")
+            last = to_ms(self._server_time() + LEFTOVER_AGE)
+            self._insert(operation, document, prepared, last, hint="")
             if held is None:
                 self._server.command("SET", key, own, "NX")
             else:  # it led to an operation that is gone, or has dropped it
@@ -132,21 +136,26 @@ class RedisStore(Purging, Keeper, Described):
             self._server.commands([entry.remove() for entry in self._names.entries(operation)])
 
     def _fields(
-        self, operation: Operation, request: Request | None, prepared: str = ""
+        self, operation: Operation, document: str, request: Request | None, prepared: str = ""
     ) -> list[str | bytes]:
         fields: list[str | bytes] = [f"{prepared}v", str(operation.version)]
-        fields += [f"{prepared}d", encode(operation)]
+        fields += [f"{prepared}d", document]
         return fields if request is None else [*fields, "r", encode_request(request)]
 
     def _insert(
-        self, operation: Operation, fields: list[str | bytes], last: str, hint: str
+        self,
+        operation: Operation,
+        document: str,
+        fields: list[str | bytes],
+        last: str,
+        hint: str,
     ) -> None:
         entries = [entry.add() for entry in self._names.entries(operation)]
         is_old = operation.created <= self._clock() - LEFTOVER_AGE / 2
         created = self._run(
             scripts.CREATE,
             [self._names.record(operation.id)],
-            [encode(operation), last, self._names.changes, hint, *fields],
+            [document, last, self._names.changes, hint, *fields],
             first=entries,
             # It is made again, and who found no record may have removed its entries meanwhile.
             again=entries if is_old else (),

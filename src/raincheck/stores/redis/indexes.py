@@ -12,10 +12,16 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from typing import TypeVar
 
-from raincheck.operations.operation import CLAIMED, IN_FLIGHT, TERMINAL, Operation, State
+from raincheck.operations.operation import (
+    CLAIMED,
+    IN_FLIGHT,
+    TERMINAL,
+    Operation,
+    State,
+    with_changes,
+)
 from raincheck.operations.store import LEFTOVER_AGE, Filter
 from raincheck.stores.paging import Position
 from raincheck.stores.reading import Reader
@@ -150,8 +156,8 @@ class Indexes:
 
     def _strays(self, entry: Entry, operation: Operation) -> Iterable[Entry]:
         """Return what is to be removed when an entry was met that is wrong: with the others."""
-        as_it_ran = replace(operation, state=State.CANCELLING, lease=operation.lease or 0.0)
-        waiting = replace(operation, state=State.ACCEPTED)
+        as_it_ran = with_changes(operation, state=State.CANCELLING, lease=operation.lease or 0.0)
+        waiting = with_changes(operation, state=State.ACCEPTED)
         strays = {entry, *self._names.passing(as_it_ran), *self._names.passing(waiting)}
         right = {(each.key, each.member) for each in self._names.passing(operation)}
         return [each for each in strays if (each.key, each.member) not in right]

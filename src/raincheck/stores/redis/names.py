@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -55,6 +56,7 @@ def to_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
+@lru_cache(256)  # an operation's id is a part of ten keys within one change
 def quoted(text: str) -> str:
     """Write any text so that it can be a part of a key; no other text looks the same."""
     return quote(to_bytes(text), safe="")
