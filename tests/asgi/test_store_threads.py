@@ -58,7 +58,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 async def test_a_thread_takes_up_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging
 ) -> None:
-    monkeypatch.setattr(store_threads, "_BRISK", 1)
+    monkeypatch.setattr(store_threads, "_SLOW", PATIENCE)
     monkeypatch.setattr(store_threads, "_LOOK", PATIENCE)
     loop, threads = running_loop(None), list[int]()
 
@@ -88,6 +88,28 @@ async def test_what_has_waited_for_a_moment_gets_a_thread_of_its_own(hanging: Ha
             hanging.may_end.set()
 
 
+async def test_what_is_done_is_told_although_its_thread_has_something_slow_to_do_next(
+    monkeypatch: pytest.MonkeyPatch, hanging: Hanging
+) -> None:
+    monkeypatch.setattr(store_threads, "_LATEST", PATIENCE)
+    loop, first, told = running_loop(None), Hanging(), list[str]()
+
+    async def ask() -> None:
+        told.append(await loop.record(first))
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await until(first.begun.is_set)
+            monkeypatch.setattr(store_threads, "_AT_ONCE", 1)
+            tasks.start_soon(loop.record, hanging)
+            await anyio.wait_all_tasks_blocked()
+            first.may_end.set()
+            await until(hanging.begun.is_set)
+            await until(lambda: told == ["answer"])
+            hanging.may_end.set()
+
+
 async def test_there_are_only_so_many_threads(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging
 ) -> None:
@@ -114,7 +136,6 @@ async def test_there_are_only_so_many_threads(
 async def test_those_who_wait_need_no_other_thread_than_the_one_that_is_there(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging, no_more_threads: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(store_threads, "_BRISK", 1)
     loop, found = running_loop(None), list[str]()
 
     async def wait() -> None:
@@ -181,7 +202,6 @@ async def test_threads_that_were_left_are_none_of_those_that_there_may_be(
 async def test_who_waits_behind_one_that_is_left_is_told_when_there_can_be_no_other_thread(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging, no_more_threads: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(store_threads, "_BRISK", 1)
     loop, errand, told = running_loop(None), partial(Errands().run, hanging), list[str]()
 
     async def ask() -> None:

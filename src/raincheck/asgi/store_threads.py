@@ -8,6 +8,7 @@ asked goes to threads of our own: a change of threads by anyio costs four times 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,8 +24,9 @@ from raincheck.engine import threads
 from raincheck.engine.errands import Errand, Left, overdue, work_under
 
 _AT_ONCE = 16  # of each kind
-_BRISK = 2  # of each kind, as long as nothing waits for longer than a
-_LOOK = 0.02  # seconds
+_SLOW = 0.005  # seconds that a call takes of a store that is: Python's own switch interval
+_LATEST = 0.001  # seconds until the loop hears that something is done, while there is more to do
+_LOOK = 0.02  # seconds between looks at what is not done yet
 
 _T = TypeVar("_T")
 _THREADS = threads.Threads(name="raincheck-asgi")
@@ -144,10 +146,10 @@ class Call(Generic[_T]):
 
 
 class _Lane:
-    """What waits for a thread, and a few that take it up; but for `_carry` in the loop's thread.
+    """What waits for a thread, and those that take it up; but for `_carry` in the loop's thread.
 
-    One after the other takes no change of threads in between, and those who hold Python's lock
-    gain nothing by being many. So there are more only where something has waited: for a slow store.
+    One that takes up one after the other changes threads for none of them, and those who hold
+    Python's lock gain nothing by being many. So there are more only for a store that is slow.
     """
 
     def __init__(self, loop: Threads) -> None:
@@ -156,6 +158,7 @@ class _Lane:
         self._done = deque[Call[Any]]()
         self._is_told = False  # that there is something in it
         self._carriers = 0
+        self._taken_up = 0.0  # when one was last, by this process's clock
 
     def begin(self, work: Callable[[], _T]) -> Call[_T]:
         """Have something done as soon as there is a thread.
@@ -165,7 +168,7 @@ class _Lane:
         """
         call = Call(work, self)
         self._waiting.append(call)
-        if self._carriers < _BRISK:
+        if not self._carriers or time.monotonic() - self._taken_up > _SLOW:
             try:
                 self._start()
             except RuntimeError:
@@ -177,7 +180,8 @@ class _Lane:
 
     def look_after(self, call: Call[Any]) -> None:
         """Go on watching a call, with a thread more if it has waited for one."""
-        if not call.is_begun and self._carriers < _AT_ONCE:
+        self._tell()  # of what was done before something that takes its time
+        if not call.is_begun:
             self._start_for_those_who_wait()
         if not call.is_over:
             call.timers = self._loop.watch(call, _LOOK)
@@ -189,8 +193,10 @@ class _Lane:
         self._go_on_without_one()
 
     def _start(self) -> None:
-        _THREADS.run(self._carry)
-        self._carriers += 1
+        if self._carriers < _AT_ONCE:
+            self._taken_up = time.monotonic()
+            _THREADS.run(self._carry)
+            self._carriers += 1
 
     def _start_for_those_who_wait(self) -> None:
         try:
@@ -203,16 +209,19 @@ class _Lane:
 
     def _carry(self) -> None:
         """Take up one after the other, in a thread of its own."""
+        begun = time.monotonic()
         with suppress(IndexError):
             while True:
                 call = self._waiting.popleft()
+                self._taken_up = time.monotonic()
                 if not call.run():
                     return  # somebody else goes on
                 self._done.append(call)
-                if self._waiting and not self._is_told:
-                    self._is_told = True
-                    self._loop.call(self._tell)
                 del call
+                # Not at once: the loop would want Python's lock while the next one has it.
+                if self._waiting and not self._is_told and time.monotonic() - begun > _LATEST:
+                    self._is_told, begun = True, time.monotonic()
+                    self._loop.call(self._tell)
         self._loop.call(self._end)
 
     def _end(self) -> None:
@@ -221,7 +230,7 @@ class _Lane:
 
     def _go_on_without_one(self) -> None:
         self._carriers -= 1
-        if self._waiting and self._carriers < _BRISK:
+        if self._waiting and not self._carriers:
             self._start_for_those_who_wait()
 
     def _tell(self) -> None:
