@@ -72,6 +72,8 @@ def test_an_operation_with_changes_differs_from_the_other_in_nothing_else(name: 
 def test_what_nobody_sees_of_a_change_is_a_mere_renewal(name: str) -> None:
     unseen = {"version", "lease", "polled"}
     assert is_mere_renewal(RUNNING, with_changes(RUNNING, **{name: 99.0})) == (name in unseen)
+
+
 CANCELLING = advance(RUNNING, CancelRequested(), 1002.0)
 SUCCEEDED = advance(RUNNING, Responded(result()), 1003.0)
 EVENTS: list[Event] = [

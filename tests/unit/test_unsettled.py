@@ -76,6 +76,31 @@ class TestUnsettled(QueueTests):
         time.now += SETTLED_SECONDS
         assert worker.queues.take_due(9) == [operation.id]
 
+    def test_a_process_that_ends_settles_what_is_unsettled(
+        self, web: Engine, worker: Engine, store: FaultyStore
+    ) -> None:
+        promised = self._accept_without_swap(web, store)
+        lose_one_answer(store, "create")
+        with pytest.raises(StoreUnavailable, match="answer is lost"):
+            wait_in(web, "nightly")
+        web.close()
+        assert worker.queues.take_due(9) == [promised.id]
+        states = {o.state for o in store._operations.values() if o.id != promised.id}
+        assert states == {State.FAILED}
+
+    def test_a_process_that_ends_does_not_wait_for_what_was_never_recorded(
+        self, web: Engine, store: FaultyStore
+    ) -> None:
+        store.faults = frozenset({"create"})
+        with pytest.raises(StoreUnavailable):
+            wait_in(web, "nightly")
+        store.faults = frozenset()
+        naps = list[float]()
+        web._sleep = naps.append
+        web.close()
+        assert web.queues.unsettled
+        assert not naps
+
     def _accept_without_swap(self, web: Engine, store: FaultyStore) -> Operation:
         store.faults = frozenset({"swap"})
         operation = wait_in(web, "nightly")

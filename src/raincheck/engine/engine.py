@@ -379,14 +379,18 @@ class Engine:
     def close(self) -> None:
         """Stop the heartbeat, record what waits, and release what the store has opened."""
         self.heartbeat.stop()
-        end, failure = time.monotonic() + self.settings.drain, None
-        while self._outbox:
+        end, unsettled = time.monotonic() + self.settings.drain, self.queues.unsettled
+        while self._outbox or unsettled:
+            failure: Exception | None = None
             try:
-                self._hand_over()
+                each(lambda step: step(), (self._hand_over, unsettled.settle))
             except Exception as error:
                 failure = error
-            if self._outbox and time.monotonic() > end:
-                logger.error("%d operations end unrecorded: %s", len(self._outbox), failure)
+            if failure is None and not self._outbox:
+                break  # what is still unsettled may never have been recorded
+            if time.monotonic() > end:
+                left = len(self._outbox) + len(unsettled)
+                logger.error("%d operations end unrecorded: %s", left, failure)
                 break
             self._sleep(0.5 if failure else 0)
         if not self.health.is_failing:
