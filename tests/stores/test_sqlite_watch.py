@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -109,8 +110,10 @@ def test_an_older_raincheck_can_use_the_file_of_a_newer_one(
     names = sqlite._COLUMNS.replace("application_name, ", "")
     monkeypatch.setattr(sqlite, "_note_change", lambda connection, operation_id: None)
     monkeypatch.setattr(sqlite.additions, "add", lambda connection: None)
+    columns = names.split(", ")
     monkeypatch.setattr(sqlite, "_COLUMNS", names)
-    monkeypatch.setattr(sqlite, "_SET", ", ".join(f"{name} = ?" for name in names.split(", ")))
+    monkeypatch.setattr(sqlite, "_SET", ", ".join(f"{name} = ?" for name in columns))
+    monkeypatch.setattr(sqlite, "_columns_of", attrgetter(*columns[:-1]))
     older = SQLiteStore(store._database.path)
     old = store.get("a")
     assert old is not None

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import starmap
+from operator import attrgetter
 from pathlib import Path
 from sqlite3 import Connection, sqlite_version
 from typing import Any
@@ -67,7 +67,9 @@ _HELD = "SELECT CAST(document AS BLOB) FROM operations WHERE dedupe = ?"
 _RECORD = "SELECT CAST(document AS BLOB) FROM operations WHERE id = ?"
 _CHUNK = "SELECT data, start, size FROM chunks WHERE operation_id = ? AND fence = ? AND n = ?"
 _IN_FILE = "SELECT 1 FROM chunks WHERE operation_id = ? AND fence = ? AND data IS NULL LIMIT 1"
-_SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(","))
+_NAMES = [name.strip() for name in _COLUMNS.split(",")]
+_SET = ", ".join(f"{name} = ?" for name in _NAMES)
+_columns_of = attrgetter(*_NAMES[:-1])  # all but the document
 
 
 def from_url(url: str) -> SQLiteStore:
@@ -381,15 +383,12 @@ class SQLiteStore:
 
 def _as_text(value: str) -> str:
     """Make any string bindable: one with lone surrogates is nobody's id."""
-    with suppress(UnicodeEncodeError):
-        value.encode("utf-8")
-        return value
-    return ""
+    is_text = value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value)
+    return value if is_text else ""
 
 
 def _row(operation: Operation) -> tuple[Any, ...]:
-    names = [name.strip() for name in _COLUMNS.split(",")]
-    return (*(getattr(operation, name) for name in names[:-1]), encode(operation))
+    return (*_columns_of(operation), encode(operation))
 
 
 def _note_change(connection: Connection, operation_id: str) -> None:

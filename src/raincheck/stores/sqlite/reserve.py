@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 LARGEST = 2 * 1024 * 1024  # bytes: with a log of half of it, writers are held up more often
@@ -22,11 +23,11 @@ class Reserve:
     """The reserve of one database.
 
     Args:
-        path: Says where it is.
+        path: Says where it is; asked once.
     """
 
     def __init__(self, path: Callable[[], Path]) -> None:
-        self._path = path
+        self._path = cache(path)
         self._size: int | None = None
 
     @property
