@@ -206,9 +206,10 @@ class Database:
         while True:
             try:
                 with self._lock:
+                    connection = self._current()
                     if adds:
-                        self._keep_reserve(self._current())
-                    return self._with_room(work, adds=adds)
+                        self._keep_reserve(connection)
+                    return self._with_room(connection, work, adds=adds)
             except sqlite3.Error as error:
                 if _code(error) not in _BUSY or deadline.left <= 0:
                     self._fail(error)
@@ -218,10 +219,16 @@ class Database:
                 raise StoreError("SQLite can't keep text that is not Unicode") from error
             time.sleep(_JITTER.uniform(*NAP))
 
-    def _with_room(self, work: Callable[[sqlite3.Connection], _T], *, adds: bool) -> _T:
+    def _with_room(
+        self,
+        connection: sqlite3.Connection,
+        work: Callable[[sqlite3.Connection], _T],
+        *,
+        adds: bool,
+    ) -> _T:
         """Do it; if there is no room, with what the log takes, or is kept for what adds nothing."""
         try:
-            return work(self._current())
+            return work(connection)
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.Error) and _code(error) not in _NO_ROOM:
                 raise
