@@ -168,7 +168,7 @@ class _Torture:
         finally:
             journal.close()
         records = leftovers.records(self._plan.store, self._place)
-        claims = {record["id"]: record["fence"] for record in records}
+        claims = {record["id"]: record.get("fence", 0) for record in records}
         claimants = {record["id"]: _pid_in(record.get("worker")) for record in records}
         facts = replace(self._plan.facts, left=left, claims=claims, claimants=claimants)
         (self._plan.directory / FACTS).write_text(json.dumps(asdict(facts)))
