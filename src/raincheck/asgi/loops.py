@@ -128,6 +128,10 @@ class Loop(Protocol):
         """Call what finds an answer to a poll, in a thread."""
         ...
 
+    async def look(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call what looks at operations for many polls, in a thread."""
+        ...
+
     async def read(self, function: Callable[..., _T], *args: Any) -> _T:
         """Call what reads a stored response, in a thread."""
         ...

@@ -39,7 +39,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._polls, self._asks = (anyio.CapacityLimiter(_AT_ONCE) for _ in range(2))
-        self._reads, self._promotions, self._writers = (_Lane(self) for _ in range(3))
+        self._looks, self._reads, self._promotions, self._writers = (_Lane(self) for _ in range(4))
         self._thread = threading.get_ident()
 
     def call(self, function: Callable[[], None]) -> None:
@@ -59,6 +59,9 @@ class Threads:
 
     async def ask(self, function: Callable[..., _T], *args: Any) -> _T:
         return await self._shielded(self._asks, function, *args)
+
+    async def look(self, function: Callable[..., _T], *args: Any) -> _T:
+        return await self._wait(self._looks.begin(partial(function, *args)))
 
     async def read(self, function: Callable[..., _T], *args: Any) -> _T:
         return await self._wait(self._reads.begin(partial(function, *args)))
