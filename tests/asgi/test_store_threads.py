@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from raincheck.asgi import store_threads
-from raincheck.asgi.loops import running_loop
+from raincheck.asgi.loops import Loop, running_loop
 from raincheck.engine import errands
 from raincheck.engine.errands import Errands, Pulse
 from raincheck.errors import StoreUnavailable
@@ -161,6 +161,50 @@ async def test_who_comes_when_there_can_be_no_thread_is_told(
     for _ in range(2):
         with pytest.raises(RuntimeError, match="new thread"):
             await loop.read(int)
+
+
+# --- the end of a loop ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_is_recorded_in_the_end_of_a_loop_does_not_wait_for_one_thread(backend: str) -> None:
+    together = threading.Barrier(4)
+
+    async def end(loop: Loop) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await loop.record(together.wait, PATIENCE)
+
+    async def main() -> None:
+        loop = running_loop(None)
+        for _ in range(together.parties):
+            loop.spawn(end(loop))
+        await anyio.wait_all_tasks_blocked()
+
+    anyio.run(main, backend=backend)
+    assert not together.broken
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_loop_ends_although_something_hangs_that_nobody_awaits(
+    backend: str, hanging: Hanging
+) -> None:
+    over = list[None]()
+
+    def work() -> None:
+        try:
+            hanging()
+        finally:
+            over.append(None)
+
+    async def main() -> None:
+        loop = running_loop(None)
+        loop.spawn(loop.read(work))
+        await until(hanging.begun.is_set)
+
+    anyio.run(main, backend=backend)
+    assert not over
 
 
 # --- a store that does not answer ----------------------------------------------------------------

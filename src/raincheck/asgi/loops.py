@@ -335,9 +335,11 @@ class TrioLoop(Threads):
 
     async def _tick(self, group: Budget) -> None:
         due: float | None = self._trio.current_time() + group.seconds
-        while due is not None:
-            await self._trio.sleep_until(due)
-            due = group.release()
+        # The end of this run cancels it; but what is recorded then has to be looked after, too.
+        with self._trio.CancelScope(shield=group.seconds <= _CHECK):
+            while due is not None:
+                await self._trio.sleep_until(due)
+                due = group.release()
         group.is_armed = False
 
     def call(self, function: Callable[[], None]) -> None:

@@ -83,7 +83,11 @@ class Threads:
     async def _wait(self, call: Call[_T]) -> _T:
         if not call.is_over:
             call.waiter = self.waiter()
-            await call.waiter
+            try:
+                await call.waiter
+            except BaseException:
+                call.is_forsaken = True
+                raise
         return call.result()
 
     async def _wait_in_any_case(self, call: Call[_T]) -> _T:
@@ -98,10 +102,11 @@ class Call(Generic[_T]):
     Attributes:
         errand: What the thread asks of the store now, and may be left at.
         timers: Where it is watched as long as it is not over.
+        is_forsaken: Whether whoever awaited it was cancelled.
     """
 
     errand: Errand[Any] | None = None
-    is_over = is_begun = False
+    is_over = is_begun = is_forsaken = False
     waiter: Any = None
     timers: dict[Awaits, float]
 
@@ -186,7 +191,9 @@ class _Lane:
         self._tell()  # of what was done before something that takes its time
         if not call.is_begun:
             self._start_for_those_who_wait()
-        if not call.is_over:
+        # Nobody hears of one that is forsaken, and trio does not end before the last look; but an
+        # errand is to be left even so, or what comes of it would not be taken back.
+        if not call.is_over and not (call.is_forsaken and call.errand is None):
             call.timers = self._loop.watch(call, _LOOK)
 
     def leave(self, call: Call[Any]) -> None:
