@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from raincheck.asgi import store_threads
+from raincheck.asgi.budgets import Awaits
 from raincheck.asgi.loops import Loop, running_loop
 from raincheck.engine import errands
 from raincheck.engine.errands import Errands, Pulse
@@ -131,6 +132,29 @@ async def test_there_are_only_so_many_threads(
             assert len(begun) == 3
             hanging.may_end.set()
     assert len(begun) == 9
+
+
+async def test_those_who_wait_for_one_of_all_threads_are_seldom_looked_at(
+    monkeypatch: pytest.MonkeyPatch, hanging: Hanging
+) -> None:
+    monkeypatch.setattr(store_threads, "_AT_ONCE", 1)
+    loop, seldom = running_loop(None), list[Awaits]()
+    watch = loop.watch
+
+    def note(who: Awaits, budget: float) -> dict[Awaits, float]:
+        if budget == store_threads._SELDOM:
+            seldom.append(who)
+        return watch(who, budget)
+
+    monkeypatch.setattr(loop, "watch", note)
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loop.read, hanging)
+            await until(hanging.begun.is_set)
+            for _ in range(3):
+                tasks.start_soon(loop.read, int)
+            await until(lambda: len(set(seldom)) == 3)
+            hanging.may_end.set()
 
 
 async def test_those_who_wait_need_no_other_thread_than_the_one_that_is_there(

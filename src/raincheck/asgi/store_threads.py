@@ -27,6 +27,7 @@ _AT_ONCE = 16  # of each kind
 _SLOW = 0.005  # seconds that a call takes of a store that is: Python's own switch interval
 _LATEST = 0.001  # seconds until the loop hears that something is done, while there is more to do
 _LOOK = 0.02  # seconds between looks at what is not done yet
+_SELDOM = 0.1  # the same at what waits for one of all threads there may be, and may be thousands
 
 _T = TypeVar("_T")
 _THREADS = threads.Threads(name="raincheck-asgi")
@@ -194,7 +195,8 @@ class _Lane:
         # Nobody hears of one that is forsaken, and trio does not end before the last look; but an
         # errand is to be left even so, or what comes of it would not be taken back.
         if not call.is_over and not (call.is_forsaken and call.errand is None):
-            call.timers = self._loop.watch(call, _LOOK)
+            is_hopeless = not call.is_begun and self._carriers >= _AT_ONCE
+            call.timers = self._loop.watch(call, _SELDOM if is_hopeless else _LOOK)
 
     def leave(self, call: Call[Any]) -> None:
         """Go on without a call that asks in vain, and without its thread."""
