@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from raincheck.asgi import RaincheckMiddleware
+from raincheck.asgi import RaincheckMiddleware, store_threads
 from raincheck.asgi.gathering import Gatherer
 from raincheck.asgi.loops import running_loop
 from raincheck.errors import StoreError, StoreUnavailable
@@ -207,7 +207,7 @@ async def test_a_look_that_cannot_begin_is_told_to_all_who_wait_for_it(
         seen[name] = await gatherer.see(name)
 
     loop, seen = running_loop(None), dict[str, Seen]()
-    monkeypatch.setattr(loop, "read", fail)
+    monkeypatch.setattr(loop, "look", fail)
     gatherer = Gatherer(loop, lambda _: {})
     names = [f"{n}" for n in range(5)]
     with anyio.fail_after(30):
@@ -216,6 +216,20 @@ async def test_a_look_that_cannot_begin_is_told_to_all_who_wait_for_it(
                 group.start_soon(see, name)
     told = [str(seen[name].failure) for name in names]
     assert told == [f"polls can't be answered now: {error}"] * len(names)
+
+
+async def test_polls_do_not_wait_for_those_who_read_responses() -> None:
+    loop, may_end = running_loop(None), threading.Event()
+    gatherer = Gatherer(loop, lambda names: {name: Seen(now=1.0) for name in names})
+    async with anyio.create_task_group() as group:
+        for _ in range(store_threads._AT_ONCE):
+            group.start_soon(loop.read, may_end.wait, 30)
+        try:
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(10):
+                assert (await gatherer.see("this")).now == 1.0
+        finally:
+            may_end.set()
 
 
 @pytest.mark.parametrize("method", ["glance", "glance_at_chunk"])

@@ -11,7 +11,8 @@ import anyio.lowlevel
 import pytest
 
 from raincheck.asgi import store_threads
-from raincheck.asgi.loops import running_loop
+from raincheck.asgi.budgets import Awaits
+from raincheck.asgi.loops import Loop, running_loop
 from raincheck.engine import errands
 from raincheck.engine.errands import Errands, Pulse
 from raincheck.errors import StoreUnavailable
@@ -133,6 +134,29 @@ async def test_there_are_only_so_many_threads(
     assert len(begun) == 9
 
 
+async def test_those_who_wait_for_one_of_all_threads_are_seldom_looked_at(
+    monkeypatch: pytest.MonkeyPatch, hanging: Hanging
+) -> None:
+    monkeypatch.setattr(store_threads, "_AT_ONCE", 1)
+    loop, seldom = running_loop(None), list[Awaits]()
+    watch = loop.watch
+
+    def note(who: Awaits, budget: float) -> dict[Awaits, float]:
+        if budget == store_threads._SELDOM:
+            seldom.append(who)
+        return watch(who, budget)
+
+    monkeypatch.setattr(loop, "watch", note)
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loop.read, hanging)
+            await until(hanging.begun.is_set)
+            for _ in range(3):
+                tasks.start_soon(loop.read, int)
+            await until(lambda: len(set(seldom)) == 3)
+            hanging.may_end.set()
+
+
 async def test_those_who_wait_need_no_other_thread_than_the_one_that_is_there(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging, no_more_threads: Callable[[], None]
 ) -> None:
@@ -161,6 +185,50 @@ async def test_who_comes_when_there_can_be_no_thread_is_told(
     for _ in range(2):
         with pytest.raises(RuntimeError, match="new thread"):
             await loop.read(int)
+
+
+# --- the end of a loop ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_is_recorded_in_the_end_of_a_loop_does_not_wait_for_one_thread(backend: str) -> None:
+    together = threading.Barrier(4)
+
+    async def end(loop: Loop) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await loop.record(together.wait, PATIENCE)
+
+    async def main() -> None:
+        loop = running_loop(None)
+        for _ in range(together.parties):
+            loop.spawn(end(loop))
+        await anyio.wait_all_tasks_blocked()
+
+    anyio.run(main, backend=backend)
+    assert not together.broken
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_loop_ends_although_something_hangs_that_nobody_awaits(
+    backend: str, hanging: Hanging
+) -> None:
+    over = list[None]()
+
+    def work() -> None:
+        try:
+            hanging()
+        finally:
+            over.append(None)
+
+    async def main() -> None:
+        loop = running_loop(None)
+        loop.spawn(loop.read(work))
+        await until(hanging.begun.is_set)
+
+    anyio.run(main, backend=backend)
+    assert not over
 
 
 # --- a store that does not answer ----------------------------------------------------------------

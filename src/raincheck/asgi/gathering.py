@@ -55,7 +55,7 @@ class Gatherer:
     async def _look_for(self, these: list[_Asked]) -> None:
         found: Mapping[str, Seen] = {}
         try:
-            found = await self.loop.read(self._see, {asked.operation_id for asked in these})
+            found = await self.loop.look(self._see, {asked.operation_id for asked in these})
         except Exception as error:  # there is no thread now, it may be: all of them hear of it
             failed = Seen(failure=StoreUnavailable(f"polls can't be answered now: {error}"))
             found = dict.fromkeys((asked.operation_id for asked in these), failed)

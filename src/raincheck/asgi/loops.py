@@ -128,6 +128,10 @@ class Loop(Protocol):
         """Call what finds an answer to a poll, in a thread."""
         ...
 
+    async def look(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call what looks at operations for many polls, in a thread."""
+        ...
+
     async def read(self, function: Callable[..., _T], *args: Any) -> _T:
         """Call what reads a stored response, in a thread."""
         ...
@@ -331,9 +335,11 @@ class TrioLoop(Threads):
 
     async def _tick(self, group: Budget) -> None:
         due: float | None = self._trio.current_time() + group.seconds
-        while due is not None:
-            await self._trio.sleep_until(due)
-            due = group.release()
+        # The end of this run cancels it; but what is recorded then has to be looked after, too.
+        with self._trio.CancelScope(shield=group.seconds <= _CHECK):
+            while due is not None:
+                await self._trio.sleep_until(due)
+                due = group.release()
         group.is_armed = False
 
     def call(self, function: Callable[[], None]) -> None:

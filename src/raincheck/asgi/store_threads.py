@@ -27,6 +27,7 @@ _AT_ONCE = 16  # of each kind
 _SLOW = 0.005  # seconds that a call takes of a store that is: Python's own switch interval
 _LATEST = 0.001  # seconds until the loop hears that something is done, while there is more to do
 _LOOK = 0.02  # seconds between looks at what is not done yet
+_SELDOM = 0.1  # the same at what waits for one of all threads there may be, and may be thousands
 
 _T = TypeVar("_T")
 _THREADS = threads.Threads(name="raincheck-asgi")
@@ -39,7 +40,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._polls, self._asks = (anyio.CapacityLimiter(_AT_ONCE) for _ in range(2))
-        self._reads, self._promotions, self._writers = (_Lane(self) for _ in range(3))
+        self._looks, self._reads, self._promotions, self._writers = (_Lane(self) for _ in range(4))
         self._thread = threading.get_ident()
 
     def call(self, function: Callable[[], None]) -> None:
@@ -59,6 +60,9 @@ class Threads:
 
     async def ask(self, function: Callable[..., _T], *args: Any) -> _T:
         return await self._shielded(self._asks, function, *args)
+
+    async def look(self, function: Callable[..., _T], *args: Any) -> _T:
+        return await self._wait(self._looks.begin(partial(function, *args)))
 
     async def read(self, function: Callable[..., _T], *args: Any) -> _T:
         return await self._wait(self._reads.begin(partial(function, *args)))
@@ -80,7 +84,11 @@ class Threads:
     async def _wait(self, call: Call[_T]) -> _T:
         if not call.is_over:
             call.waiter = self.waiter()
-            await call.waiter
+            try:
+                await call.waiter
+            except BaseException:
+                call.is_forsaken = True
+                raise
         return call.result()
 
     async def _wait_in_any_case(self, call: Call[_T]) -> _T:
@@ -95,10 +103,11 @@ class Call(Generic[_T]):
     Attributes:
         errand: What the thread asks of the store now, and may be left at.
         timers: Where it is watched as long as it is not over.
+        is_forsaken: Whether whoever awaited it was cancelled.
     """
 
     errand: Errand[Any] | None = None
-    is_over = is_begun = False
+    is_over = is_begun = is_forsaken = False
     waiter: Any = None
     timers: dict[Awaits, float]
 
@@ -183,8 +192,11 @@ class _Lane:
         self._tell()  # of what was done before something that takes its time
         if not call.is_begun:
             self._start_for_those_who_wait()
-        if not call.is_over:
-            call.timers = self._loop.watch(call, _LOOK)
+        # Nobody hears of one that is forsaken, and trio does not end before the last look; but an
+        # errand is to be left even so, or what comes of it would not be taken back.
+        if not call.is_over and not (call.is_forsaken and call.errand is None):
+            is_hopeless = not call.is_begun and self._carriers >= _AT_ONCE
+            call.timers = self._loop.watch(call, _SELDOM if is_hopeless else _LOOK)
 
     def leave(self, call: Call[Any]) -> None:
         """Go on without a call that asks in vain, and without its thread."""
