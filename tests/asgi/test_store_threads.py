@@ -134,27 +134,28 @@ async def test_there_are_only_so_many_threads(
     assert len(begun) == 9
 
 
-async def test_those_who_wait_for_one_of_all_threads_are_seldom_looked_at(
+async def test_one_timer_serves_all_who_wait(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging
 ) -> None:
     monkeypatch.setattr(store_threads, "_AT_ONCE", 1)
-    loop, seldom = running_loop(None), list[Awaits]()
+    loop, watched = running_loop(None), list[Awaits]()
     watch = loop.watch
 
     def note(who: Awaits, budget: float) -> dict[Awaits, float]:
-        if budget == store_threads._SELDOM:
-            seldom.append(who)
+        watched.append(who)
         return watch(who, budget)
 
     monkeypatch.setattr(loop, "watch", note)
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(loop.read, hanging)
+            for _ in range(100):
+                tasks.start_soon(loop.read, hanging)
             await until(hanging.begun.is_set)
-            for _ in range(3):
-                tasks.start_soon(loop.read, int)
-            await until(lambda: len(set(seldom)) == 3)
+            first = len(watched)
+            assert first < 100
+            await until(lambda: len(watched) >= first + 3)
             hanging.may_end.set()
+    assert len(set(watched)) == 1
 
 
 async def test_those_who_wait_need_no_other_thread_than_the_one_that_is_there(

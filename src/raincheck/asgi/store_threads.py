@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -24,10 +23,9 @@ from raincheck.engine import threads
 from raincheck.engine.errands import Errand, Left, overdue, work_under
 
 _AT_ONCE = 16  # of each kind
-_SLOW = 0.005  # seconds that a call takes of a store that is: Python's own switch interval
+_SLOW = 0.002  # seconds that a call takes of a store that is
 _LATEST = 0.001  # seconds until the loop hears that something is done, while there is more to do
 _LOOK = 0.02  # seconds between looks at what is not done yet
-_SELDOM = 0.1  # the same at what waits for one of all threads there may be, and may be thousands
 
 _T = TypeVar("_T")
 _THREADS = threads.Threads(name="raincheck-asgi")
@@ -102,25 +100,21 @@ class Call(Generic[_T]):
 
     Attributes:
         errand: What the thread asks of the store now, and may be left at.
-        timers: Where it is watched as long as it is not over.
         is_forsaken: Whether whoever awaited it was cancelled.
     """
 
     errand: Errand[Any] | None = None
-    is_over = is_begun = is_forsaken = False
+    is_over = is_forsaken = False
     waiter: Any = None
-    timers: dict[Awaits, float]
 
-    def __init__(self, work: Callable[[], _T], lane: _Lane) -> None:
+    def __init__(self, work: Callable[[], _T]) -> None:
         self._context = copy_context()
-        self._lane = lane
         self._work = work
         self._error: BaseException | None = None
         self._found: list[_T] = []
 
     def run(self) -> bool:
         """Do it, in its own thread; False if it was left there meanwhile."""
-        self.is_begun = True
         work_under(self)
         try:
             self._found.append(self._context.run(self._work))
@@ -136,13 +130,15 @@ class Call(Generic[_T]):
         """Have it met an error."""
         self._error = error
 
-    def budget_is_over(self) -> None:
-        """Leave its errand if that is overdue; see that it does not wait for a thread for long."""
+    def may_be_left(self) -> bool:
+        """Leave its errand if that is overdue; tell whether it was."""
         errand = self.errand
-        if errand is not None and not errand.patience and errand.leave(is_overdue=True):
-            self._lane.leave(self)
-        else:
-            self._lane.look_after(self)
+        return errand is not None and not errand.patience and errand.leave(is_overdue=True)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody is to hear of it, or it may be left, and taken back."""
+        return not self.is_over and not (self.is_forsaken and self.errand is None)
 
     def result(self) -> _T:
         """Return what came of it, or raise what it has met."""
@@ -164,10 +160,13 @@ class _Lane:
     def __init__(self, loop: Threads) -> None:
         self._loop = loop
         self._waiting = deque[Call[Any]]()
+        self._under_way = set[Call[Any]]()
         self._done = deque[Call[Any]]()
         self._is_told = False  # that there is something in it
+        self._is_watched = False
         self._carriers = 0
-        self._taken_up = 0.0  # when one was last, by this process's clock
+        self._taken_up = 0  # since the last look
+        self._moment = 0.0  # when one was, by this process's clock
 
     def begin(self, work: Callable[[], _T]) -> Call[_T]:
         """Have something done as soon as there is a thread.
@@ -175,66 +174,91 @@ class _Lane:
         Raises:
             RuntimeError: The system allows no threads.
         """
-        call = Call(work, self)
+        call = Call(work)
         self._waiting.append(call)
-        if not self._carriers or time.monotonic() - self._taken_up > _SLOW:
+        if not self._carriers or time.monotonic() - self._moment > _SLOW:
             try:
-                self._start()
+                self._start(1)
             except RuntimeError:
                 if not self._carriers:
                     self._waiting.remove(call)
                     raise
-        call.timers = self._loop.watch(call, _LOOK)
+        self._watch()
         return call
 
-    def look_after(self, call: Call[Any]) -> None:
-        """Go on watching a call, with a thread more if it has waited for one."""
-        self._tell()  # of what was done before something that takes its time
-        if not call.is_begun:
-            self._start_for_those_who_wait()
-        # Nobody hears of one that is forsaken, and trio does not end before the last look; but an
-        # errand is to be left even so, or what comes of it would not be taken back.
-        if not call.is_over and not (call.is_forsaken and call.errand is None):
-            is_hopeless = not call.is_begun and self._carriers >= _AT_ONCE
-            call.timers = self._loop.watch(call, _SELDOM if is_hopeless else _LOOK)
-
-    def leave(self, call: Call[Any]) -> None:
-        """Go on without a call that asks in vain, and without its thread."""
-        call.fail(overdue())
-        self._finish(call)
-        self._go_on_without_one()
-
-    def _start(self) -> None:
-        if self._carriers < _AT_ONCE:
-            self._taken_up = time.monotonic()
+    def _start(self, number: int) -> None:
+        for _ in range(min(number, _AT_ONCE - self._carriers)):
+            self._moment = time.monotonic()
             _THREADS.run(self._carry)
             self._carriers += 1
 
-    def _start_for_those_who_wait(self) -> None:
+    def _start_for_those_who_wait(self, number: int = 1) -> None:
         try:
-            self._start()
+            self._start(number)
         except RuntimeError as error:
             while not self._carriers and self._waiting:  # nobody is left who would take them up
                 call = self._waiting.popleft()
                 call.fail(error)
                 self._finish(call)
 
+    # --- looks at what is not done yet ---------------------------------------------------------
+
+    def _watch(self) -> None:
+        if not self._is_watched:
+            self._is_watched = True
+            self._loop.watch(self, _LOOK)
+
+    def budget_is_over(self) -> None:
+        """Leave what is overdue, and have more threads if the store is slow."""
+        self._is_watched = False
+        self._tell()  # of what was done before something that takes its time
+        for call in list(self._under_way):
+            if call.may_be_left():
+                self._leave(call)
+        is_slow = self._taken_up * _SLOW < self._carriers * _LOOK
+        self._taken_up = 0
+        if self._waiting and is_slow:
+            self._start_for_those_who_wait(len(self._waiting))
+        # trio does not end before the last look. A carrier may be between two calls.
+        forsaken = sum(not call.is_awaited for call in list(self._under_way))
+        if self._carriers > forsaken or any(call.is_awaited for call in self._waiting):
+            self._watch()
+
+    def _leave(self, call: Call[Any]) -> None:
+        """Go on without a call that asks in vain, and without its thread."""
+        self._under_way.discard(call)
+        call.fail(overdue())
+        self._finish(call)
+        self._go_on_without_one()
+
+    # --- in its threads ------------------------------------------------------------------------
+
     def _carry(self) -> None:
-        """Take up one after the other, in a thread of its own."""
+        """Take up one after the other."""
         begun = time.monotonic()
-        with suppress(IndexError):
-            while True:
-                call = self._waiting.popleft()
-                self._taken_up = time.monotonic()
-                if not call.run():
-                    return  # somebody else goes on
-                self._done.append(call)
-                del call
-                # Not at once: the loop would want Python's lock while the next one has it.
-                if self._waiting and not self._is_told and time.monotonic() - begun > _LATEST:
-                    self._is_told, begun = True, time.monotonic()
-                    self._loop.call(self._tell)
+        while (call := self._take_up()) is not None:
+            if not call.run():
+                return  # somebody else goes on
+            self._under_way.discard(call)
+            self._done.append(call)
+            del call
+            # Not at once: the loop would want Python's lock while the next one has it.
+            if self._waiting and not self._is_told and time.monotonic() - begun > _LATEST:
+                self._is_told, begun = True, time.monotonic()
+                self._loop.call(self._tell)
         self._loop.call(self._end)
+
+    def _take_up(self) -> Call[Any] | None:
+        try:
+            call = self._waiting.popleft()
+        except IndexError:
+            return None
+        self._under_way.add(call)
+        self._taken_up += 1
+        self._moment = time.monotonic()
+        return call
+
+    # --- what comes of it ----------------------------------------------------------------------
 
     def _end(self) -> None:
         self._tell()
@@ -252,6 +276,5 @@ class _Lane:
 
     def _finish(self, call: Call[Any]) -> None:
         call.is_over = True
-        call.timers.pop(call, None)
         if call.waiter is not None:
             self._loop.wake(call.waiter)
