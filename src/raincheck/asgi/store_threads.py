@@ -192,9 +192,7 @@ class _Lane:
         self._tell()  # of what was done before something that takes its time
         if not call.is_begun:
             self._start_for_those_who_wait()
-        # Nobody hears of one that is forsaken, and trio does not end before the last look; but an
-        # errand is to be left even so, or what comes of it would not be taken back.
-        if not call.is_over and not (call.is_forsaken and call.errand is None):
+        if not (call.is_over or call.is_forsaken):  # trio would not end before it
             is_hopeless = not call.is_begun and self._carriers >= _AT_ONCE
             call.timers = self._loop.watch(call, _SELDOM if is_hopeless else _LOOK)
 
@@ -226,6 +224,8 @@ class _Lane:
             while True:
                 call = self._waiting.popleft()
                 self._taken_up = time.monotonic()
+                if call.is_forsaken:  # an operation would be recorded of which nobody hears
+                    continue
                 if not call.run():
                     return  # somebody else goes on
                 self._done.append(call)
