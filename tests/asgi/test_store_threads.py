@@ -158,6 +158,24 @@ async def test_one_timer_serves_all_who_wait(
     assert len(set(watched)) == 1
 
 
+async def test_what_nobody_awaits_any_more_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch, hanging: Hanging
+) -> None:
+    monkeypatch.setattr(store_threads, "_AT_ONCE", 1)
+    loop, promoted = running_loop(None), list[str]()
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loop.promote, hanging)
+            await until(hanging.begun.is_set)
+            async with anyio.create_task_group() as cancelled:
+                cancelled.start_soon(loop.promote, promoted.append, "cancelled")
+                await anyio.wait_all_tasks_blocked()
+                cancelled.cancel_scope.cancel()
+            hanging.may_end.set()
+            await loop.promote(promoted.append, "awaited")
+    assert promoted == ["awaited"]
+
+
 async def test_those_who_wait_need_no_other_thread_than_the_one_that_is_there(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging, no_more_threads: Callable[[], None]
 ) -> None:

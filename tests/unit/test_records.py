@@ -90,6 +90,13 @@ def test_a_record_of_version_1_is_written_again_without_loss(name: str) -> None:
     assert parsed(frozen(name)).items() <= (written(decode(frozen(name))) | {"v": 1}).items()
 
 
+def test_what_records_leave_out_never_changes() -> None:
+    zeros = dict.fromkeys(("fence", "deliveries", "unbegun"), 0)
+    falses = dict.fromkeys(("unbound", "forgotten", "repeatable", "captured", "coalesced"), False)
+    told = {name: value for name, value in DEFAULTS.items() if value is not None}
+    assert told == {"version": 1} | zeros | falses
+
+
 def test_a_record_leaves_out_what_has_its_default() -> None:
     least = Operation("a", State.ACCEPTED, 1.0, 1.0, 60.0, "GET", "/")
     assert parsed(encode(least)).keys() == {"v", *(f.name for f in fields(Operation)[:7])}

@@ -335,8 +335,7 @@ class TrioLoop(Threads):
 
     async def _tick(self, group: Budget) -> None:
         due: float | None = self._trio.current_time() + group.seconds
-        # The end of this run cancels it; but what is recorded then has to be looked after, too.
-        with self._trio.CancelScope(shield=group.seconds <= _CHECK):
+        with self._trio.CancelScope(shield=group.seconds <= _CHECK):  # for what a run's end records
             while due is not None:
                 await self._trio.sleep_until(due)
                 due = group.release()

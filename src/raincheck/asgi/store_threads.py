@@ -135,11 +135,6 @@ class Call(Generic[_T]):
         errand = self.errand
         return errand is not None and not errand.patience and errand.leave(is_overdue=True)
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether somebody is to hear of it, or it may be left, and taken back."""
-        return not self.is_over and not (self.is_forsaken and self.errand is None)
-
     def result(self) -> _T:
         """Return what came of it, or raise what it has met."""
         if self._error is None:
@@ -219,9 +214,9 @@ class _Lane:
         self._taken_up = 0
         if self._waiting and is_slow:
             self._start_for_those_who_wait(len(self._waiting))
-        # trio does not end before the last look. A carrier may be between two calls.
-        forsaken = sum(not call.is_awaited for call in list(self._under_way))
-        if self._carriers > forsaken or any(call.is_awaited for call in self._waiting):
+        # A carrier may be between two calls. For what is forsaken trio need not go on.
+        forsaken = sum(call.is_forsaken for call in list(self._under_way))
+        if self._carriers > forsaken or not all(call.is_forsaken for call in self._waiting):
             self._watch()
 
     def _leave(self, call: Call[Any]) -> None:
@@ -237,7 +232,8 @@ class _Lane:
         """Take up one after the other."""
         begun = time.monotonic()
         while (call := self._take_up()) is not None:
-            if not call.run():
+            # Not what is forsaken: an operation would be recorded of which nobody hears.
+            if not (call.is_forsaken or call.run()):
                 return  # somebody else goes on
             self._under_way.discard(call)
             self._done.append(call)

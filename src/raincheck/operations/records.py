@@ -24,6 +24,7 @@ RECORD_VERSION = 1
 
 _KNOWN = tuple(f.name for f in fields(Operation) if f.name != "unknown")
 _known_of = attrgetter(*_KNOWN)
+# What records leave out: other versions would read another default as another record.
 _DEFAULTS = tuple(f.default for f in fields(Operation) if f.name != "unknown")
 _NOT_UNKNOWN = frozenset((*_KNOWN, "v"))
 _REQUEST_MEMBERS = frozenset((*(f.name for f in fields(Request)), "v"))
