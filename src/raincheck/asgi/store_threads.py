@@ -23,7 +23,7 @@ from raincheck.engine import threads
 from raincheck.engine.errands import Errand, Left, overdue, work_under
 
 _AT_ONCE = 16  # of each kind
-_SLOW = 0.002  # seconds that a call takes of a store that is
+_SLOW = 0.005  # seconds that a call takes of a store that is: Python's own switch interval
 _LATEST = 0.001  # seconds until the loop hears that something is done, while there is more to do
 _LOOK = 0.02  # seconds between looks at what is not done yet
 
@@ -210,10 +210,9 @@ class _Lane:
         for call in list(self._under_way):
             if call.may_be_left():
                 self._leave(call)
-        is_slow = self._taken_up * _SLOW < self._carriers * _LOOK
-        self._taken_up = 0
-        if self._waiting and is_slow:
-            self._start_for_those_who_wait(len(self._waiting))
+        number, taken_up, self._taken_up = len(self._waiting), self._taken_up, 0
+        if number > 2 * taken_up:  # the last of them would wait for more than two looks
+            self._start_for_those_who_wait(number)
         # A carrier may be between two calls. For what is forsaken trio need not go on.
         forsaken = sum(call.is_forsaken for call in list(self._under_way))
         if self._carriers > forsaken or not all(call.is_forsaken for call in self._waiting):
