@@ -59,7 +59,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 async def test_a_thread_takes_up_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, hanging: Hanging
 ) -> None:
-    monkeypatch.setattr(store_threads, "_SLOW", PATIENCE)
+    monkeypatch.setattr(store_threads, "_WAIT", PATIENCE)
     monkeypatch.setattr(store_threads, "_LOOK", PATIENCE)
     loop, threads = running_loop(None), list[int]()
 
@@ -77,6 +77,19 @@ async def test_a_thread_takes_up_one_after_the_other(
             hanging.may_end.set()
     assert len(threads) == 3
     assert len(set(threads)) == 1
+
+
+async def test_who_would_have_to_wait_for_calls_that_take_their_time_gets_a_thread_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store_threads, "_WAIT", 0.0)
+    monkeypatch.setattr(store_threads, "_LOOK", PATIENCE)
+    loop, together = running_loop(None), threading.Barrier(4)
+    await loop.read(int)  # from then on it is known how long they take
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(together.parties):
+                tasks.start_soon(loop.read, together.wait, PATIENCE)
 
 
 async def test_what_has_waited_for_a_moment_gets_a_thread_of_its_own(hanging: Hanging) -> None:

@@ -23,7 +23,7 @@ from raincheck.engine import threads
 from raincheck.engine.errands import Errand, Left, overdue, work_under
 
 _AT_ONCE = 16  # of each kind
-_SLOW = 0.005  # seconds that a call takes of a store that is: Python's own switch interval
+_WAIT = 0.005  # seconds for a thread, from which on there is one more: Python's switch interval
 _LATEST = 0.001  # seconds until the loop hears that something is done, while there is more to do
 _LOOK = 0.02  # seconds between looks at what is not done yet
 
@@ -161,7 +161,7 @@ class _Lane:
         self._is_watched = False
         self._carriers = 0
         self._taken_up = 0  # since the last look
-        self._moment = 0.0  # when one was, by this process's clock
+        self._pace = 0.0  # seconds that a call has taken lately
 
     def begin(self, work: Callable[[], _T]) -> Call[_T]:
         """Have something done as soon as there is a thread.
@@ -171,7 +171,7 @@ class _Lane:
         """
         call = Call(work)
         self._waiting.append(call)
-        if not self._carriers or time.monotonic() - self._moment > _SLOW:
+        if not self._carriers or len(self._waiting) * self._pace > self._carriers * _WAIT:
             try:
                 self._start(1)
             except RuntimeError:
@@ -183,7 +183,6 @@ class _Lane:
 
     def _start(self, number: int) -> None:
         for _ in range(min(number, _AT_ONCE - self._carriers)):
-            self._moment = time.monotonic()
             _THREADS.run(self._carry)
             self._carriers += 1
 
@@ -229,7 +228,7 @@ class _Lane:
 
     def _carry(self) -> None:
         """Take up one after the other."""
-        begun = time.monotonic()
+        told = begin = time.monotonic()
         while (call := self._take_up()) is not None:
             # Not what is forsaken: an operation would be recorded of which nobody hears.
             if not (call.is_forsaken or call.run()):
@@ -237,9 +236,11 @@ class _Lane:
             self._under_way.discard(call)
             self._done.append(call)
             del call
+            begin, took = (now := time.monotonic()), now - begin
+            self._pace += (took - self._pace) / 8
             # Not at once: the loop would want Python's lock while the next one has it.
-            if self._waiting and not self._is_told and time.monotonic() - begun > _LATEST:
-                self._is_told, begun = True, time.monotonic()
+            if self._waiting and not self._is_told and now - told > _LATEST:
+                self._is_told, told = True, now
                 self._loop.call(self._tell)
         self._loop.call(self._end)
 
@@ -250,7 +251,6 @@ class _Lane:
             return None
         self._under_way.add(call)
         self._taken_up += 1
-        self._moment = time.monotonic()
         return call
 
     # --- what comes of it ----------------------------------------------------------------------
