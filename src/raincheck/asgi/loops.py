@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from raincheck.asgi.budgets import Awaits, Budget
 from raincheck.asgi.cancelling import Witness, hold_out, is_shielded, see_off
-from raincheck.asgi.store_threads import Call, Threads
+from raincheck.asgi.store_threads import Lane, Threads
 from raincheck.asgi.thread_waits import waits_for_thread
 from raincheck.asgi.trio_tasks import TrioTask, TrioWaiter
 
@@ -237,8 +237,8 @@ class AsyncioLoop(Threads):
             raise interruption
         return work.result()
 
-    async def _wait_in_any_case(self, call: Call[_T]) -> _T:
-        return await hold_out(call, self.waiter)
+    async def _wait_in_any_case(self, lane: Lane, work: Callable[[], _T]) -> _T:
+        return await hold_out(lane.begin(work), self.waiter)
 
     def is_in(self, task: Task) -> bool:
         if threading.get_ident() != self._thread:

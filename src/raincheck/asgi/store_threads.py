@@ -38,7 +38,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._polls, self._asks = (anyio.CapacityLimiter(_AT_ONCE) for _ in range(2))
-        self._looks, self._reads, self._promotions, self._writers = (_Lane(self) for _ in range(4))
+        self._looks, self._reads, self._promotions, self._writers = (Lane(self) for _ in range(4))
         self._thread = threading.get_ident()
 
     def call(self, function: Callable[[], None]) -> None:
@@ -60,16 +60,16 @@ class Threads:
         return await self._shielded(self._asks, function, *args)
 
     async def look(self, function: Callable[..., _T], *args: Any) -> _T:
-        return await self._wait(self._looks.begin(partial(function, *args)))
+        return await self._wait(self._looks, partial(function, *args))
 
     async def read(self, function: Callable[..., _T], *args: Any) -> _T:
-        return await self._wait(self._reads.begin(partial(function, *args)))
+        return await self._wait(self._reads, partial(function, *args))
 
     async def promote(self, function: Callable[..., _T], *args: Any) -> _T:
-        return await self._wait(self._promotions.begin(partial(function, *args)))
+        return await self._wait(self._promotions, partial(function, *args))
 
     async def record(self, function: Callable[..., _T], *args: Any) -> _T:
-        return await self._wait_in_any_case(self._writers.begin(partial(function, *args)))
+        return await self._wait_in_any_case(self._writers, partial(function, *args))
 
     async def _shielded(
         self, limiter: anyio.CapacityLimiter, function: Callable[..., _T], *args: Any
@@ -79,20 +79,22 @@ class Threads:
             result = await anyio.to_thread.run_sync(function, *args, limiter=limiter)
         return cast(_T, result)
 
-    async def _wait(self, call: Call[_T]) -> _T:
+    async def _wait(self, lane: Lane, work: Callable[[], _T]) -> _T:
+        call = lane.begin(work)
         if not call.is_over:
             call.waiter = self.waiter()
             try:
                 await call.waiter
             except BaseException:
-                call.is_forsaken = True
+                lane.forsake(call)
                 raise
         return call.result()
 
-    async def _wait_in_any_case(self, call: Call[_T]) -> _T:
+    async def _wait_in_any_case(self, lane: Lane, work: Callable[[], _T]) -> _T:
+        result: Any = None
         with anyio.CancelScope(shield=True):
-            await self._wait(call)
-        return call.result()
+            result = await self._wait(lane, work)
+        return cast(_T, result)
 
 
 class Call(Generic[_T]):
@@ -145,7 +147,7 @@ class Call(Generic[_T]):
             self._error = None  # or its traceback would keep this object alive
 
 
-class _Lane:
+class Lane:
     """What waits for a thread, and those that take it up; but for `_carry` in the loop's thread.
 
     One that takes up one after the other changes threads for none of them, and those who hold
@@ -159,6 +161,7 @@ class _Lane:
         self._done = deque[Call[Any]]()
         self._is_told = False  # that there is something in it
         self._is_watched = False
+        self._awaited = 0
         self._carriers = 0
         self._taken_up = 0  # since the last look
         self._pace = 0.0  # seconds that a call has taken lately
@@ -178,8 +181,15 @@ class _Lane:
                 if not self._carriers:
                     self._waiting.remove(call)
                     raise
+        self._awaited += 1
         self._watch()
         return call
+
+    def forsake(self, call: Call[Any]) -> None:
+        """Take note that whoever awaited a call does not any more."""
+        if not call.is_over:
+            call.is_forsaken = True
+            self._awaited -= 1
 
     def _start(self, number: int) -> None:
         for _ in range(min(number, _AT_ONCE - self._carriers)):
@@ -212,9 +222,7 @@ class _Lane:
         number, taken_up, self._taken_up = len(self._waiting), self._taken_up, 0
         if number > 2 * taken_up:  # the last of them would wait for more than two looks
             self._start_for_those_who_wait(number)
-        # A carrier may be between two calls. For what is forsaken trio need not go on.
-        forsaken = sum(call.is_forsaken for call in list(self._under_way))
-        if self._carriers > forsaken or not all(call.is_forsaken for call in self._waiting):
+        if self._awaited:  # for what is forsaken, trio need not go on
             self._watch()
 
     def _leave(self, call: Call[Any]) -> None:
@@ -271,5 +279,6 @@ class _Lane:
 
     def _finish(self, call: Call[Any]) -> None:
         call.is_over = True
+        self._awaited -= not call.is_forsaken
         if call.waiter is not None:
             self._loop.wake(call.waiter)
