@@ -29,6 +29,7 @@ from raincheck.monitor.endpoint import StatusMonitor
 from raincheck.monitor.links import Resource
 from raincheck.monitor.poll import Poll
 from raincheck.operations.operation import IN_FLIGHT, Operation, Reason, Result, State
+from raincheck.operations.records import encode
 from raincheck.operations.transitions import Responded
 from raincheck.stores.postgresql import PostgreSQLStore
 from raincheck.stores.postgresql.statements import to_values
@@ -90,7 +91,7 @@ def _put_into_redis(store: RedisStore, batch: list[Operation]) -> None:
     for operation in batch:
         commands += [entry.add() for entry in store._names.entries(operation)]
         record = store._names.record(operation.id)
-        commands.append(("HSET", record, *store._fields(operation, None)))
+        commands.append(("HSET", record, *store._fields(operation, encode(operation), None)))
     store._server.commands(commands)
 
 
